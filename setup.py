@@ -1,0 +1,50 @@
+"""Package definition; tool settings live in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r"^__version__ = ['\"]([^'\"]+)['\"]",
+    (HERE / 'mm_tuning_plugin' / '__init__.py').read_text(encoding='utf-8'),
+    re.MULTILINE,
+).group(1)
+
+# Two distributions own the import names mmengine, mmcv and mmseg, so neither may be required:
+# pip would install one over the other. The user names one of them by its extra, or has it already.
+FORK = ['onedl-mmengine==0.10.12', 'onedl-mmcv==2.3.6', 'onedl-mmsegmentation==1.4.2']
+ORIGINAL = ['mmengine==0.10.7', 'mmcv==2.1.0', 'mmsegmentation==1.2.2']
+TEST = [
+    'hypothesis>=6.100',
+    'mypy>=1.11',
+    'pytest>=8.0',
+    'pytorch-metric-learning>=2.6',
+    'ruff>=0.6',
+    'types-PyYAML',
+]
+
+setup(
+    name='mm_tuning_plugin',
+    version=VERSION,
+    description='Mix-and-match tuning between a self-supervised backbone and segmentation '
+    'fine-tuning, as a plug-in for MMSegmentation',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.9',
+    packages=find_packages(include=['mm_tuning_plugin', 'mm_tuning_plugin.*']),
+    package_data={'mm_tuning_plugin': ['py.typed']},
+    install_requires=[
+        'matplotlib',
+        'numpy',
+        'packaging',
+        'rich',
+        'safetensors>=0.4',
+        'scikit-learn',
+        'scipy',
+        'torch>=2.1',
+    ],
+    extras_require={'fork': FORK, 'original': ORIGINAL, 'test': TEST},
+)
