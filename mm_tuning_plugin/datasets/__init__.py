@@ -1,1 +1,21 @@
-"""TODO."""
+"""Drawing labelled nodes from the user's own data sets."""
+
+from mm_tuning_plugin.datasets.samplers import SeededIndex, SeededInfiniteSampler
+from mm_tuning_plugin.datasets.transforms import (
+    CheckLabels,
+    PackNodeInputs,
+    SamplePatches,
+    SamplePoints,
+)
+from mm_tuning_plugin.datasets.wrappers import RetrievalDataset, SeededDataset
+
+__all__ = [
+    'CheckLabels',
+    'PackNodeInputs',
+    'RetrievalDataset',
+    'SamplePatches',
+    'SamplePoints',
+    'SeededDataset',
+    'SeededIndex',
+    'SeededInfiniteSampler',
+]

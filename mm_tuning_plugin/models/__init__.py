@@ -1,1 +1,24 @@
-"""TODO."""
+"""The tuner and its parts, and the proxy tasks that make a start without labels."""
+
+from mm_tuning_plugin.models import proxies
+from mm_tuning_plugin.models.data_preprocessor import NodeDataPreprocessor
+from mm_tuning_plugin.models.embedding_heads import PointEmbedding, PooledEmbedding
+from mm_tuning_plugin.models.gather import gather_nodes
+from mm_tuning_plugin.models.losses import (
+    ExpectedTripletLoss,
+    GraphTripletLoss,
+    SupervisedContrastiveLoss,
+)
+from mm_tuning_plugin.models.tuner import MixAndMatchTuner
+
+__all__ = [
+    'ExpectedTripletLoss',
+    'GraphTripletLoss',
+    'MixAndMatchTuner',
+    'NodeDataPreprocessor',
+    'PointEmbedding',
+    'PooledEmbedding',
+    'SupervisedContrastiveLoss',
+    'gather_nodes',
+    'proxies',
+]

@@ -1,0 +1,69 @@
+"""The order of the data of stage one: a function of the seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+
+import torch
+from mmengine.dist import get_dist_info, sync_random_seed
+
+from mm_tuning_plugin.registry import DATA_SAMPLERS
+
+
+class SeededIndex(int):
+    """A data-set index that carries the seed of everything drawn for it.
+
+    It travels through the DataLoader to the worker like any int, so that what a worker draws
+    depends on (seed, position), never on which worker draws it or on what it drew before.
+    """
+
+    seed: tuple[int, int]
+
+    def __new__(cls, index: int, seed: tuple[int, int]) -> SeededIndex:
+        """Make the index `index` with `seed` = (seed of the run, position in its sequence)."""
+        self = super().__new__(cls, index)
+        self.seed = seed
+        return self
+
+    def __reduce__(self):
+        return SeededIndex, (int(self), self.seed)
+
+
+@DATA_SAMPLERS.register_module()
+class SeededInfiniteSampler:
+    """Shuffled epochs without end; rank r of W takes positions r, r + W, r + 2 W, ...
+
+    Position p lies in epoch p // n of n images; each epoch is a permutation seeded by
+    (seed, epoch). Skipping is free, so a resumed run continues at its position.
+
+    Args:
+        dataset: The data set; only its length is read.
+        seed: Seed; drawn and shared by all ranks where None.
+    """
+
+    def __init__(self, dataset: Sized, seed: int | None = None) -> None:
+        self.rank, self.world_size = get_dist_info()
+        self.size = len(dataset)
+        self.seed = int(sync_random_seed() if seed is None else seed)
+        self.skipped = 0
+
+    def skip(self, num_samples: int) -> None:
+        """Start the next iteration `num_samples` of this rank's samples later."""
+        self.skipped += num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: epochs follow from the position."""
+
+    def __iter__(self) -> Iterator[SeededIndex]:
+        position = self.rank + self.skipped * self.world_size
+        epoch, order = -1, []
+        while True:
+            if position // self.size != epoch:
+                epoch = position // self.size
+                generator = torch.Generator().manual_seed(self.seed + 1_000_003 * epoch)
+                order = torch.randperm(self.size, generator=generator).tolist()
+            yield SeededIndex(order[position % self.size], (self.seed, position))
+            position += self.world_size
+
+    def __len__(self) -> int:
+        return self.size

@@ -1,0 +1,127 @@
+"""Thin wrappers around the user's own data sets."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from mm_tuning_plugin.datasets.samplers import SeededIndex
+from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.registry import DATASETS
+
+
+@contextmanager
+def random_state(*seed: int) -> Iterator[None]:
+    """Seed Python, NumPy and torch (CPU) inside the block; restore their states behind it.
+
+    The main process loads the data itself when there are no workers, so its own random states
+    must not move with the data's.
+    """
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python_seed, numpy_seed, torch_seed = np.random.SeedSequence(seed).generate_state(3)
+    random.seed(int(python_seed))
+    np.random.seed(int(numpy_seed))
+    # The default generator alone: torch.manual_seed would reseed the GPUs too.
+    torch.default_generator.manual_seed(int(torch_seed))
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def load_sample(dataset: Any, index: int) -> dict:
+    """Read one sample; whatever goes wrong on the way names the sample's image.
+
+    Raises:
+        UserError: Anything failed: an unreadable file, or a transform of the user's.
+    """
+    try:
+        sample = dataset[index]
+    except UserError:
+        raise
+    except Exception as error:  # the user's own transforms can raise anything
+        path = dataset.get_data_info(int(index)).get('img_path', f'sample {int(index)}')
+        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+        raise UserError(f'{path}: the image or its label map cannot be read: {reason}') from error
+    return sample
+
+
+@DATASETS.register_module()
+class SeededDataset:
+    """The user's data set, each sample drawn from the seed that its index carries.
+
+    Args:
+        dataset: Config of the data set.
+    """
+
+    def __init__(self, dataset: dict) -> None:
+        self.dataset = DATASETS.build(dataset)
+
+    @property
+    def metainfo(self) -> dict:
+        """Meta information of the wrapped data set."""
+        return self.dataset.metainfo
+
+    def full_init(self) -> None:
+        """Initialise the wrapped data set."""
+        self.dataset.full_init()
+
+    def get_data_info(self, index: int) -> dict:
+        """What the wrapped data set says of one of its images."""
+        return self.dataset.get_data_info(index)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict:
+        if not isinstance(index, SeededIndex):
+            return load_sample(self.dataset, index)
+        with random_state(*index.seed):
+            return load_sample(self.dataset, index)
+
+
+@DATASETS.register_module()
+class RetrievalDataset:
+    """Gallery images of the training set, then query images of the validation set.
+
+    Of each set at most `max_images` are taken, evenly spaced, and every image is always drawn
+    from the same seed, so that recall is measured on the same nodes before and after tuning.
+
+    Args:
+        gallery: Config of the data set whose nodes are searched.
+        queries: Config of the data set whose nodes are looked up.
+        max_images: Most images taken of each.
+    """
+
+    def __init__(self, gallery: dict, queries: dict, max_images: int) -> None:
+        self.parts = [DATASETS.build(gallery), DATASETS.build(queries)]
+        self.items = [
+            (role, part, int(index))
+            for role, part in zip(('gallery', 'query'), self.parts)
+            for index in np.linspace(0, len(part) - 1, min(max_images, len(part)), dtype=int)
+        ]
+
+    @property
+    def metainfo(self) -> dict:
+        """Meta information of the gallery's data set."""
+        return self.parts[0].metainfo
+
+    def full_init(self) -> None:
+        """Do nothing: both data sets are initialised when they are built."""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict:
+        role, part, inner = self.items[index]
+        with random_state(inner, role == 'query'):
+            sample = load_sample(part, inner)
+        sample['meta']['role'] = role
+        return sample

@@ -1,0 +1,53 @@
+"""Reading feature maps at points of the image they were computed from.
+
+Shape legend: M images, N points, C channels, (H, W) image size, (h, w) map size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def read_at_points(features: Tensor, points: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Read a feature map bilinearly at pixels of the image, at half-pixel centres.
+
+    The same values as resizing the map to the image (bilinear, ``align_corners=False``) and
+    indexing the pixels, without ever making the large map. Positions beyond the centres of the
+    map's border cells read the border, as resizing does.
+
+    Args:
+        features: (M, C, h, w), floating point.
+        points: (N, 3) int64, (image, y, x); y and x are pixel indices, whose centres are at +0.5.
+        image_size: (H, W) in pixels.
+
+    Returns:
+        (N, C), of the features' dtype; differentiable with respect to `features`.
+
+    Raises:
+        ValueError: Wrong number of dimensions.
+    """
+    if features.ndim != 4:
+        raise ValueError(f'features: expected (M, C, h, w), got shape {tuple(features.shape)}')
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise ValueError(f'points: expected (N, 3), got shape {tuple(points.shape)}')
+    _, channels, height, width = features.shape
+    image, y, x = points.unbind(1)
+    y0, y1, wy = _neighbours(y, image_size[0], height, features.dtype)
+    x0, x1, wx = _neighbours(x, image_size[1], width, features.dtype)
+    rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # (M * h * w, C)
+    top, bottom = (image * height + y0) * width, (image * height + y1) * width
+    upper = torch.lerp(rows[top + x0], rows[top + x1], wx)
+    lower = torch.lerp(rows[bottom + x0], rows[bottom + x1], wx)
+    return torch.lerp(upper, lower, wy)
+
+
+def _neighbours(
+    pixel: Tensor, image_side: int, map_side: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The two cells around each pixel's centre and the weight of the second, (N,), (N,), (N, 1)."""
+    position = (pixel.double() + 0.5) * (map_side / image_side) - 0.5
+    position = position.clamp(0, map_side - 1)
+    first = position.floor().long()
+    second = (first + 1).clamp(max=map_side - 1)
+    return first, second, (position - first).to(dtype)[:, None]

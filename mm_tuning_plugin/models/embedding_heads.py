@@ -1,0 +1,119 @@
+"""From feature maps to one embedding a node.
+
+Shape legend: M images, N nodes, D channels of the embedding before projection, E after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mm_tuning_plugin.functional.reading import read_at_points
+from mm_tuning_plugin.registry import MODELS
+
+
+class _EmbeddingHead(BaseModule):
+    """Project and L2-normalise what `describe` reads off the feature maps.
+
+    Args:
+        channels: D.
+        projection_channels: E, of a multi-layer perceptron that is dropped after tuning; None or
+            0: no projection, the descriptor itself is the embedding.
+        hidden_channels: Width of the perceptron's hidden layer.
+    """
+
+    def __init__(
+        self, channels: int, projection_channels: int | None, hidden_channels: int
+    ) -> None:
+        super().__init__()
+        self.projection: nn.Module = nn.Identity()
+        if projection_channels:
+            self.projection = nn.Sequential(
+                nn.Linear(channels, hidden_channels),
+                nn.ReLU(inplace=True),
+                nn.Linear(hidden_channels, projection_channels),
+            )
+
+    def forward(
+        self, features: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
+    ) -> Tensor:
+        """Embed the nodes.
+
+        Args:
+            features: Levels (M, C_l, h_l, w_l).
+            points: (N, 3) int64, (image, y, x) in pixels.
+            image_size: (H, W) of the images, pixels.
+
+        Returns:
+            (N, E) float32 with rows of length 1.
+        """
+        return F.normalize(self.projection(self.describe(features, points, image_size)))
+
+    def describe(
+        self, features: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
+    ) -> Tensor:
+        """Read (N, D) float32 descriptors: what the backbone alone says of the nodes."""
+        raise NotImplementedError
+
+
+@MODELS.register_module()
+class PooledEmbedding(_EmbeddingHead):
+    """One embedding for a whole image: pool to a small grid and flatten it.
+
+    The paper flattens the last map without pooling (4 x 4 for patches of 128 at stride 32); a
+    grid of that size gives the same there, and the same length at every other stride.
+
+    Args:
+        in_channels: Channels of each level.
+        grid_size: Side of the grid, cells.
+        projection_channels: See `_EmbeddingHead`.
+        hidden_channels: See `_EmbeddingHead`.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        grid_size: int = 4,
+        projection_channels: int | None = None,
+        hidden_channels: int = 512,
+    ) -> None:
+        super().__init__(sum(in_channels) * grid_size**2, projection_channels, hidden_channels)
+        self.grid_size = grid_size
+
+    def describe(
+        self, features: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
+    ) -> Tensor:
+        """Pool each level to the grid; node i gets the row of its image."""
+        grids = [F.adaptive_avg_pool2d(level.float(), self.grid_size) for level in features]
+        return torch.cat([grid.flatten(1) for grid in grids], dim=1)[points[:, 0]]
+
+
+@MODELS.register_module()
+class PointEmbedding(_EmbeddingHead):
+    """One embedding a point: a bilinear read of every level (`functional.read_at_points`).
+
+    Args:
+        in_channels: Channels of each level.
+        projection_channels: See `_EmbeddingHead`.
+        hidden_channels: See `_EmbeddingHead`.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        projection_channels: int | None = 128,
+        hidden_channels: int = 512,
+    ) -> None:
+        super().__init__(sum(in_channels), projection_channels, hidden_channels)
+
+    def describe(
+        self, features: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
+    ) -> Tensor:
+        """Read each level at the points."""
+        return torch.cat(
+            [read_at_points(level, points, image_size).float() for level in features], dim=1
+        )

@@ -1,0 +1,93 @@
+"""Registered losses: options stored here, mathematics in `functional`.
+
+Every loss takes (embeddings (N, E), labels (N,), generator) and returns ``loss`` beside
+diagnostics, scalar tensors whose names avoid the word "loss": mmengine sums all that have it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mm_tuning_plugin import functional
+from mm_tuning_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class GraphTripletLoss(nn.Module):
+    """The paper's: match by a class-wise connected graph, pull and push by its triplets.
+
+    Args:
+        margin: Margin on squared distances of unit vectors.
+    """
+
+    def __init__(self, margin: float = 2.1) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Draw one graph and return the mean loss of its triplets; 0 where there are none."""
+        triplets = functional.graph_triplets(labels, generator=generator)
+        return dict(
+            loss=functional.triplet_margin_loss(embeddings, triplets, self.margin),
+            triplets=_count(triplets.anchor, embeddings),
+            active_share=functional.active_triplet_share(embeddings, triplets, self.margin),
+        )
+
+
+@MODELS.register_module()
+class ExpectedTripletLoss(nn.Module):
+    """The exact mean over all triplets of open hinges: no drawing, no sampling noise.
+
+    Args:
+        margin: Margin on squared distances of unit vectors.
+    """
+
+    def __init__(self, margin: float = 2.1) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return the loss; `generator` is not used."""
+        return dict(
+            loss=functional.expected_triplet_loss(embeddings, labels, self.margin),
+            triplets=_count(_matched(labels), embeddings),
+        )
+
+
+@MODELS.register_module()
+class SupervisedContrastiveLoss(nn.Module):
+    """Every node against all others of the batch, same class together (Khosla et al., 2020).
+
+    Args:
+        temperature: Divides the cosines.
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return the loss; `generator` is not used. ``triplets`` counts anchors that have both."""
+        return dict(
+            loss=functional.supervised_contrastive_loss(embeddings, labels, self.temperature),
+            triplets=_count(_matched(labels), embeddings),
+        )
+
+
+def _count(rows: Tensor, like: Tensor) -> Tensor:
+    return like.new_tensor(float(len(rows)), dtype=torch.float32)
+
+
+def _matched(labels: Tensor) -> Tensor:
+    """The nodes that have another of their class and one of another class."""
+    if not len(labels):
+        return labels
+    members = torch.bincount(labels)[labels]
+    return labels[(members > 1) & (members < len(labels))]

@@ -1,0 +1,140 @@
+"""The model of stage one: the user's backbone, an embedding head, a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor
+
+from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
+from mm_tuning_plugin.models.gather import gather_nodes
+from mm_tuning_plugin.registry import MODELS
+from mm_tuning_plugin.structures import NodeBatch
+
+
+@MODELS.register_module()
+class MixAndMatchTuner(BaseModel):
+    """Tune a backbone so that nodes of one class come together and classes come apart.
+
+    Only the backbone outlives stage one.
+
+    Args:
+        backbone: Config of the backbone, the user's own.
+        embedding: Config of the embedding head, without ``in_channels``: these are measured by
+            one forward pass, so that any backbone fits.
+        criterion: Config of the loss on embeddings.
+        in_index: Levels of the backbone's output that are embedded: those that the user's decode
+            head reads. None: all.
+        seed: Seed of the graphs; the i-th training step draws from (seed, i) on every rank.
+        probe_size: (H, W) of the image of that forward pass, pixels.
+        checkpoint: Self-supervised weights to start from; None: the backbone's own init.
+        min_matched: See `load_backbone_checkpoint`.
+        allow_pickle: See `load_backbone_checkpoint`.
+        data_preprocessor: Config of the preprocessor.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        embedding: dict,
+        criterion: dict,
+        in_index: Sequence[int] | None = None,
+        seed: int = 0,
+        probe_size: Sequence[int] = (64, 64),
+        checkpoint: str | None = None,
+        min_matched: float = 0.9,
+        allow_pickle: bool = False,
+        data_preprocessor: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.backbone = MODELS.build(backbone)
+        self.in_index = None if in_index is None else list(in_index)
+        channels = self._measure_channels(tuple(probe_size))
+        self.embedding = MODELS.build(dict(embedding, in_channels=channels))
+        self.criterion = MODELS.build(criterion)
+        self.seed = seed
+        self.checkpoint = checkpoint
+        self.checkpoint_options = dict(min_matched=min_matched, allow_pickle=allow_pickle)
+        self.load_report = None
+        # Counts training steps, so that it is saved and resumed with the weights.
+        self.register_buffer('step', torch.zeros((), dtype=torch.int64))
+
+    def init_weights(self) -> None:
+        """Initialise as any mmengine model, then load the start into the backbone."""
+        super().init_weights()
+        if self.checkpoint is not None:
+            self.load_report = load_backbone_checkpoint(
+                self.backbone, self.checkpoint, **self.checkpoint_options
+            )
+
+    def forward(self, nodes: NodeBatch, counts: Sequence[int], mode: str = 'tensor'):
+        """Embed nodes.
+
+        Args:
+            nodes: The mixed nodes of the batch.
+            counts: How many of them each image of the batch brought.
+            mode: 'loss': a dict of losses and diagnostics. 'predict': a list with one dict an
+                image of ``embeddings`` (P_i, D) and ``labels`` (P_i,), unprojected. 'tensor':
+                (N, E) embeddings.
+        """
+        if mode == 'loss':
+            return self._loss(nodes)
+        if mode == 'predict':
+            return self._predict(nodes, counts)
+        return self.embed(nodes)[0]
+
+    def embed(self, nodes: NodeBatch) -> tuple[Tensor, Tensor]:
+        """Return (N, E) float32 embeddings, and a zero that touches every unread output."""
+        outputs = self._outputs(nodes.images)
+        read = self._select(outputs)
+        size = tuple(nodes.images.shape[-2:])
+        # DDP must find every parameter used, also those behind outputs that nobody reads.
+        unread = sum(output.float().sum() for output in outputs) * 0.0
+        with torch.autocast(nodes.images.device.type, enabled=False):
+            embeddings = self.embedding([level.float() for level in read], nodes.points, size)
+        return embeddings, unread
+
+    def _loss(self, nodes: NodeBatch) -> dict[str, Tensor]:
+        embeddings, unread = self.embed(nodes)
+        embeddings, labels = gather_nodes(embeddings, nodes.labels)
+        generator = torch.Generator(device=labels.device)
+        generator.manual_seed(self.seed + 1_000_003 * int(self.step))
+        self.step += 1
+        with torch.autocast(labels.device.type, enabled=False):
+            losses = self.criterion(embeddings, labels, generator)
+        losses['loss'] = losses['loss'] + unread + embeddings.sum() * 0.0
+        losses['nodes'] = labels.new_tensor(float(len(labels)), dtype=torch.float32)
+        return losses
+
+    def _predict(self, nodes: NodeBatch, counts: Sequence[int]) -> list[dict[str, Tensor]]:
+        read = self._select(self._outputs(nodes.images))
+        size = tuple(nodes.images.shape[-2:])
+        rows = self.embedding.describe(read, nodes.points, size)
+        parts = zip(rows.split(list(counts)), nodes.labels.split(list(counts)))
+        return [dict(embeddings=part, labels=labels) for part, labels in parts]
+
+    def _outputs(self, images: Tensor) -> list[Tensor]:
+        if not len(images):
+            # No node on this rank: one blank image keeps every parameter in the graph.
+            images = images.new_zeros((1, *images.shape[1:]))
+        outputs = self.backbone(images)
+        outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+        # Some backbones return (map, class token) pairs.
+        return [output[0] if isinstance(output, (tuple, list)) else output for output in outputs]
+
+    def _select(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        if self.in_index is None:
+            return list(outputs)
+        return [outputs[i if -len(outputs) <= i < len(outputs) else -1] for i in self.in_index]
+
+    @torch.no_grad()
+    def _measure_channels(self, size: tuple[int, ...]) -> list[int]:
+        training = self.backbone.training
+        self.backbone.eval()
+        stem = next(p for p in self.backbone.parameters() if p.ndim == 4)
+        groups = 3 if stem.shape[1] == 3 else int(stem.shape[1])
+        read = self._select(self._outputs(torch.zeros(1, groups, *size)))
+        self.backbone.train(training)
+        return [int(level.shape[1]) for level in read]
