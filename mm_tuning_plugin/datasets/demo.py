@@ -68,7 +68,7 @@ def write_demo_dataset(
     seed: int = 0,
     image_size: int = 128,
     num_unlabelled: int = 320,
-    num_train: int = 40,
+    num_train: int = 48,
     num_val: int = 60,
 ) -> Path:
     """Writes the demo data set, or finds it written already.

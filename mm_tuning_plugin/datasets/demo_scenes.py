@@ -123,11 +123,11 @@ def _kind(name: str, *rest: object) -> Kind:
 
 
 KINDS = (
-    _kind('wall', (_box,), (0.2, 0.4, 0.4), (0.14, 0.26)),
-    _kind('cloth', (_turned_box, _box, _disc), (0.4, 0.35, 0.25), (0.10, 0.18)),
-    _kind('ball', (_disc, _disc, _turned_box), (0.45, 0.35, 0.2), (0.08, 0.15)),
-    _kind('star', (_star,), (0.55, 0.35, 0.1), (0.10, 0.17)),
-    _kind('pole', (_pole,), (0.5, 0.3, 0.2), (0.2, 0.34)),
+    _kind('wall', (_box,), (0.1, 0.35, 0.35, 0.2), (0.15, 0.27)),
+    _kind('cloth', (_turned_box, _box, _disc), (0.25, 0.4, 0.25, 0.1), (0.12, 0.21)),
+    _kind('ball', (_disc, _disc, _turned_box), (0.3, 0.4, 0.2, 0.1), (0.11, 0.19)),
+    _kind('star', (_star,), (0.5, 0.35, 0.15), (0.13, 0.2)),
+    _kind('pole', (_pole,), (0.5, 0.35, 0.15), (0.22, 0.36)),
     Kind(IGNORE_INDEX, NOT_LABELLED, (_blob,), (0.5, 0.35, 0.15), (0.03, 0.06)),
 )
 BAND_CHANCE = 0.4
@@ -198,9 +198,9 @@ def _put_ground(
     ground = np.arange(size)[:, None] >= edge[None, :]
     canvas[ground] = paint(rng, SURFACES['ground'], (size, size), unit)[ground]
     seg_map[ground] = CLASSES.index('ground')
-    if rng.random() < 0.5:
-        span = (1.0 - horizon) * size
-        top, bottom = edge.mean() + np.sort(rng.uniform(0.0, 1.1, 2)) * span
+    if rng.random() < 0.6:
+        top = size * rng.uniform(horizon, 0.85)
+        bottom = top + size * rng.uniform(0.15, 0.45)
         tilt = rng.uniform(-0.3, 0.3) * np.arange(-size // 2, size - size // 2)[None, :]
         y = np.arange(size)[:, None] + tilt
         field = ground & (y >= top) & (y < bottom)
@@ -243,7 +243,7 @@ def draw_scene(seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     unit = size / 128.0
     canvas = np.empty((size, size, 3), np.float32)
     seg_map = np.empty((size, size), np.uint8)
-    horizon = rng.uniform(0.25, 0.5)
+    horizon = rng.uniform(0.2, 0.42)
     _put_ground(rng, canvas, seg_map, horizon, unit)
     for thing in _draw_things(rng, size, horizon):
         _put(rng, canvas, seg_map, thing, unit)
