@@ -1,1 +1,23 @@
-"""TODO."""
+"""Pictures of nodes, embeddings and predictions: numpy arrays in, (H, W, 3) uint8 RGB out.
+
+Nothing here knows of mmengine, opens a window or touches matplotlib's global state.
+"""
+
+from .canvas import save_image
+from .embeddings import embedding_map
+from .mosaic import patch_mosaic
+from .overlay import cut_nodes, node_overlay, node_sheet
+from .palette import class_palette, text_colour
+from .predictions import prediction_sheet
+
+__all__ = [
+    'class_palette',
+    'cut_nodes',
+    'embedding_map',
+    'node_overlay',
+    'node_sheet',
+    'patch_mosaic',
+    'prediction_sheet',
+    'save_image',
+    'text_colour',
+]

@@ -1,0 +1,177 @@
+"""The mixed nodes of a batch, sorted by class.
+
+Shape legend: N nodes, S x S pixels of a patch, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .canvas import FAINT, Canvas, resize, text_width
+from .checks import as_labels, as_names, as_size, describe
+from .palette import as_palette, text_colour
+
+_MARGIN = 10  # around the page, pixels
+_HEADER = 28  # pixels
+_FOOTER = 22  # pixels
+_BORDER = 3  # of a tile, in the colour of its class, pixels
+_GAP = 4  # between tiles and between rows, pixels
+_COLUMN_GAP = 24  # pixels
+_LOOK = 1.5  # width over height that a page of several columns comes near to
+
+
+class _Row(NamedTuple):
+    """One class of the page: its index, how many nodes it has, which of them are shown."""
+
+    label: int
+    count: int
+    shown: np.ndarray  # indices of nodes
+
+
+def patch_mosaic(
+    patches: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    palette: np.ndarray | Sequence[Sequence[int]],
+    *,
+    max_per_class: int = 8,
+    tile: int = 64,
+) -> np.ndarray:
+    """Shows nodes in rows, one for each class that has any, in the order of the classes.
+
+    At the left of a row the class's name and number of nodes on its colour, then its first nodes,
+    framed in it. Many classes make several columns of rows.
+
+    Args:
+        patches: (N, S, S, 3) uint8 RGB.
+        labels: (N,) integers in 0..K-1.
+        class_names: K names.
+        palette: (K, 3) RGB in 0..255.
+        max_per_class: Nodes shown at most in a row; the count beside the name is of all.
+        tile: Side of a shown patch, pixels, at least 8.
+
+    Returns:
+        (H, W, 3) uint8 RGB. Without nodes a page that says so.
+
+    Raises:
+        ValueError: if an argument has another shape, type or range.
+    """
+    names = as_names(class_names)
+    colours = as_palette(palette, len(names))
+    patches = _as_patches(patches)
+    labels = as_labels(labels, len(names), 'labels', count=len(patches))
+    max_per_class, tile = as_size(max_per_class, 'max_per_class'), as_size(tile, 'tile', minimum=8)
+    rows = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rows.append(_Row(int(label), len(members), members[:max_per_class]))
+    return _page(rows, patches, names, colours, tile)
+
+
+def _as_patches(patches: np.ndarray) -> np.ndarray:
+    array = np.asarray(patches)
+    if array.size == 0 and array.shape[:1] == (0,):
+        return np.zeros((0, 1, 1, 3), dtype=np.uint8)
+    square = array.ndim == 4 and array.shape[1] == array.shape[2] and array.shape[3] == 3
+    if not square or array.dtype != np.uint8 or array.size == 0:
+        raise ValueError(f'patches: expected shape (N, S, S, 3), uint8, got {describe(array)}')
+    return array
+
+
+def _page(
+    rows: list[_Row], patches: np.ndarray, names: list[str], colours: np.ndarray, tile: int
+) -> np.ndarray:
+    """Lays the rows out in columns and draws them."""
+    cell = tile + 2 * _BORDER
+    row_height = max(cell, 24)
+    one_line = row_height < 40
+    lines = [_caption(row, names) + (f' × {row.count}' if one_line else '') for row in rows]
+    longest = max((text_width(line, bold=True) for line in lines), default=0)
+    chip = math.ceil(min(max(longest + 16, 64), 200))
+    columns = _columns(rows, chip, cell, row_height)
+    widths = [chip + max(len(row.shown) for row in column) * (cell + _GAP) for column in columns]
+    width = max(380, sum(widths) + _COLUMN_GAP * (len(widths) - 1) + 2 * _MARGIN)
+    deepest = max((len(column) for column in columns), default=0) * (row_height + _GAP)
+    canvas = Canvas(_HEADER + deepest + _FOOTER + _MARGIN, width)
+    _write_summary(canvas, rows, names)
+    left = _MARGIN
+    for column, column_width in zip(columns, widths):
+        for index, row in enumerate(column):
+            top = _HEADER + _GAP + index * (row_height + _GAP)
+            colour = tuple(colours[row.label])
+            canvas.fill(top, left, row_height, chip, colour)
+            _write_chip(canvas, row, names, top, left, chip, row_height, colour, one_line)
+            for place, node in enumerate(row.shown):
+                x, y = left + chip + _GAP + place * (cell + _GAP), top + (row_height - cell) // 2
+                canvas.fill(y, x, cell, cell, colour)
+                how = 'area' if patches.shape[1] > tile else 'smooth'
+                shown = resize(patches[node], tile, tile, how)
+                canvas.paste(y + _BORDER, x + _BORDER, shown)
+        left += column_width + _COLUMN_GAP
+    return canvas.render()
+
+
+def _columns(rows: list[_Row], chip: int, cell: int, row_height: int) -> list[list[_Row]]:
+    """Splits the rows into the number of columns that makes the page's proportions best."""
+    if not rows:
+        return []
+
+    def split(count: int) -> list[list[_Row]]:
+        depth = math.ceil(len(rows) / count)
+        return [rows[start : start + depth] for start in range(0, len(rows), depth)]
+
+    def badness(columns: list[list[_Row]]) -> float:
+        width = sum(
+            chip + max(len(row.shown) for row in column) * (cell + _GAP) + _COLUMN_GAP
+            for column in columns
+        )
+        return abs(math.log(width / (len(columns[0]) * (row_height + _GAP)) / _LOOK))
+
+    return min((split(count) for count in range(1, len(rows) + 1)), key=badness)
+
+
+def _caption(row: _Row, names: list[str]) -> str:
+    return names[row.label] or f'class {row.label}'
+
+
+def _write_chip(
+    canvas: Canvas,
+    row: _Row,
+    names: list[str],
+    top: int,
+    left: int,
+    width: int,
+    height: int,
+    colour: tuple,
+    one_line: bool,
+) -> None:
+    """Writes a class's name and its number of nodes on its colour."""
+    ink, caption = text_colour(colour), _caption(row, names)
+    if one_line:
+        line, room = f'{caption} × {row.count}', width - 12
+        canvas.text(top + height / 2, left + 6, line, size=12, colour=ink, max_width=room)
+        return
+    middle = top + height / 2
+    canvas.text(middle - 9, left + 8, caption, colour=ink, bold=True, max_width=width - 14)
+    hidden = row.count - len(row.shown)
+    line = f'{row.count}, {len(row.shown)} shown' if hidden else f'{row.count}'
+    canvas.text(middle + 11, left + 8, line, size=12, colour=ink, max_width=width - 14)
+
+
+def _write_summary(canvas: Canvas, rows: list[_Row], names: list[str]) -> None:
+    """Writes what the page holds above it, and which classes it lacks below."""
+    height, width = canvas.pixels.shape[:2]
+    total = sum(row.count for row in rows)
+    line = f'{total} node{"" if total == 1 else "s"}, {len(rows)} of {len(names)} classes'
+    room = width - 2 * _MARGIN
+    canvas.text(_HEADER / 2, _MARGIN, line, size=14, bold=True, max_width=room)
+    present = {row.label for row in rows}
+    absent = [name or f'class {i}' for i, name in enumerate(names) if i not in present]
+    if absent:
+        line = f'without a node ({len(absent)}): ' + ', '.join(absent)
+        middle = height - _MARGIN - _FOOTER / 2 + 4
+        canvas.text(middle, _MARGIN, line, size=12, colour=FAINT, max_width=room)

@@ -1,0 +1,334 @@
+"""Nodes on the images that they come from, and both together with the mosaic.
+
+Shape legend: H, W pixels; P nodes of one image; K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .canvas import FAINT, PAPER, WHITE, Canvas, resize, text_width
+from .checks import as_labels, as_names, as_rgb, as_size, describe, same_length
+from .legend import Entry, draw_legend, plan_legend
+from .mosaic import patch_mosaic
+from .palette import as_palette, text_colour
+
+_CHIP = 16  # height of a name on the image, pixels
+_MARGIN = 10  # around the page, pixels
+_SMALL = 480  # a smaller image is enlarged by a whole number to about this, pixels
+
+
+def node_overlay(
+    image: np.ndarray,
+    nodes: np.ndarray,
+    labels: np.ndarray,
+    palette: np.ndarray | Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    *,
+    scale: float | None = None,
+    show_outside: bool = True,
+    legend: bool = True,
+) -> np.ndarray:
+    """Draws an image's nodes over it, in the colours of their classes.
+
+    A box's line lies inside the box, its contrast line around both sides of that. Small boxes are
+    drawn over large ones. A box carries its class's name where there is room for it.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        nodes: (P, 4) boxes, (y0, x0, y1, x1) in pixels, half-open, which may reach outside; or
+            (P, 2) points, (y, x), indices of pixels.
+        labels: (P,) integers in 0..K-1.
+        palette: (K, 3) RGB in 0..255.
+        class_names: K names.
+        scale: Shown pixels per pixel of the image. None: 1, or a whole number for a small image.
+        show_outside: Whether the image gets a plain margin where boxes reach outside, as wide as
+            they need, but on no side wider than the image's longer side.
+        legend: Whether the classes present are listed, with their numbers of nodes, below.
+
+    Returns:
+        (H', W', 3) uint8 RGB. Without nodes the image alone.
+
+    Raises:
+        ValueError: if an argument has another shape, type or range.
+    """
+    names = as_names(class_names)
+    colours = as_palette(palette, len(names))
+    image = as_rgb(image, 'image')
+    nodes = _as_nodes(nodes, 'nodes')
+    labels = as_labels(labels, len(names), 'labels', count=len(nodes))
+    if scale is None:
+        scale = max(1, round(_SMALL / max(image.shape[:2])))
+    if not 0 < scale <= 64:
+        raise ValueError(f'scale: expected a number in (0, 64], got {scale!r}')
+    canvas = _draw(image, nodes, labels, colours, names, scale, show_outside)
+    if legend and len(nodes):
+        return _with_legend(canvas.render(), labels, colours, names)
+    return canvas.render()
+
+
+def node_sheet(
+    images: Sequence[np.ndarray],
+    nodes: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    palette: np.ndarray | Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    *,
+    patches: Sequence[np.ndarray] | None = None,
+    window: int = 65,
+    max_per_class: int = 8,
+    tile: int = 64,
+    cell: int = 360,
+) -> np.ndarray:
+    """Shows one batch: its images with their nodes above, the mixed nodes by class below.
+
+    Args:
+        images: (H, W, 3) uint8 RGB each, of any sizes, at least one.
+        nodes: (P, 4) boxes or (P, 2) points of each image, as in `node_overlay`.
+        labels: (P,) integers in 0..K-1 for each image.
+        palette: (K, 3) RGB in 0..255.
+        class_names: K names.
+        patches: (P, S, S, 3) uint8 RGB for each image, what the backbone sees. None: cut out of
+            the images here.
+        window: Side of what is cut out around a point, pixels.
+        max_per_class: As in `patch_mosaic`.
+        tile: As in `patch_mosaic`.
+        cell: Longer side of a shown image, pixels, at least 64.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+
+    Raises:
+        ValueError: if an argument has another shape, type, range or number of entries.
+    """
+    names = as_names(class_names)
+    colours = as_palette(palette, len(names))
+    tile, cell = as_size(tile, 'tile', minimum=8), as_size(cell, 'cell', minimum=64)
+    window = as_size(window, 'window')
+    if len(images) == 0:
+        raise ValueError('images: expected at least one image, got none')
+    same_length('nodes', nodes, len(images), 'images')
+    same_length('labels', labels, len(images), 'images')
+    if patches is None:
+        patches = [cut_nodes(i, n, tile, window=window) for i, n in zip(images, nodes)]
+    same_length('patches', patches, len(images), 'images')
+    filled = [np.asarray(some) for some in patches if len(some)]
+    if len({some.shape[1:] for some in filled}) > 1:
+        raise ValueError(
+            'patches: expected one size for all images, got '
+            + ', '.join(sorted({str(some.shape[1:]) for some in filled}))
+        )
+    mixed = np.concatenate(filled) if filled else np.zeros((0, 1, 1, 3), dtype=np.uint8)
+    flat = np.concatenate([np.asarray(some).reshape(-1) for some in labels])
+    mosaic = patch_mosaic(mixed, flat, names, colours, max_per_class=max_per_class, tile=tile)
+    shown = []
+    for image, some_nodes, some_labels in zip(images, nodes, labels):
+        scale = cell / max(as_rgb(image, 'images').shape[:2])
+        drawn = node_overlay(
+            image, some_nodes, some_labels, colours, names, scale=min(scale, 64), legend=False
+        )
+        shown.append(drawn)
+    return _stack(_grid(shown, mosaic.shape[1] - 2 * _MARGIN), mosaic)
+
+
+def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 65) -> np.ndarray:
+    """Cuts nodes out of an image, for looking at; `functional.crop_and_resize` is for training.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        nodes: (P, 4) boxes or (P, 2) points, as in `node_overlay`.
+        size: Side S of the result, pixels.
+        window: Side of what is cut out around a point, pixels.
+
+    Returns:
+        (P, S, S, 3) uint8 RGB; what lies outside the image is grey.
+
+    Raises:
+        ValueError: if an argument has another shape, type or range.
+    """
+    image, nodes = as_rgb(image, 'image'), _as_nodes(nodes, 'nodes')
+    size, window = as_size(size, 'size'), as_size(window, 'window')
+    if nodes.shape[1] == 2:
+        corner = nodes - window // 2
+        nodes = np.concatenate([corner, corner + window], axis=1)
+    limit = np.array(image.shape[:2])
+    cut = np.empty((len(nodes), size, size, 3), dtype=np.uint8)
+    for index, box in enumerate(nodes):
+        low, high = box[:2], box[2:]
+        patch = np.full((*(high - low), 3), PAPER, dtype=np.uint8)
+        inner_low, inner_high = np.clip(low, 0, limit), np.clip(high, 0, limit)
+        (y0, x0), (y1, x1) = inner_low - low, inner_high - low
+        if y1 > y0 and x1 > x0:
+            source = image[inner_low[0] : inner_high[0], inner_low[1] : inner_high[1]]
+            patch[y0:y1, x0:x1] = source
+        how = 'area' if min(patch.shape[:2]) > size else 'smooth'
+        cut[index] = resize(patch, size, size, how)
+    return cut
+
+
+def _as_nodes(nodes: np.ndarray, name: str) -> np.ndarray:
+    """Returns (P, 4) boxes or (P, 2) points as int64."""
+    array = np.asarray(nodes)
+    if array.size == 0 and array.ndim <= 2:
+        columns = array.shape[1] if array.ndim == 2 and array.shape[1] in (2, 4) else 4
+        return np.zeros((0, columns), dtype=np.int64)
+    if array.ndim != 2 or array.shape[1] not in (2, 4):
+        raise ValueError(
+            f'{name}: expected boxes of shape (P, 4) or points of shape (P, 2), '
+            f'got {describe(array)}'
+        )
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f'{name}: expected whole pixels, integers, got {describe(array)}')
+    array = array.astype(np.int64)
+    if array.shape[1] == 4:
+        empty = array[(array[:, 2:] <= array[:, :2]).any(axis=1)]
+        if len(empty):
+            raise ValueError(
+                f'{name}: expected boxes with y0 < y1 and x0 < x1, got {empty[0].tolist()}'
+            )
+    return array
+
+
+def _draw(
+    image: np.ndarray,
+    nodes: np.ndarray,
+    labels: np.ndarray,
+    colours: np.ndarray,
+    names: list[str],
+    scale: float,
+    show_outside: bool,
+) -> Canvas:
+    """Draws all nodes on the scaled image, with the margin that they need."""
+    limit = np.array(image.shape[:2])
+    low, high = np.zeros(2, np.int64), limit.copy()
+    if show_outside and nodes.shape[1] == 4 and len(nodes):
+        low = np.maximum(np.minimum(low, nodes[:, :2].min(axis=0)), -limit.max())
+        high = np.minimum(np.maximum(high, nodes[:, 2:].max(axis=0)), limit + limit.max())
+    height, width = (max(1, round(side * scale)) for side in limit)
+    origin = np.round(-low * scale).astype(np.int64)
+    page = origin + [height, width] + np.round((high - limit) * scale).astype(np.int64)
+    canvas = Canvas(int(page[0]), int(page[1]), background=PAPER)
+    how = 'area' if scale < 1 else 'nearest' if scale == int(scale) else 'smooth'
+    canvas.paste(*origin, resize(image, height, width, how))
+    if nodes.shape[1] == 2:
+        _draw_points(canvas, (nodes + 0.5) * scale + origin, labels, colours)
+        return canvas
+    placed = np.round(nodes * scale).astype(np.int64) + np.tile(origin, 2)
+    _draw_boxes(canvas, placed, labels, colours)
+    _name_boxes(canvas, placed, labels, colours, names)
+    return canvas
+
+
+def _draw_boxes(canvas: Canvas, boxes: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> None:
+    """Draws boxes (P, 4) in pixels of the canvas, the largest first."""
+    thick = max(2, round(max(canvas.pixels.shape[:2]) / 240))
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    for index in np.argsort(-area, kind='stable'):
+        y0, x0, y1, x1 = (int(v) for v in boxes[index])
+        colour = tuple(colours[labels[index]])
+        _frame(canvas, y0 - 1, x0 - 1, y1 + 1, x1 + 1, thick + 2, text_colour(colour))
+        _frame(canvas, y0, x0, y1, x1, thick, colour)
+
+
+def _frame(canvas: Canvas, y0: int, x0: int, y1: int, x1: int, thick: int, colour: tuple) -> None:
+    canvas.fill(y0, x0, thick, x1 - x0, colour)
+    canvas.fill(y1 - thick, x0, thick, x1 - x0, colour)
+    canvas.fill(y0, x0, y1 - y0, thick, colour)
+    canvas.fill(y0, x1 - thick, y1 - y0, thick, colour)
+
+
+def _name_boxes(
+    canvas: Canvas, boxes: np.ndarray, labels: np.ndarray, colours: np.ndarray, names: list[str]
+) -> None:
+    """Writes each box's class at the first of its corners where no other name stands."""
+    height, width = canvas.pixels.shape[:2]
+    taken: list[tuple[float, float, float, float]] = []
+    for box, label in zip(boxes, labels):
+        y0, x0, y1, x1 = (int(v) for v in box)
+        name = names[label] or f'class {label}'
+        long = math.ceil(text_width(name, size=11)) + 8
+        if long > max(x1 - x0, 48):
+            continue
+        corners = ((y0, x0), (y1 - _CHIP, x0), (y0, x1 - long), (y1 - _CHIP, x1 - long))
+        for top, left in (*corners, (y0 - _CHIP, x0), (y1, x0)):
+            inside = 0 <= top <= height - _CHIP and 0 <= left <= width - long
+            spot = (top, left, top + _CHIP, left + long)
+            if inside and not any(_overlap(spot, other) for other in taken):
+                taken.append(spot)
+                colour = tuple(colours[label])
+                ink = text_colour(colour)
+                canvas.fill(top, left, _CHIP, long, colour)
+                canvas.text(top + _CHIP / 2, left + 4, name, size=11, colour=ink)
+                break
+
+
+def _overlap(first: tuple, second: tuple) -> bool:
+    apart = (
+        first[2] <= second[0]
+        or second[2] <= first[0]
+        or first[3] <= second[1]
+        or second[3] <= first[1]
+    )
+    return not apart
+
+
+def _draw_points(
+    canvas: Canvas, centres: np.ndarray, labels: np.ndarray, colours: np.ndarray
+) -> None:
+    """Draws points (P, 2), in pixels of the canvas, as discs with a contrast ring."""
+    height, width = canvas.pixels.shape[:2]
+    radius = max(3.0, max(height, width) / 160)
+    reach = math.ceil(radius + 2)
+    for (y, x), label in zip(centres, labels):
+        rows = slice(max(0, int(y) - reach), max(0, min(height, int(y) + reach + 1)))
+        columns = slice(max(0, int(x) - reach), max(0, min(width, int(x) + reach + 1)))
+        ys, xs = np.mgrid[rows, columns]
+        distance = np.hypot(ys + 0.5 - y, xs + 0.5 - x)
+        colour = tuple(colours[label])
+        window = canvas.pixels[rows, columns]
+        window[distance <= radius + 1.5] = text_colour(colour)
+        window[distance <= radius] = colour
+
+
+def _with_legend(
+    picture: np.ndarray, labels: np.ndarray, colours: np.ndarray, names: list[str]
+) -> np.ndarray:
+    """Sets a picture over the list of its classes, the most frequent first."""
+    present, counts = np.unique(labels, return_counts=True)
+    entries = [
+        Entry(f'{names[present[i]] or f"class {present[i]}"} ({counts[i]})', colours[present[i]])
+        for i in np.argsort(-counts, kind='stable')
+    ]
+    height, width = picture.shape[:2]
+    page = max(width, 260)
+    legend = plan_legend(entries, page - 2 * _MARGIN)
+    canvas = Canvas(height + legend.height + 2 * _MARGIN, page)
+    canvas.paste(0, 0, picture)
+    draw_legend(canvas, legend, height + _MARGIN, _MARGIN)
+    return canvas.render()
+
+
+def _grid(pictures: list[np.ndarray], width: int) -> np.ndarray:
+    """Sets pictures in as many equal columns as fit in a width, in pixels, at least one."""
+    tall, wide = (max(p.shape[axis] for p in pictures) + _MARGIN for axis in (0, 1))
+    columns = min(len(pictures), max(1, width // wide))
+    rows = math.ceil(len(pictures) / columns)
+    page = np.full((rows * tall + _MARGIN, columns * wide + _MARGIN, 3), WHITE, dtype=np.uint8)
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        top, left = _MARGIN + row * tall, _MARGIN + column * wide
+        page[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return page
+
+
+def _stack(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """Sets one picture over another, with a thin line between them."""
+    height, width = upper.shape[0] + lower.shape[0] + 1, max(upper.shape[1], lower.shape[1])
+    page = np.full((height, width, 3), WHITE, dtype=np.uint8)
+    page[: upper.shape[0], : upper.shape[1]] = upper
+    page[upper.shape[0]] = FAINT
+    page[upper.shape[0] + 1 :, : lower.shape[1]] = lower
+    return page

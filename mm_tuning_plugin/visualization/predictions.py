@@ -1,0 +1,238 @@
+"""Images, their truth and several models' predictions, with what is wrong brought out.
+
+Shape legend: H, W pixels; K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .canvas import FAINT, INK, Canvas, fit, resize, text_width
+from .checks import as_label_map, as_names, as_rgb, as_size, same_length
+from .legend import Entry, draw_legend, plan_legend
+from .palette import as_palette
+
+_MARGIN = 12  # around the page, pixels
+_GAP = 8  # between columns, pixels
+_HEADER = 48  # pixels
+_CAPTION = 22  # under each row, pixels
+_KEY = 34  # at the bottom, pixels
+_FADE = 0.25  # how much of its colour a right pixel keeps
+_GREY = (150, 150, 150)
+_HATCH = (205, 205, 205)
+
+
+def prediction_sheet(
+    images: Sequence[np.ndarray],
+    truth: Sequence[np.ndarray],
+    predictions: Mapping[str, Sequence[np.ndarray]],
+    palette: np.ndarray | Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    *,
+    ignore_index: int = 255,
+    scores: Mapping[str, float] | None = None,
+    cell: int = 320,
+) -> np.ndarray:
+    """Shows a row for each image: the image, its truth, and each model's prediction.
+
+    Where a prediction is right its colour is faded, where it is wrong it is full and outlined;
+    pixels without truth are grey and hatched. Under each prediction stands which share of the
+    other pixels is wrong.
+
+    Args:
+        images: (H, W, 3) uint8 RGB each, of any sizes, at least one.
+        truth: (H, W) integers for each image, 0..K-1 or ``ignore_index``.
+        predictions: For each model's name one (H, W) map of integers in 0..K-1 for each image.
+        palette: (K, 3) RGB in 0..255.
+        class_names: K names.
+        ignore_index: Marks pixels of the truth without a class.
+        scores: mIoU of models by name, shown with two digits after the point; as mmseg reports it,
+            in percent.
+        cell: Longer side of a shown image, pixels, at least 64.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+
+    Raises:
+        ValueError: if an argument has another shape, type, range or number of entries.
+    """
+    names = as_names(class_names)
+    colours = as_palette(palette, len(names))
+    cell = as_size(cell, 'cell', minimum=64)
+    images, truth, predictions = _checked(images, truth, predictions, len(names), ignore_index)
+    unknown = [name for name in scores or {} if name not in predictions]
+    if unknown:
+        raise ValueError(f'scores: expected names among {list(predictions)}, got {unknown[0]!r}')
+    entries = _entries(truth, predictions, ignore_index, colours, names)
+    sizes = [fit(*image.shape[:2], cell, cell) for image in images]
+    column = max(max(width for _, width in sizes), 120)
+    width = (2 + len(predictions)) * (column + _GAP) - _GAP + 2 * _MARGIN
+    legend = plan_legend(entries, width - 2 * _MARGIN)
+    deep = sum(height + _CAPTION for height, _ in sizes)
+    canvas = Canvas(_HEADER + deep + legend.height + _KEY + 2 * _MARGIN, width)
+    _write_header(canvas, list(predictions), scores or {}, column)
+    top = _HEADER
+    for index, size in enumerate(sizes):
+        row = _row(images[index], truth[index], predictions, index, size, colours, ignore_index)
+        for place, (picture, caption) in enumerate(row):
+            left = _MARGIN + place * (column + _GAP) + (column - size[1]) // 2
+            canvas.paste(top, left, picture)
+            middle = top + size[0] + _CAPTION / 2
+            canvas.text(middle, left, caption, size=11, colour=FAINT, max_width=column)
+        top += size[0] + _CAPTION
+    draw_legend(canvas, legend, top + _MARGIN, _MARGIN)
+    _write_key(canvas, tuple(colours[0]))
+    return canvas.render()
+
+
+def error_map(
+    prediction: np.ndarray, truth: np.ndarray, palette: np.ndarray, *, ignore_index: int = 255
+) -> np.ndarray:
+    """Colours a prediction: faded where right, full and outlined in ink where wrong.
+
+    The outline lies on the right pixels next to wrong ones, so that every wrong pixel keeps the
+    colour of the class that was predicted.
+
+    Args:
+        prediction: (H, W) integers in 0..K-1.
+        truth: (H, W) integers, 0..K-1 or ``ignore_index``.
+        palette: (K, 3) uint8 RGB.
+        ignore_index: Marks pixels of the truth without a class; they are grey and hatched.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    ignored = truth == ignore_index
+    wrong = (prediction != truth) & ~ignored
+    full = palette[prediction]
+    faded = np.round(_FADE * full + (1 - _FADE) * 255).astype(np.uint8)
+    picture = np.where(wrong[..., None], full, faded)
+    padded = np.pad(wrong, 1)
+    beside = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+    picture[beside & ~wrong] = INK
+    return _hatched(picture, ignored)
+
+
+def _checked(
+    images: Sequence[np.ndarray],
+    truth: Sequence[np.ndarray],
+    predictions: Mapping[str, Sequence[np.ndarray]],
+    num_classes: int,
+    ignore_index: int,
+) -> tuple[list[np.ndarray], list[np.ndarray], dict[str, list[np.ndarray]]]:
+    """Returns images, truth and predictions as arrays that fit each other."""
+    if len(images) == 0:
+        raise ValueError('images: expected at least one image, got none')
+    images = [as_rgb(image, f'images[{i}]') for i, image in enumerate(images)]
+    sizes = [image.shape[:2] for image in images]
+    same_length('truth', truth, len(images), 'images')
+    if not isinstance(predictions, Mapping):
+        raise ValueError(
+            f'predictions: expected a mapping from names to lists, got {type(predictions).__name__}'
+        )
+    truth = [
+        as_label_map(t, size, num_classes, f'truth[{i}]', ignore_index=ignore_index)
+        for i, (t, size) in enumerate(zip(truth, sizes))
+    ]
+    checked = {}
+    for name, maps in predictions.items():
+        same_length(f'predictions[{name!r}]', maps, len(images), 'images')
+        checked[str(name)] = [
+            as_label_map(p, size, num_classes, f'predictions[{name!r}][{i}]')
+            for i, (p, size) in enumerate(zip(maps, sizes))
+        ]
+    return images, truth, checked
+
+
+def _entries(
+    truth: list[np.ndarray],
+    predictions: Mapping[str, list[np.ndarray]],
+    ignore_index: int,
+    colours: np.ndarray,
+    names: list[str],
+) -> list[Entry]:
+    """Lists the classes present: first those of the truth by their share, then the others."""
+    in_truth, anywhere = np.zeros(len(names)), np.zeros(len(names))
+    for label_map in truth:
+        kept = label_map[label_map != ignore_index]
+        in_truth += np.bincount(kept, minlength=len(names)) / label_map.size
+    for maps in predictions.values():
+        for label_map in maps:
+            anywhere += np.bincount(label_map.ravel(), minlength=len(names)) / label_map.size
+    ranked = np.lexsort((-anywhere, -in_truth))
+    return [
+        Entry(names[c] or f'class {c}', tuple(colours[c]))
+        for c in ranked
+        if in_truth[c] or anywhere[c]
+    ]
+
+
+def _row(
+    image: np.ndarray,
+    truth: np.ndarray,
+    predictions: Mapping[str, list[np.ndarray]],
+    index: int,
+    size: tuple[int, int],
+    colours: np.ndarray,
+    ignore_index: int,
+) -> list[tuple[np.ndarray, str]]:
+    """Returns the pictures of one row, each with the line under it."""
+    small = _nearest(truth, size)
+    ignored = small == ignore_index
+    coloured = _hatched(colours[np.where(ignored, 0, small)], ignored)
+    how = 'area' if size[0] < image.shape[0] else 'smooth'
+    row = [(resize(image, *size, how), f'{image.shape[1]} × {image.shape[0]}'), (coloured, '')]
+    known = truth != ignore_index
+    for maps in predictions.values():
+        picture = error_map(_nearest(maps[index], size), small, colours, ignore_index=ignore_index)
+        wrong = (maps[index] != truth)[known]
+        caption = f'{100 * wrong.mean():.1f} % wrong' if wrong.size else 'nothing labelled'
+        row.append((picture, caption))
+    return row
+
+
+def _nearest(label_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes a label map (H, W), each pixel the one that lies at its centre."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.int64)
+        for new, old in zip(size, label_map.shape)
+    )
+    return label_map[rows[:, None], columns]
+
+
+def _hatched(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Returns a picture (H, W, 3) that is grey with slanting lines where a mask (H, W) says."""
+    rows, columns = np.indices(where.shape)
+    lines = (rows + columns) % 8 < 2
+    hatch = np.where(lines[..., None], _HATCH, _GREY)
+    return np.where(where[..., None], hatch, picture).astype(np.uint8)
+
+
+def _write_header(
+    canvas: Canvas, arms: list[str], scores: Mapping[str, float], column: int
+) -> None:
+    """Writes what each column is, and below it a model's score."""
+    for place, name in enumerate(['image', 'truth', *arms]):
+        left = _MARGIN + place * (column + _GAP)
+        score = f'mIoU {scores[name]:.2f}' if place > 1 and name in scores else ''
+        canvas.text(18, left, name, size=15, bold=True, max_width=column)
+        canvas.text(37, left, score, size=13, max_width=column)
+
+
+def _write_key(canvas: Canvas, colour: tuple) -> None:
+    """Writes at the bottom what faded, full and hatched mean, each with a swatch."""
+    right, wrong = np.zeros((14, 28), np.int64), np.zeros((14, 28), np.int64)
+    wrong[2:-2, 3:-3] = 1
+    palette = np.array([colour, colour], dtype=np.uint8)
+    swatches = (
+        ('right', error_map(right, right, palette)),
+        ('wrong', error_map(wrong, right, palette)),
+        ('not labelled', _hatched(error_map(right, right, palette), right == 0)),
+    )
+    middle, left = canvas.pixels.shape[0] - _MARGIN - 7, _MARGIN
+    for name, swatch in swatches:
+        canvas.paste(middle - 7, left, swatch)
+        canvas.text(middle, left + 34, name, size=12)
+        left += 34 + int(text_width(name, size=12)) + 24
