@@ -1,1 +1,41 @@
-"""TODO."""
+"""The method itself, on tensors: no OpenMMLab package, no files, no global random state.
+
+mix: `sample_patches`, `sample_points`, `crop_and_resize`; match: `class_connected_graph`,
+`graph_triplets`; losses: `triplet_margin_loss`, `expected_triplet_loss`,
+`supervised_contrastive_loss`, `active_triplet_share`; metrics: `recall_at_k`,
+`mean_average_precision_at_r`, `intra_inter_distance`. What they hand to each other is in
+`mm_tuning_plugin.structures` and exported here as well.
+"""
+
+from ..structures import LabelledPoints, NodeBatch, PatchBoxes, Triplets
+from .crops import crop_and_resize
+from .graph import class_connected_graph, graph_triplets
+from .losses import (
+    active_triplet_share,
+    expected_triplet_loss,
+    supervised_contrastive_loss,
+    triplet_margin_loss,
+)
+from .metrics import ClassDistances, intra_inter_distance, mean_average_precision_at_r, recall_at_k
+from .patches import sample_patches
+from .points import sample_points
+
+__all__ = [
+    'ClassDistances',
+    'LabelledPoints',
+    'NodeBatch',
+    'PatchBoxes',
+    'Triplets',
+    'active_triplet_share',
+    'class_connected_graph',
+    'crop_and_resize',
+    'expected_triplet_loss',
+    'graph_triplets',
+    'intra_inter_distance',
+    'mean_average_precision_at_r',
+    'recall_at_k',
+    'sample_patches',
+    'sample_points',
+    'supervised_contrastive_loss',
+    'triplet_margin_loss',
+]

@@ -1,0 +1,99 @@
+"""Arithmetic on unit embeddings that losses and metrics share.
+
+Shape legend: N embeddings of D dimensions, K classes present, E pairs.
+
+A row shorter than `TINY` has no direction: it counts as the zero vector and gets no gradient (a
+plain division by the clamped norm would multiply the gradient of a dead row by 1e12).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+TINY = 1e-12
+_CHUNK = 1 << 20  # numbers per temporary of the pair products: 4 MiB, stays in the cache
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """Returns a context in which autocast leaves the arithmetic on the tensor's device alone."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+def as_precise(embeddings: Tensor) -> Tensor:
+    """Returns float32 and float64 as they are, shorter floats as float32."""
+    if embeddings.dtype in (torch.float32, torch.float64):
+        return embeddings
+    return embeddings.float()
+
+
+def inverse_norms(embeddings: Tensor) -> Tensor:
+    """Returns 1 / length of each row, 0 for rows without a direction: (N,)."""
+    norms = torch.linalg.vector_norm(embeddings, dim=1)
+    inverse: Tensor = norms.clamp_min(TINY).reciprocal() * (norms > TINY)
+    return inverse
+
+
+def unit_rows(embeddings: Tensor) -> Tensor:
+    """Returns the rows at unit length; zero rows stay zero. (N, D)."""
+    return embeddings * inverse_norms(embeddings)[:, None]
+
+
+class ClassSums(NamedTuple):
+    """What the exact expectations need of N unit embeddings."""
+
+    sums: Tensor  # (K, D) sum of the unit embeddings of each class
+    squares: Tensor  # (K,) sum of their squared lengths: the count, less rows of zeros
+    counts: Tensor  # (K,) nodes of each class, in the embeddings' dtype
+    member_of: Tensor  # (N,) int64, which of the K classes each node is of
+
+
+def class_sums(unit: Tensor, labels: Tensor) -> ClassSums:
+    """Sums unit embeddings (N, D) by their class (N,)."""
+    classes, index, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    sums = unit.new_zeros(len(classes), unit.shape[1]).index_add(0, index, unit)
+    lengths = torch.linalg.vecdot(unit.detach(), unit.detach()).round()  # 1, or 0: no gradient
+    squares = unit.new_zeros(len(classes)).index_add(0, index, lengths)
+    return ClassSums(sums, squares, counts.to(unit.dtype), index)
+
+
+def pair_products(embeddings: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Returns the scalar products of E pairs of rows, without an (E, D) temporary.
+
+    Args:
+        embeddings: (N, D) float.
+        left: (E,) int64, row of each pair's one side.
+        right: (E,) int64, row of its other side.
+
+    Returns:
+        (E,), once differentiable with respect to the embeddings.
+    """
+    products: Tensor = _PairProducts.apply(embeddings, left, right)  # type: ignore[no-untyped-call]
+    return products
+
+
+class _PairProducts(torch.autograd.Function):
+    """Forward by chunks of pairs; the gradient is one sparse (N, N) times dense product."""
+
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        ctx.save_for_backward(embeddings, left, right)
+        rows = max(1, _CHUNK // max(1, embeddings.shape[1]))
+        parts = [
+            (embeddings[i] * embeddings[j]).sum(1)
+            for i, j in zip(torch.split(left, rows), torch.split(right, rows))
+        ]
+        return torch.cat(parts)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        embeddings, left, right = ctx.saved_tensors
+        size = (len(embeddings), len(embeddings))
+        pairs = torch.stack((torch.cat((left, right)), torch.cat((right, left))))
+        with full_precision(embeddings):
+            weights = torch.sparse_coo_tensor(pairs, grad.repeat(2), size, check_invariants=False)
+            return torch.sparse.mm(weights, embeddings), None, None

@@ -1,0 +1,205 @@
+"""Losses on labelled embeddings: the released triplet loss, its expectation, a contrastive one.
+
+Shape legend: N embeddings of D dimensions, T triplets, K classes present.
+
+All bring the embeddings to unit length themselves (at no effect on what is already unit; rows of
+zeros stay zeros), compute in float32 at least whatever autocast did to the input (float64 stays),
+and return a zero that still hangs on the embeddings where there is nothing to compare, so that a
+backward pass over it works and every parameter is touched.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..structures import Triplets
+from ._checks import check_embeddings, check_integers, check_labels, describe
+from ._embeddings import (
+    as_precise,
+    class_sums,
+    full_precision,
+    inverse_norms,
+    pair_products,
+    unit_rows,
+)
+
+
+def triplet_margin_loss(embeddings: Tensor, triplets: Triplets, margin: float = 2.1) -> Tensor:
+    """The released triplet loss on unit embeddings.
+
+    L = 1 / (2 T) * sum over triplets of max(0, margin + |a - p|^2 - |a - n|^2), with rows at unit
+    length (Zhan et al., AAAI 2018, arXiv 1712.00661; formula and margin of the released code,
+    github XiaohangZhan/mix-and-match at 8d4c9df). With post-ReLU features no cosine is negative,
+    so at 2.1 the hinge never closes and each term is 1.05 + cos(a, n) - cos(a, p).
+
+    Args:
+        embeddings: (N, D) float, of any length: they are L2-normalised here, as the released
+            system does before its loss.
+        triplets: T triplets of row indices, as of `graph_triplets`.
+        margin: Least gap of the squared distances, on the unit sphere (they lie in 0..4).
+
+    Returns:
+        Scalar; 0 that hangs on the embeddings if there are no triplets.
+
+    Raises:
+        ValueError: On embeddings that are no float matrix, a margin that is not finite, or triplets
+            of unequal lengths or outside the rows (the latter is not checked on a GPU, where
+            it would stall the stream).
+    """
+    _check_triplets(embeddings, triplets, margin)
+    with full_precision(embeddings):
+        embeddings = as_precise(embeddings)
+        if len(triplets.anchor) == 0:
+            return embeddings.sum() * 0
+        return _triplet_terms(embeddings, triplets, margin).clamp_min(0).mean() / 2
+
+
+def expected_triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 2.1) -> Tensor:
+    """What `triplet_margin_loss` is on average, over all triplets of a batch, hinge open.
+
+    Mean over the anchors that have a positive and a negative of the mean over the anchor's
+    triplets: all nodes of its class but itself times all nodes of other classes. With the hinge
+    open (always so for post-ReLU features at 2.1) the term is linear in positive and negative, so
+    that it needs only the sums of the classes: O(N D), no sampling noise. For signed
+    embeddings whose hinge would close it is a lower bound.
+
+    Args:
+        embeddings: (N, D) float; L2-normalised here.
+        labels: (N,) integers, the class of each row.
+        margin: As in `triplet_margin_loss`; without effect on the gradient.
+
+    Returns:
+        Scalar; 0 that hangs on the embeddings if no node has a positive and a negative.
+
+    Raises:
+        ValueError: On embeddings that are no float matrix, labels that do not match their rows, or
+            a margin that is not finite.
+    """
+    check_embeddings('embeddings', embeddings)
+    check_labels('labels', labels, 'embeddings', embeddings)
+    _check_margin(margin)
+    with full_precision(embeddings):
+        embeddings = as_precise(embeddings)
+        sums, squares, counts, _ = class_sums(unit_rows(embeddings), labels)
+        others = len(labels) - counts  # (K,) negatives of an anchor of each class
+        usable = ((counts > 1) & (others > 0)).to(counts.dtype)
+        own = sums.square().sum(1)  # (K,) |S_c|^2: products of all pairs inside a class
+        across = sums @ sums.sum(0) - own  # (K,) products of its nodes with all others
+        # (K,), summed over the anchors of a class; positives exclude the anchor itself
+        to_positives = (squares - own) / (counts - 1).clamp_min(1) + margin / 2 * counts
+        to_negatives = across / others.clamp_min(1)
+        lengths = squares / 2 - counts / 2 * (squares.sum() - squares) / others.clamp_min(1)
+        anchors = (counts * usable).sum().clamp_min(1)
+        return ((to_positives + to_negatives + lengths) * usable).sum() / anchors
+
+
+def supervised_contrastive_loss(
+    embeddings: Tensor, labels: Tensor, temperature: float = 0.1
+) -> Tensor:
+    """The supervised contrastive loss, L_out of Khosla et al., NeurIPS 2020 (arXiv 2004.11362).
+
+    Mean over the anchors that have a positive of the mean over the positives of
+    -log(exp(a.p / t) / sum over all nodes but the anchor of exp(a.k / t)).
+    The original also multiplies by t / t_0; we do not.
+
+    Args:
+        embeddings: (N, D) float; L2-normalised here.
+        labels: (N,) integers, the class of each row.
+        temperature: t, greater than 0.
+
+    Returns:
+        Scalar; 0 that hangs on the embeddings if no class has two nodes.
+
+    Raises:
+        ValueError: On embeddings that are no float matrix, labels that do not match their rows, or
+            a temperature that is not finite and positive.
+    """
+    check_embeddings('embeddings', embeddings)
+    check_labels('labels', labels, 'embeddings', embeddings)
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f'temperature must be finite and above 0, got {describe(temperature)}')
+    with full_precision(embeddings):
+        embeddings = as_precise(embeddings)
+        if len(labels) < 2:
+            return embeddings.sum() * 0
+        unit = unit_rows(embeddings)
+        logits = (unit @ unit.T / temperature).fill_diagonal_(-math.inf)  # (N, N), self excluded
+        sums, squares, counts, member_of = class_sums(unit, labels)
+        own = (sums.square().sum(1) - squares) / (counts - 1).clamp_min(1)  # (K,) zero where alone
+        usable = (counts > 1).to(counts.dtype)
+        normalisers = logits.logsumexp(1) @ usable[member_of]  # summed over the anchors
+        anchors = (counts * usable).sum().clamp_min(1)
+        return (normalisers - (own * usable).sum() / temperature) / anchors
+
+
+@torch.no_grad()
+def active_triplet_share(embeddings: Tensor, triplets: Triplets, margin: float = 2.1) -> Tensor:
+    """Share of the triplets whose hinge is open, that is, which give a gradient.
+
+    Args:
+        embeddings: (N, D) float; L2-normalised here.
+        triplets: T triplets of row indices.
+        margin: As in `triplet_margin_loss`.
+
+    Returns:
+        Scalar in [0, 1] without gradient; 0 if there are no triplets.
+
+    Raises:
+        ValueError: As `triplet_margin_loss`.
+    """
+    _check_triplets(embeddings, triplets, margin)
+    with full_precision(embeddings):
+        embeddings = as_precise(embeddings)
+        if len(triplets.anchor) == 0:
+            return embeddings.new_zeros(())
+        return (_triplet_terms(embeddings, triplets, margin) > 0).to(embeddings.dtype).mean()
+
+
+def _triplet_terms(embeddings: Tensor, triplets: Triplets, margin: float) -> Tensor:
+    """Returns margin + |a - p|^2 - |a - n|^2 of the unit rows: (T,), before the hinge.
+
+    By |a - p|^2 = |a|^2 + |p|^2 - 2 a.p; squared lengths are 1, or 0 for rows of zeros. Norms scale
+    the products, not the rows, so that no temporary is as large as the gathered rows.
+    """
+    anchor, positive, negative = triplets
+    inverse = inverse_norms(embeddings)  # (N,)
+    squares = (inverse > 0).to(inverse.dtype)  # (N,)
+    left = torch.cat((anchor, anchor))
+    right = torch.cat((positive, negative))
+    cosines = pair_products(embeddings, left, right) * inverse[left] * inverse[right]
+    to_positive, to_negative = cosines.chunk(2)  # (T,) each
+    gap = squares[positive] - squares[negative]
+    return margin + gap + 2 * (to_negative - to_positive)
+
+
+def _check_margin(margin: float) -> None:
+    if (
+        isinstance(margin, bool)
+        or not isinstance(margin, (int, float))
+        or not math.isfinite(margin)
+    ):
+        raise ValueError(f'margin must be a finite number, got {describe(margin)}')
+
+
+def _check_triplets(embeddings: Tensor, triplets: Triplets, margin: float) -> None:
+    check_embeddings('embeddings', embeddings)
+    _check_margin(margin)
+    if not isinstance(triplets, tuple) or len(triplets) != 3:
+        raise ValueError(f'triplets must be three index vectors, got {describe(triplets)}')
+    for name, index in zip(Triplets._fields, triplets):
+        check_integers(f'triplets.{name}', index, '(T,)', 1)
+    if len({len(index) for index in triplets}) > 1:
+        lengths = ', '.join(str(len(index)) for index in triplets)
+        raise ValueError(f'triplets must be three vectors of one length, got lengths {lengths}')
+    if embeddings.is_cuda or len(triplets[0]) == 0:
+        return
+    for name, index in zip(Triplets._fields, triplets):
+        low, high = index.min().item(), index.max().item()
+        if low < 0 or high >= len(embeddings):
+            raise ValueError(
+                f'triplets.{name} must index the {len(embeddings)} rows of embeddings, '
+                f'got {low}..{high}'
+            )
