@@ -6,9 +6,10 @@ Nothing here knows of mmengine, opens a window or touches matplotlib's global st
 from .canvas import save_image
 from .embeddings import embedding_map
 from .mosaic import patch_mosaic
-from .overlay import cut_nodes, node_overlay, node_sheet
+from .overlay import cut_nodes, node_overlay
 from .palette import class_palette, text_colour
 from .predictions import prediction_sheet
+from .sheet import node_sheet
 
 __all__ = [
     'class_palette',

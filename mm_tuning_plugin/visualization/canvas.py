@@ -34,6 +34,7 @@ PAPER = (236, 236, 236)
 # Pixels per inch. A power of two: sizes in inches are then exact, and give back whole pixels.
 _DPI = 64
 _CAP_HEIGHT = 0.729  # of DejaVu Sans, in em
+_EVEN = {'D': 0.8, '*': 1.3}  # factors that make markers look equally large
 _RESAMPLING = {
     'nearest': Image.Resampling.NEAREST,
     'area': Image.Resampling.BOX,
@@ -138,7 +139,7 @@ class Canvas:
 
 def look(shape: str, size: float) -> dict:
     """Returns Line2D's properties for a marker ``size`` pixels across with a thin dark edge."""
-    points = size * 72 / _DPI
+    points = size * _EVEN.get(shape, 1.0) * 72 / _DPI
     return {
         'marker': shape,
         'markersize': points,

@@ -87,6 +87,8 @@ def embedding_map(
 def thin_out(labels: np.ndarray, max_points: int) -> np.ndarray:
     """Chooses points evenly within each class, so that the classes' shares are kept.
 
+    Classes of fewer than about N / M points may lose all of theirs.
+
     Args:
         labels: (N,) integers.
         max_points: M.
@@ -184,20 +186,22 @@ def _scatter(
     axes.set_xlim(middle[0] - reach, middle[0] + reach)
     axes.set_ylim(middle[1] - reach, middle[1] + reach)
     size = float(np.clip(220 / np.sqrt(max(len(places), 1)), 5, 11))
-    for marker in _MARKERS:
-        chosen = np.array([_marker(label) == marker for label in labels], dtype=bool)
-        if not chosen.any():
-            continue
-        style = look(marker, size)
-        axes.scatter(
-            places[chosen, 0],
-            places[chosen, 1],
-            s=style['markersize'] ** 2,
-            marker=marker,
-            c=colours[labels[chosen]] / 255,
-            linewidths=style['markeredgewidth'],
-            edgecolors=[style['markeredgecolor']],
-        )
+    markers = np.array([_marker(label) for label in labels])
+    for part in np.array_split(np.arange(len(places)), 6):  # so that no marker covers all others
+        for marker in _MARKERS:
+            chosen = part[markers[part] == marker]
+            if not len(chosen):
+                continue
+            style = look(marker, size)
+            axes.scatter(
+                places[chosen, 0],
+                places[chosen, 1],
+                s=style['markersize'] ** 2,
+                marker=marker,
+                c=colours[labels[chosen]] / 255,
+                linewidths=style['markeredgewidth'],
+                edgecolors=[style['markeredgecolor']],
+            )
 
 
 def _marker(label: int) -> str:

@@ -40,6 +40,7 @@ def patch_mosaic(
     *,
     max_per_class: int = 8,
     tile: int = 64,
+    width: int | None = None,
 ) -> np.ndarray:
     """Shows nodes in rows, one for each class that has any, in the order of the classes.
 
@@ -53,6 +54,8 @@ def patch_mosaic(
         palette: (K, 3) RGB in 0..255.
         max_per_class: Nodes shown at most in a row; the count beside the name is of all.
         tile: Side of a shown patch, pixels, at least 8.
+        width: What several columns of rows should come near to without being wider, pixels. None:
+            as many columns as make a landscape page. One column may be wider.
 
     Returns:
         (H, W, 3) uint8 RGB. Without nodes a page that says so.
@@ -65,11 +68,12 @@ def patch_mosaic(
     patches = _as_patches(patches)
     labels = as_labels(labels, len(names), 'labels', count=len(patches))
     max_per_class, tile = as_size(max_per_class, 'max_per_class'), as_size(tile, 'tile', minimum=8)
+    width = width if width is None else as_size(width, 'width')
     rows = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         rows.append(_Row(int(label), len(members), members[:max_per_class]))
-    return _page(rows, patches, names, colours, tile)
+    return _page(rows, patches, names, colours, tile, width)
 
 
 def _as_patches(patches: np.ndarray) -> np.ndarray:
@@ -83,55 +87,65 @@ def _as_patches(patches: np.ndarray) -> np.ndarray:
 
 
 def _page(
-    rows: list[_Row], patches: np.ndarray, names: list[str], colours: np.ndarray, tile: int
+    rows: list[_Row],
+    patches: np.ndarray,
+    names: list[str],
+    colours: np.ndarray,
+    tile: int,
+    room: int | None,
 ) -> np.ndarray:
     """Lays the rows out in columns and draws them."""
     cell = tile + 2 * _BORDER
-    row_height = max(cell, 24)
-    one_line = row_height < 40
+    height = max(cell, 24)
+    one_line = height < 40
     lines = [_caption(row, names) + (f' × {row.count}' if one_line else '') for row in rows]
     longest = max((text_width(line, bold=True) for line in lines), default=0)
-    chip = math.ceil(min(max(longest + 16, 64), 200))
-    columns = _columns(rows, chip, cell, row_height)
-    widths = [chip + max(len(row.shown) for row in column) * (cell + _GAP) for column in columns]
-    width = max(380, sum(widths) + _COLUMN_GAP * (len(widths) - 1) + 2 * _MARGIN)
-    deepest = max((len(column) for column in columns), default=0) * (row_height + _GAP)
+    chip = math.ceil(min(max(longest + 16, 80), 200))
+    columns = _columns(rows, chip, cell, height, room)
+    widths = [_column_width(column, chip, cell) for column in columns]
+    width = max(380, sum(widths) - _COLUMN_GAP + 2 * _MARGIN)
+    deepest = max((len(column) for column in columns), default=0) * (height + _GAP)
     canvas = Canvas(_HEADER + deepest + _FOOTER + _MARGIN, width)
     _write_summary(canvas, rows, names)
     left = _MARGIN
     for column, column_width in zip(columns, widths):
         for index, row in enumerate(column):
-            top = _HEADER + _GAP + index * (row_height + _GAP)
+            top = _HEADER + _GAP + index * (height + _GAP)
             colour = tuple(colours[row.label])
-            canvas.fill(top, left, row_height, chip, colour)
-            _write_chip(canvas, row, names, top, left, chip, row_height, colour, one_line)
+            canvas.fill(top, left, height, chip, colour)
+            _write_chip(canvas, row, _caption(row, names), top, left, chip, height, colour)
             for place, node in enumerate(row.shown):
-                x, y = left + chip + _GAP + place * (cell + _GAP), top + (row_height - cell) // 2
+                x, y = left + chip + _GAP + place * (cell + _GAP), top + (height - cell) // 2
                 canvas.fill(y, x, cell, cell, colour)
                 how = 'area' if patches.shape[1] > tile else 'smooth'
-                shown = resize(patches[node], tile, tile, how)
-                canvas.paste(y + _BORDER, x + _BORDER, shown)
-        left += column_width + _COLUMN_GAP
+                canvas.paste(y + _BORDER, x + _BORDER, resize(patches[node], tile, tile, how))
+        left += column_width
     return canvas.render()
 
 
-def _columns(rows: list[_Row], chip: int, cell: int, row_height: int) -> list[list[_Row]]:
-    """Splits the rows into the number of columns that makes the page's proportions best."""
+def _column_width(column: list[_Row], chip: int, cell: int) -> int:
+    """Returns the width of a column of rows with the gap after it, pixels."""
+    return chip + max(len(row.shown) for row in column) * (cell + _GAP) + _COLUMN_GAP
+
+
+def _columns(
+    rows: list[_Row], chip: int, cell: int, height: int, room: int | None
+) -> list[list[_Row]]:
+    """Splits the rows into as many columns as suit the page."""
     if not rows:
         return []
-
-    def split(count: int) -> list[list[_Row]]:
+    best, least = [rows], math.inf
+    for count in range(1, len(rows) + 1):
         depth = math.ceil(len(rows) / count)
-        return [rows[start : start + depth] for start in range(0, len(rows), depth)]
-
-    def badness(columns: list[list[_Row]]) -> float:
-        width = sum(
-            chip + max(len(row.shown) for row in column) * (cell + _GAP) + _COLUMN_GAP
-            for column in columns
-        )
-        return abs(math.log(width / (len(columns[0]) * (row_height + _GAP)) / _LOOK))
-
-    return min((split(count) for count in range(1, len(rows) + 1)), key=badness)
+        columns = [rows[start : start + depth] for start in range(0, len(rows), depth)]
+        width = sum(_column_width(column, chip, cell) for column in columns)
+        if room is None:
+            badness = abs(math.log(width / (depth * (height + _GAP)) / _LOOK))
+        else:
+            badness = depth if width - _COLUMN_GAP + 2 * _MARGIN <= room else math.inf
+        if badness < least:
+            best, least = columns, badness
+    return best
 
 
 def _caption(row: _Row, names: list[str]) -> str:
@@ -141,21 +155,21 @@ def _caption(row: _Row, names: list[str]) -> str:
 def _write_chip(
     canvas: Canvas,
     row: _Row,
-    names: list[str],
+    caption: str,
     top: int,
     left: int,
     width: int,
     height: int,
     colour: tuple,
-    one_line: bool,
 ) -> None:
-    """Writes a class's name and its number of nodes on its colour."""
-    ink, caption = text_colour(colour), _caption(row, names)
-    if one_line:
-        line, room = f'{caption} × {row.count}', width - 12
-        canvas.text(top + height / 2, left + 6, line, size=12, colour=ink, max_width=room)
+    """Writes a class's name and its number of nodes on its colour, in one line if it is low."""
+    ink, middle = text_colour(colour), top + height / 2
+    if height < 40:
+        count = f'× {row.count}'
+        room = width - 20 - text_width(count, size=12)
+        canvas.text(middle, left + 6, caption, size=12, colour=ink, max_width=room)
+        canvas.text(middle, left + width - 6, count, size=12, colour=ink, align='right')
         return
-    middle = top + height / 2
     canvas.text(middle - 9, left + 8, caption, colour=ink, bold=True, max_width=width - 14)
     hidden = row.count - len(row.shown)
     line = f'{row.count}, {len(row.shown)} shown' if hidden else f'{row.count}'

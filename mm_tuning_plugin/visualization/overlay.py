@@ -1,4 +1,4 @@
-"""Nodes on the images that they come from, and both together with the mosaic.
+"""Nodes on the images that they come from.
 
 Shape legend: H, W pixels; P nodes of one image; K classes.
 """
@@ -10,10 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .canvas import FAINT, PAPER, WHITE, Canvas, resize, text_width
-from .checks import as_labels, as_names, as_rgb, as_size, describe, same_length
+from .canvas import PAPER, Canvas, resize, text_width
+from .checks import as_labels, as_names, as_rgb, as_size, describe
 from .legend import Entry, draw_legend, plan_legend
-from .mosaic import patch_mosaic
 from .palette import as_palette, text_colour
 
 _CHIP = 16  # height of a name on the image, pixels
@@ -58,7 +57,7 @@ def node_overlay(
     names = as_names(class_names)
     colours = as_palette(palette, len(names))
     image = as_rgb(image, 'image')
-    nodes = _as_nodes(nodes, 'nodes')
+    nodes = as_nodes(nodes, 'nodes')
     labels = as_labels(labels, len(names), 'labels', count=len(nodes))
     if scale is None:
         scale = max(1, round(_SMALL / max(image.shape[:2])))
@@ -68,70 +67,6 @@ def node_overlay(
     if legend and len(nodes):
         return _with_legend(canvas.render(), labels, colours, names)
     return canvas.render()
-
-
-def node_sheet(
-    images: Sequence[np.ndarray],
-    nodes: Sequence[np.ndarray],
-    labels: Sequence[np.ndarray],
-    palette: np.ndarray | Sequence[Sequence[int]],
-    class_names: Sequence[str],
-    *,
-    patches: Sequence[np.ndarray] | None = None,
-    window: int = 65,
-    max_per_class: int = 8,
-    tile: int = 64,
-    cell: int = 360,
-) -> np.ndarray:
-    """Shows one batch: its images with their nodes above, the mixed nodes by class below.
-
-    Args:
-        images: (H, W, 3) uint8 RGB each, of any sizes, at least one.
-        nodes: (P, 4) boxes or (P, 2) points of each image, as in `node_overlay`.
-        labels: (P,) integers in 0..K-1 for each image.
-        palette: (K, 3) RGB in 0..255.
-        class_names: K names.
-        patches: (P, S, S, 3) uint8 RGB for each image, what the backbone sees. None: cut out of
-            the images here.
-        window: Side of what is cut out around a point, pixels.
-        max_per_class: As in `patch_mosaic`.
-        tile: As in `patch_mosaic`.
-        cell: Longer side of a shown image, pixels, at least 64.
-
-    Returns:
-        (H', W', 3) uint8 RGB.
-
-    Raises:
-        ValueError: if an argument has another shape, type, range or number of entries.
-    """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
-    tile, cell = as_size(tile, 'tile', minimum=8), as_size(cell, 'cell', minimum=64)
-    window = as_size(window, 'window')
-    if len(images) == 0:
-        raise ValueError('images: expected at least one image, got none')
-    same_length('nodes', nodes, len(images), 'images')
-    same_length('labels', labels, len(images), 'images')
-    if patches is None:
-        patches = [cut_nodes(i, n, tile, window=window) for i, n in zip(images, nodes)]
-    same_length('patches', patches, len(images), 'images')
-    filled = [np.asarray(some) for some in patches if len(some)]
-    if len({some.shape[1:] for some in filled}) > 1:
-        raise ValueError(
-            'patches: expected one size for all images, got '
-            + ', '.join(sorted({str(some.shape[1:]) for some in filled}))
-        )
-    mixed = np.concatenate(filled) if filled else np.zeros((0, 1, 1, 3), dtype=np.uint8)
-    flat = np.concatenate([np.asarray(some).reshape(-1) for some in labels])
-    mosaic = patch_mosaic(mixed, flat, names, colours, max_per_class=max_per_class, tile=tile)
-    shown = []
-    for image, some_nodes, some_labels in zip(images, nodes, labels):
-        scale = cell / max(as_rgb(image, 'images').shape[:2])
-        drawn = node_overlay(
-            image, some_nodes, some_labels, colours, names, scale=min(scale, 64), legend=False
-        )
-        shown.append(drawn)
-    return _stack(_grid(shown, mosaic.shape[1] - 2 * _MARGIN), mosaic)
 
 
 def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 65) -> np.ndarray:
@@ -149,7 +84,7 @@ def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 
     Raises:
         ValueError: if an argument has another shape, type or range.
     """
-    image, nodes = as_rgb(image, 'image'), _as_nodes(nodes, 'nodes')
+    image, nodes = as_rgb(image, 'image'), as_nodes(nodes, 'nodes')
     size, window = as_size(size, 'size'), as_size(window, 'window')
     if nodes.shape[1] == 2:
         corner = nodes - window // 2
@@ -169,7 +104,7 @@ def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 
     return cut
 
 
-def _as_nodes(nodes: np.ndarray, name: str) -> np.ndarray:
+def as_nodes(nodes: np.ndarray, name: str) -> np.ndarray:
     """Returns (P, 4) boxes or (P, 2) points as int64."""
     array = np.asarray(nodes)
     if array.size == 0 and array.ndim <= 2:
@@ -203,13 +138,11 @@ def _draw(
 ) -> Canvas:
     """Draws all nodes on the scaled image, with the margin that they need."""
     limit = np.array(image.shape[:2])
-    low, high = np.zeros(2, np.int64), limit.copy()
-    if show_outside and nodes.shape[1] == 4 and len(nodes):
-        low = np.maximum(np.minimum(low, nodes[:, :2].min(axis=0)), -limit.max())
-        high = np.minimum(np.maximum(high, nodes[:, 2:].max(axis=0)), limit + limit.max())
+    low, high = extent(image, nodes) if show_outside else (np.zeros_like(limit), limit)
     height, width = (max(1, round(side * scale)) for side in limit)
     origin = np.round(-low * scale).astype(np.int64)
-    page = origin + [height, width] + np.round((high - limit) * scale).astype(np.int64)
+    beyond = np.round((high - limit) * scale).astype(np.int64)
+    page = origin + np.array((height, width)) + beyond
     canvas = Canvas(int(page[0]), int(page[1]), background=PAPER)
     how = 'area' if scale < 1 else 'nearest' if scale == int(scale) else 'smooth'
     canvas.paste(*origin, resize(image, height, width, how))
@@ -220,6 +153,16 @@ def _draw(
     _draw_boxes(canvas, placed, labels, colours)
     _name_boxes(canvas, placed, labels, colours, names)
     return canvas
+
+
+def extent(image: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the corners (y, x) of what image and boxes cover, in pixels of the image."""
+    limit = np.array(image.shape[:2])
+    low, high = np.zeros_like(limit), limit
+    if nodes.shape[1] == 4 and len(nodes):
+        low = np.maximum(np.minimum(low, nodes[:, :2].min(axis=0)), -limit.max())
+        high = np.minimum(np.maximum(high, nodes[:, 2:].max(axis=0)), limit + limit.max())
+    return low, high
 
 
 def _draw_boxes(canvas: Canvas, boxes: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> None:
@@ -250,7 +193,7 @@ def _name_boxes(
         y0, x0, y1, x1 = (int(v) for v in box)
         name = names[label] or f'class {label}'
         long = math.ceil(text_width(name, size=11)) + 8
-        if long > max(x1 - x0, 48):
+        if long > max(x1 - x0, 96):
             continue
         corners = ((y0, x0), (y1 - _CHIP, x0), (y0, x1 - long), (y1 - _CHIP, x1 - long))
         for top, left in (*corners, (y0 - _CHIP, x0), (y1, x0)):
@@ -309,26 +252,3 @@ def _with_legend(
     canvas.paste(0, 0, picture)
     draw_legend(canvas, legend, height + _MARGIN, _MARGIN)
     return canvas.render()
-
-
-def _grid(pictures: list[np.ndarray], width: int) -> np.ndarray:
-    """Sets pictures in as many equal columns as fit in a width, in pixels, at least one."""
-    tall, wide = (max(p.shape[axis] for p in pictures) + _MARGIN for axis in (0, 1))
-    columns = min(len(pictures), max(1, width // wide))
-    rows = math.ceil(len(pictures) / columns)
-    page = np.full((rows * tall + _MARGIN, columns * wide + _MARGIN, 3), WHITE, dtype=np.uint8)
-    for index, picture in enumerate(pictures):
-        row, column = divmod(index, columns)
-        top, left = _MARGIN + row * tall, _MARGIN + column * wide
-        page[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-    return page
-
-
-def _stack(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """Sets one picture over another, with a thin line between them."""
-    height, width = upper.shape[0] + lower.shape[0] + 1, max(upper.shape[1], lower.shape[1])
-    page = np.full((height, width, 3), WHITE, dtype=np.uint8)
-    page[: upper.shape[0], : upper.shape[1]] = upper
-    page[upper.shape[0]] = FAINT
-    page[upper.shape[0] + 1 :, : lower.shape[1]] = lower
-    return page

@@ -1,0 +1,113 @@
+"""One picture of a whole batch: its images with their nodes, and the mixed nodes by class.
+
+Shape legend: H, W pixels; P nodes of one image; S x S pixels of a patch; K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .canvas import FAINT, WHITE
+from .checks import as_names, as_rgb, as_size, same_length
+from .mosaic import patch_mosaic
+from .overlay import as_nodes, cut_nodes, extent, node_overlay
+from .palette import as_palette
+
+_MARGIN = 10  # around the page and between images, pixels
+
+
+def node_sheet(
+    images: Sequence[np.ndarray],
+    nodes: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    palette: np.ndarray | Sequence[Sequence[int]],
+    class_names: Sequence[str],
+    *,
+    patches: Sequence[np.ndarray] | None = None,
+    window: int = 65,
+    max_per_class: int = 8,
+    tile: int = 64,
+    cell: int = 360,
+) -> np.ndarray:
+    """Shows one batch: its images with their nodes above, the mixed nodes by class below.
+
+    Args:
+        images: (H, W, 3) uint8 RGB each, of any sizes, at least one.
+        nodes: (P, 4) boxes or (P, 2) points of each image, as in `node_overlay`.
+        labels: (P,) integers in 0..K-1 for each image.
+        palette: (K, 3) RGB in 0..255.
+        class_names: K names.
+        patches: (P, S, S, 3) uint8 RGB for each image, what the backbone sees. None: cut out of
+            the images here.
+        window: Side of what is cut out around a point, pixels.
+        max_per_class: As in `patch_mosaic`.
+        tile: As in `patch_mosaic`.
+        cell: Longer side of a shown image with its margin, pixels, at least 64.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+
+    Raises:
+        ValueError: if an argument has another shape, type, range or number of entries.
+    """
+    names = as_names(class_names)
+    colours = as_palette(palette, len(names))
+    tile, cell = as_size(tile, 'tile', minimum=8), as_size(cell, 'cell', minimum=64)
+    window = as_size(window, 'window')
+    if len(images) == 0:
+        raise ValueError('images: expected at least one image, got none')
+    same_length('nodes', nodes, len(images), 'images')
+    same_length('labels', labels, len(images), 'images')
+    if patches is None:
+        patches = [cut_nodes(i, n, tile, window=window) for i, n in zip(images, nodes)]
+    same_length('patches', patches, len(images), 'images')
+    for index, some in enumerate(patches):
+        same_length(f'patches[{index}]', some, len(nodes[index]), 'nodes')
+    filled = [np.asarray(some) for some in patches if len(some)]
+    if len({some.shape[1:] for some in filled}) > 1:
+        found = ', '.join(sorted({str(some.shape[1:]) for some in filled}))
+        raise ValueError(f'patches: expected one size for all images, got {found}')
+    mixed = np.concatenate(filled) if filled else np.zeros((0, 1, 1, 3), dtype=np.uint8)
+    flat = np.concatenate([np.asarray(some).reshape(-1) for some in labels]).astype(np.int64)
+    shown = []
+    for image, some, its_labels in zip(images, nodes, labels):
+        low, high = extent(as_rgb(image, 'images'), as_nodes(some, 'nodes'))
+        scale = min(cell / int((high - low).max()), 64)
+        shown.append(
+            node_overlay(image, some, its_labels, colours, names, scale=scale, legend=False)
+        )
+    grid = _grid(shown)
+    mosaic = patch_mosaic(
+        mixed, flat, names, colours, max_per_class=max_per_class, tile=tile, width=grid.shape[1]
+    )
+    return _stack(grid, mosaic)
+
+
+def _grid(pictures: list[np.ndarray]) -> np.ndarray:
+    """Sets pictures in equal columns, about half again as many as rows."""
+    count = len(pictures)
+    columns = min(count, max(2, math.ceil(math.sqrt(1.5 * count))))
+    wide = max(picture.shape[1] for picture in pictures) + _MARGIN
+    rows = [pictures[start : start + columns] for start in range(0, count, columns)]
+    heights = [max(picture.shape[0] for picture in row) + _MARGIN for row in rows]
+    page = np.full((sum(heights) + _MARGIN, columns * wide + _MARGIN, 3), WHITE, dtype=np.uint8)
+    top = _MARGIN
+    for row, height in zip(rows, heights):
+        for place, picture in enumerate(row):
+            left = _MARGIN + place * wide
+            page[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+        top += height
+    return page
+
+
+def _stack(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """Sets one picture over another, with a thin line between them."""
+    height, width = upper.shape[0] + lower.shape[0] + 1, max(upper.shape[1], lower.shape[1])
+    page = np.full((height, width, 3), WHITE, dtype=np.uint8)
+    page[: upper.shape[0], : upper.shape[1]] = upper
+    page[upper.shape[0]] = FAINT
+    page[upper.shape[0] + 1 :, : lower.shape[1]] = lower
+    return page
