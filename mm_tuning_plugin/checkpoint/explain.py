@@ -1,0 +1,124 @@
+"""Why a file does not fit: the nearest recognisable difference, in half a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from .fit import Fit
+
+_DEPTHS = {
+    (2, 2, 2, 2): ('18', '18'),
+    (3, 4, 6, 3): ('34', '50'),
+    (3, 4, 23, 3): ('101', '101'),
+    (3, 8, 36, 3): ('152', '152'),
+}
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def explain(backbone: nn.Module, fit: Fit, tensors: Mapping[str, Tensor]) -> str:
+    """The nearest explanation of a misfit, to be appended to the error; '' if none is recognised.
+
+    Args:
+        backbone: What was to be loaded.
+        fit: The best fit that was found.
+        tensors: All tensors of the file.
+    """
+    wanted = {name: tuple(t.shape) for name, t in backbone.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in {**fit.values, **fit.unused}.items()}
+    for name in fit.resized:
+        found[name] = wanted[name]
+    kinds = _kind(found) or _kind_anywhere(tensors), _kind(wanted)
+    reason = ''
+    if kinds[0] and kinds[1] and kinds[0] != kinds[1]:
+        reason = f'the file holds a {kinds[0]}, the backbone is a {kinds[1]}'
+    elif kinds == ('ResNet', 'ResNet'):
+        reason = _resnet(found, wanted)
+    elif kinds[1] == 'ViT':
+        reason = _vit(found, wanted)
+    if any('decode_head.' in name for name in tensors):
+        reason = f'{reason}; ' if reason else ''
+        reason += 'the file is a whole segmentor, of another backbone'
+    return f': {reason}' if reason else ''
+
+
+def _kind(names: Iterable[str]) -> str:
+    """The family of a network, by its names in mmseg's or the original convention."""
+    text = '\n'.join(names)
+    for pattern, kind in (
+        (r'^layer1\.0\.conv1\.', 'ResNet'),
+        (r'(w_msa|blocks\.\d+\.attn)\.relative_position_bias_table', 'Swin'),
+        (r'^(layers|blocks)\.\d+\.(attn\.(attn|qkv|proj)|norm1|ln1)\.', 'ViT'),
+        (r'(depthwise_conv|dwconv)\.weight', 'ConvNeXt'),
+    ):
+        if re.search(pattern, text, re.MULTILINE):
+            return kind
+    return ''
+
+
+def _kind_anywhere(tensors: Mapping[str, Tensor]) -> str:
+    """The family of the first network found under any prefix."""
+    for name in tensors:
+        for pattern in (
+            r'(^|.*\.)(layer1\.0\.conv1\..*)',
+            r'(^|.*\.)(blocks\.0\.(attn|norm1)\..*)',
+        ):
+            found = re.fullmatch(pattern, name)
+            if found:
+                return _kind([found.group(2)])
+    return ''
+
+
+def _resnet(found: Shapes, wanted: Shapes) -> str:
+    """Stem, depth or width of two ResNets."""
+    deep = tuple(any(name.startswith('stem.') for name in names) for names in (found, wanted))
+    depths = _depth(found), _depth(wanted)
+    if depths[0] != depths[1]:
+        return f'the file is a ResNet-{depths[0]}, the backbone a ResNet-{depths[1]}'
+    if deep == (False, True):
+        return "the file has the plain stem 'conv1', the backbone the deep stem of ResNetV1c/V1d"
+    if deep == (True, False):
+        return "the file has the deep stem of ResNetV1c/V1d, the backbone the plain stem 'conv1'"
+    if any('downsample.2.' in name for name in found) != any('downsample.2.' in n for n in wanted):
+        return 'the shortcuts differ: one of the two is ResNetV1d, with pooling in them'
+    return _width(found, wanted, 'layer1.0.conv1.weight')
+
+
+def _depth(names: Shapes) -> str:
+    """'50' for a ResNet-50; the block counts where they are not one of the usual."""
+    counts = []
+    for layer in range(1, 5):
+        pattern = re.compile(rf'layer{layer}\.(\d+)\.')
+        blocks = {match.group(1) for match in map(pattern.match, names) if match}
+        if blocks:
+            counts.append(len(blocks))
+    bottleneck = 'layer1.0.conv3.weight' in names
+    for usual, titles in _DEPTHS.items():
+        if usual[: len(counts)] == tuple(counts):
+            return titles[bottleneck]
+    return f'with {"-".join(str(count) for count in counts)} blocks'
+
+
+def _vit(found: Shapes, wanted: Shapes) -> str:
+    """Patch size, width or depth of two transformers."""
+    patch = 'patch_embed.projection.weight'
+    if patch in found and patch in wanted and found[patch][2:] != wanted[patch][2:]:
+        return f'the file has patches of {found[patch][2]}, the backbone of {wanted[patch][2]}'
+    width = _width(found, wanted, patch) or _width(found, wanted, 'layers.0.ln1.weight')
+    if width:
+        return width
+    layers = [
+        len({m.group(1) for m in map(re.compile(r'layers\.(\d+)\.').match, names) if m})
+        for names in (found, wanted)
+    ]
+    if layers[0] != layers[1]:
+        return f'the file has {layers[0]} layers, the backbone {layers[1]}'
+    return ''
+
+
+def _width(found: Shapes, wanted: Shapes, name: str) -> str:
+    if name in found and name in wanted and found[name][0] != wanted[name][0]:
+        return f'the file is {found[name][0]} channels wide, the backbone {wanted[name][0]}'
+    return ''

@@ -1,0 +1,143 @@
+"""Finds which tensors of a file are the backbone's: container, prefix and naming in one search.
+
+Every dotted prefix that occurs in the file is tried with every renaming of `renames.RENAMES`; the
+pair under which the largest share of the backbone's parameters finds a tensor of its own shape
+wins. Between equals, in this order:
+
+1. a *teacher* (DINO, iBOT publish the teacher) before the rest, and slowly moving copies
+   (``encoder_k``, ``momentum_*``, ``target_*``, ``*ema*``) after the rest, so ``encoder_q`` and
+   ``online_*`` win over theirs;
+2. the shorter prefix, then the alphabetically first;
+3. the naming that leaves fewer parameters of the file unused, then the order of the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from .renames import RENAMES, Rename
+from .resize import Tokens, backbone_grid, resized
+from .stages import Stages, is_buffer
+
+_SLOW = re.compile(r'(^|_)(k|key|ema|momentum|target|offline)(_|$)')
+
+
+class Fit(NamedTuple):
+    """One way to read a file as a backbone.
+
+    Attributes:
+        prefix: What stands before the names, containers included: 'state_dict.module.encoder_q.'.
+        renaming: Name of the renaming in `renames.RENAMES`.
+        values: Backbone's name -> tensor of the backbone's shape.
+        resized: Names of `values` that were resized -> 'old shape -> new shape'.
+        unused: Renamed tensors of the file under the prefix that found no place.
+        mismatched: Names that both have, in shapes that don't fit -> (found, expected).
+        matched: Parameters in `values`.
+    """
+
+    prefix: str
+    renaming: str
+    values: dict[str, Tensor]
+    resized: dict[str, str]
+    unused: dict[str, Tensor]
+    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    matched: int
+
+
+def best_fits(
+    backbone: nn.Module, targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> list[Fit]:
+    """The best fit of a file to a backbone, then the others that match as many parameters.
+
+    Args:
+        backbone: Read for its grid of patches only.
+        targets: The backbone's own tensors by name.
+        tensors: All tensors of the file by dotted name.
+
+    Returns:
+        At least one `Fit`; of one prefix only the best renaming.
+    """
+    groups = _groups(tensors)
+    sizes = {
+        prefix: sum(tensor.numel() for name, tensor in group.items() if not is_buffer(name))
+        for prefix, group in groups.items()
+    }
+    stages = Stages(targets)
+    grid = backbone_grid(backbone)
+    fits: list[Fit] = []
+    best = 0
+    for prefix in sorted(groups, key=lambda prefix: (-sizes[prefix], prefix)):
+        if fits and 9 * sizes[prefix] < best:  # a grey stem of one channel may grow to three
+            break
+        choices = [
+            _fit(prefix, groups[prefix], title, rename, targets, stages, grid)
+            for title, rename in RENAMES
+        ]
+        fits.append(min(choices, key=lambda fit: (-fit.matched, _unused_size(fit))))
+        best = max(best, fits[-1].matched)
+    fits.sort(key=_order)
+    return [fit for fit in fits if fit.matched == fits[0].matched]
+
+
+def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Prefix ('' or ending in a dot) -> the tensors under it, the prefix stripped."""
+    groups: dict[str, dict[str, Tensor]] = {'': dict(tensors)}
+    for name, tensor in tensors.items():
+        parts = name.split('.')
+        for i in range(1, len(parts)):
+            prefix = '.'.join(parts[:i]) + '.'
+            groups.setdefault(prefix, {})[name[len(prefix) :]] = tensor
+    return groups
+
+
+def _order(fit: Fit) -> tuple[int, int, int, str]:
+    parts = fit.prefix.split('.')
+    if any('teacher' in part for part in parts):
+        rank = 0
+    else:
+        rank = 2 if any(_SLOW.search(part) for part in parts) else 1
+    return -fit.matched, rank, len(parts), fit.prefix
+
+
+def _unused_size(fit: Fit) -> int:
+    return sum(tensor.numel() for name, tensor in fit.unused.items() if not is_buffer(name))
+
+
+def _fit(
+    prefix: str,
+    group: Mapping[str, Tensor],
+    title: str,
+    rename: Rename,
+    targets: Mapping[str, Tensor],
+    stages: Stages,
+    grid: tuple[int, int] | None,
+) -> Fit:
+    """Reads one group of tensors under one renaming."""
+    fit = Fit(prefix, title, {}, {}, {}, {}, 0)
+    matched = 0
+    named = rename(group, targets)
+    tokens = Tokens(_extra_tokens(named), _extra_tokens(targets), grid)
+    for name, value in named.items():
+        target = targets.get(name)
+        if target is None:
+            fit.unused[name] = value
+            continue
+        stem = stages.of(name) in ('stem', 'patch_embed')
+        fitting = resized(name, value, target, stem, tokens)
+        if fitting is None:
+            fit.mismatched[name] = (tuple(value.shape), tuple(target.shape))
+            fit.unused[name] = value
+            continue
+        if fitting.shape != value.shape:
+            fit.resized[name] = f'{tuple(value.shape)} -> {tuple(target.shape)}'
+        fit.values[name] = fitting
+        matched += 0 if is_buffer(name) else target.numel()
+    return fit._replace(matched=matched)
+
+
+def _extra_tokens(names: Mapping[str, Tensor]) -> int:
+    return ('cls_token' in names) + ('dist_token' in names)

@@ -1,0 +1,170 @@
+"""The public door: any self-supervised file into any backbone, all of it or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .explain import explain
+from .fit import Fit, best_fits
+from .neutral import neutral_values
+from .read import PathLike, TensorFile, read_file
+from .report import Layout, LoadReport
+from .stages import Stages, coverage, is_buffer, leftover
+from .store import copy_into, hash_state_dict
+
+
+def load_backbone_checkpoint(
+    backbone: nn.Module,
+    path: PathLike,
+    *,
+    min_matched: float = 0.9,
+    allow_pickle: bool = False,
+) -> LoadReport:
+    """Loads a checkpoint of any of the known layouts into a backbone, or changes nothing.
+
+    The weights are searched for in the whole file (see `fit` for the rule), translated to the
+    backbone's names (`renames`), made to fit where only a size differs (`resize`) and judged stage
+    by stage. A stage counts as fitting if at least `min_matched` of the backbone's parameters in
+    it are found, and at least `min_matched` of what the file holds inside it is used; blocks beyond
+    the end of the backbone's lists are refused too, so that a deeper network never passes for a
+    shallower one. Buffers are loaded but not counted.
+
+    Args:
+        backbone: Receives the weights, converted to its own dtype and device.
+        path: The file; see `read_tensors` for the formats.
+        min_matched: Share in [0, 1] that every stage must reach. 0 accepts whatever matches.
+        allow_pickle: Whether code in the file may run. Only for files whose origin is trusted.
+
+    Returns:
+        What was loaded, missing, dropped.
+
+    Raises:
+        UserError: If the file can't be read or does not fit; the backbone is then as it was.
+    """
+    if not 0 <= min_matched <= 1:
+        raise UserError(f'min_matched must be a share in [0, 1], got {min_matched}')
+    file = read_file(path, allow_pickle)
+    targets = {name: t for name, t in backbone.state_dict().items() if isinstance(t, Tensor)}
+    fits = best_fits(backbone, targets, file.tensors)
+    fit = fits[0]
+    filled = neutral_values(targets, fit.values)
+    stages = Stages(targets)
+    counts = coverage(stages, targets, {**fit.values, **filled})
+    _judge(backbone, Path(path), file, fit, stages, counts, min_matched)
+
+    before = hash_state_dict(targets)
+    values = {name: value for name, value in fit.values.items() if not _is_table(name, value)}
+    copy_into(targets, {**values, **filled})
+    dropped, unexpected = _not_loaded(file, fit, stages)
+    return LoadReport(
+        path=str(path),
+        layout=_layout(file, fits),
+        num_loaded=len(fit.values),
+        share=sum(have for have, _ in counts.values()) / max(1, _total(counts)),
+        missing=tuple(name for name in targets if name not in fit.values and name not in filled),
+        dropped=dropped,
+        unexpected=unexpected,
+        resized=fit.resized,
+        filled=tuple(filled),
+        notes=_notes(backbone, fit),
+        stages=counts,
+        hash_before=before,
+        hash_after=hash_state_dict(targets),
+    )
+
+
+def _judge(
+    backbone: nn.Module,
+    path: Path,
+    file: TensorFile,
+    fit: Fit,
+    stages: Stages,
+    counts: Mapping[str, tuple[int, int]],
+    min_matched: float,
+) -> None:
+    """Raises where a stage is not covered, not used, or holds numbers that are none."""
+    name = type(backbone).__name__
+    hint = explain(backbone, fit, file.tensors)
+    if not fit.matched:
+        raise UserError(
+            f'{path}: none of its {len(file.tensors)} tensors fits {name}; '
+            f'expected names like {next(iter(counts and fit_names(backbone)), "none")}{hint}'
+        )
+    worst = min(counts, key=lambda stage: counts[stage][0] / counts[stage][1])
+    loaded, total = counts[worst]
+    if loaded / total < min_matched:
+        raise UserError(
+            f"{path}: does not fit {name}: stage '{worst}' finds {loaded:,} of {total:,} "
+            f'parameters ({loaded / total:.0%}); expected at least {min_matched:.0%}{hint}'
+        )
+    surplus = stages.surplus(fit.unused) if min_matched else None
+    if surplus:
+        raise UserError(
+            f"{path}: does not fit {name}: the file goes on with '{surplus}', which the backbone "
+            f'does not have; expected a file of the same depth{hint}'
+        )
+    for stage, spare in leftover(stages, fit.unused).items():
+        used = counts[stage][0] if stage in counts else 0
+        if used < min_matched * (used + spare):
+            raise UserError(
+                f"{path}: does not fit {name}: of stage '{stage}' {spare:,} of {used + spare:,} "
+                f'parameters in the file have no place in the backbone; expected at most '
+                f'{1 - min_matched:.0%}{hint}'
+            )
+    broken = next((key for key, value in fit.values.items() if not _is_finite(value)), None)
+    if broken:
+        raise UserError(f'{path}: {broken} holds NaN or infinity; expected finite weights')
+
+
+def fit_names(backbone: nn.Module) -> Iterable[str]:
+    """Names of a backbone's parameters, to show one."""
+    return (name for name, _ in backbone.named_parameters())
+
+
+def _layout(file: TensorFile, fits: list[Fit]) -> Layout:
+    """Splits the taken prefix into the container's keys and the rest."""
+    prefix = fits[0].prefix
+    inside = [c for c in file.containers if c == '' or f'{prefix}.'.startswith(f'{c}.')]
+    container = max(inside, key=len, default='')
+    rest = prefix[len(container) + 1 :] if container else prefix
+    return Layout(container, rest, fits[0].renaming, tuple(fit.prefix for fit in fits[1:]))
+
+
+def _not_loaded(
+    file: TensorFile, fit: Fit, stages: Stages
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(dropped, unexpected): outside the backbone's stages, and inside them."""
+    inside = [name for name in fit.unused if stages.of_foreign(name) is not None]
+    outside = [fit.prefix + name for name in fit.unused if name not in set(inside)]
+    others = [name for name in file.tensors if not name.startswith(fit.prefix)]
+    return (*outside, *others), tuple(inside)
+
+
+def _notes(backbone: nn.Module, fit: Fit) -> tuple[str, ...]:
+    """What the weights cannot carry."""
+    notes = []
+    epsilons = {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)}
+    if fit.renaming == 'timm ViT' and epsilons - {1e-6}:
+        notes.append(
+            f'LayerNorm eps is {max(epsilons):g} in the backbone and 1e-06 where such files come '
+            "from: norm_cfg=dict(type='LN', eps=1e-6) makes them equal"
+        )
+    return tuple(notes)
+
+
+def _is_table(name: str, value: Tensor) -> bool:
+    """Index tables are computed by the backbone for its own size and never overwritten."""
+    return is_buffer(name) and not value.is_floating_point() and 'num_batches' not in name
+
+
+def _is_finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())
+
+
+def _total(counts: Mapping[str, tuple[int, int]]) -> int:
+    return sum(total for _, total in counts.values())

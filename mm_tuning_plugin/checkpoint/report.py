@@ -1,0 +1,91 @@
+"""What was loaded from where: the record that `load_backbone_checkpoint` returns."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+
+class Layout(NamedTuple):
+    """How the weights lay in the file.
+
+    Attributes:
+        container: Dotted keys of the mapping that held them; '' if the file itself.
+        prefix: What stood before each name inside the container.
+        renaming: Naming convention they were translated from.
+        equals: Other places of the file that fit as well and were not taken.
+    """
+
+    container: str
+    prefix: str
+    renaming: str
+    equals: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        where = f'{self.container!r}' if self.container else 'the file itself'
+        prefix = f', prefix {self.prefix!r}' if self.prefix else ''
+        return f'{where}{prefix}, {self.renaming}'
+
+
+class LoadReport(NamedTuple):
+    """What `load_backbone_checkpoint` did.
+
+    Attributes:
+        path: The file.
+        layout: Where in it the weights lay and how they were named.
+        num_loaded: Tensors of the backbone that were loaded from the file.
+        share: Parameters loaded or filled / parameters of the backbone, in [0, 1].
+        missing: Tensors of the backbone that kept their values.
+        dropped: Tensors of the file outside the backbone: heads, queues, other networks.
+        unexpected: Tensors of the file inside the backbone's stages that found no place.
+        resized: Backbone's name -> 'shape in the file -> shape in the backbone'.
+        filled: Tensors that the file cannot have, set to the value that changes nothing.
+        notes: Lines about what weights cannot carry, such as the epsilon of a norm.
+        stages: Stage -> (parameters loaded, parameters there are).
+        hash_before: `hash_state_dict` of the backbone before.
+        hash_after: And after; different, unless the file held what was there already.
+    """
+
+    path: str
+    layout: Layout
+    num_loaded: int
+    share: float
+    missing: tuple[str, ...]
+    dropped: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    resized: dict[str, str]
+    filled: tuple[str, ...]
+    notes: tuple[str, ...]
+    stages: dict[str, tuple[int, int]]
+    hash_before: str
+    hash_after: str
+
+    def to_json(self) -> str:
+        """The record as JSON, one object with the attributes' names."""
+        record = self._asdict()
+        record['layout'] = self.layout._asdict()
+        return json.dumps(record, indent=2)
+
+    def __str__(self) -> str:
+        width = max((len(stage) for stage in self.stages), default=0)
+        lines = [
+            f'{self.path}: {self.num_loaded} tensors, {self.share:.1%} of the parameters',
+            f'  from {self.layout}',
+        ]
+        for stage, (loaded, total) in self.stages.items():
+            lines.append(f'  {stage:<{width}}  {loaded:>12,} / {total:>12,}')
+        for title in ('missing', 'dropped', 'unexpected', 'filled'):
+            names = getattr(self, title)
+            if names:
+                lines.append(f'  {title}: {len(names)} ({_some(names)})')
+        lines += [f'  resized: {name} {change}' for name, change in self.resized.items()]
+        if self.layout.equals:
+            lines.append(f'  as good, not taken: {_some(self.layout.equals)}')
+        lines += [f'  note: {note}' for note in self.notes]
+        lines.append(f'  backbone {self.hash_before[:12]} -> {self.hash_after[:12]}')
+        return '\n'.join(lines)
+
+
+def _some(names: tuple[str, ...], at_most: int = 3) -> str:
+    shown = ', '.join(names[:at_most])
+    return shown + (', ...' if len(names) > at_most else '')

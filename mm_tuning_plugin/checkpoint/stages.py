@@ -1,0 +1,117 @@
+"""A backbone's stages, read off its own parameter names; what of each a file provides.
+
+Legend: a *stage* is the stem, ``layer1``..``layer4`` of a ResNet; the patch embedding, the tokens,
+each ``layers.i`` and the final norm of a transformer; the first component of the name, with the
+index where it is a list, of anything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+# Buffers, which are no part of the judgement: counters, running statistics, index tables, masks.
+_BUFFER = re.compile(
+    r'(^|\.)(num_batches_tracked|running_mean|running_var|relative_position_index|'
+    r'relative_coords_table|attn_mask)$'
+)
+
+
+def is_buffer(name: str) -> bool:
+    """Whether a name is that of a buffer, which coverage does not count."""
+    return bool(_BUFFER.search(name))
+
+
+class Stages:
+    """Which stage of a backbone a tensor belongs to.
+
+    Args:
+        names: All names of the backbone's state dict.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        names = list(names)
+        self.roots = {name.split('.')[0] for name in names}
+        self.residual = 'layer1' in self.roots
+        self.indices: dict[str, set[int]] = {}
+        for name in names:
+            for parent, index in _indices(name):
+                self.indices.setdefault(parent, set()).add(index)
+
+    def of(self, name: str) -> str:
+        """The stage of a tensor of the backbone: 'conv1.weight' -> 'stem'."""
+        parts = name.split('.')
+        if len(parts) == 1:
+            return 'tokens'
+        if re.fullmatch(r'layer\d+', parts[0]):
+            return parts[0]
+        if self.residual:
+            return 'stem'
+        if parts[1].isdigit() and not parts[0][-1].isdigit():
+            return f'{parts[0]}.{parts[1]}'
+        return parts[0]
+
+    def of_foreign(self, name: str) -> str | None:
+        """The stage of a tensor that the backbone does not have; None if it lies in none of them.
+
+        Loose tokens (mask token, distillation token) lie in none.
+        """
+        if '.' not in name or name.split('.')[0] not in self.roots:
+            return None
+        return self.of(name)
+
+    def surplus(self, names: Iterable[str]) -> str | None:
+        """The first module that continues a list of the backbone beyond its end.
+
+        ``layer3.6`` where the backbone's layer3 has six blocks: the file is of a deeper network,
+        though each tensor of the backbone finds its place.
+        """
+        for name in names:
+            for parent, index in _indices(name):
+                if parent in self.indices and index > max(self.indices[parent]):
+                    return f'{parent}.{index}'
+        return None
+
+
+def _indices(name: str) -> list[tuple[str, int]]:
+    """('layer1', 0) and ('layer1.0.downsample', 1) of 'layer1.0.downsample.1.weight'."""
+    parts = name.split('.')
+    return [
+        ('.'.join(parts[:i]), int(part)) for i, part in enumerate(parts) if i and part.isdigit()
+    ]
+
+
+def coverage(
+    stages: Stages, targets: Mapping[str, Tensor], loaded: Iterable[str]
+) -> dict[str, tuple[int, int]]:
+    """Parameters found and parameters there are, for each stage of the backbone.
+
+    Args:
+        stages: Of the backbone.
+        targets: The backbone's own tensors by name.
+        loaded: Names among `targets` that a value was found for.
+
+    Returns:
+        Stage -> (found, total), in the order of the backbone; buffers are not counted.
+    """
+    found = set(loaded)
+    counts: dict[str, tuple[int, int]] = {}
+    for name, target in targets.items():
+        if is_buffer(name):
+            continue
+        have, total = counts.get(stages.of(name), (0, 0))
+        size = target.numel()
+        counts[stages.of(name)] = (have + size * (name in found), total + size)
+    return counts
+
+
+def leftover(stages: Stages, unused: Mapping[str, Tensor]) -> dict[str, int]:
+    """Parameters of the file that lie inside a stage of the backbone and found no place there."""
+    counts: dict[str, int] = {}
+    for name, tensor in unused.items():
+        stage = None if is_buffer(name) else stages.of_foreign(name)
+        if stage is not None:
+            counts[stage] = counts.get(stage, 0) + tensor.numel()
+    return counts

@@ -1,0 +1,157 @@
+"""Weights that this package writes and reads back: hashes, atomic writing, strict reading."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .read import PathLike, inspect_file, read_content
+
+
+def hash_state_dict(state_dict: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of all tensors, as 64 hex digits.
+
+    Independent of the device and of the order of the names. Entries that are no tensors (a
+    module's extra state) are left out.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state_dict):
+        tensor = state_dict[name]
+        if not isinstance(tensor, Tensor):
+            continue
+        digest.update(f'{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0'.encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_file(path: PathLike) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits.
+
+    Raises:
+        UserError: If there is no such file or it is empty.
+    """
+    inspect_file(Path(path))
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def save_backbone(
+    path: PathLike, state_dict: Mapping[str, Tensor], meta: Mapping[str, Any]
+) -> None:
+    """Writes ``{'state_dict': ..., 'meta': ...}``; the file is either whole or not there.
+
+    Written to a neighbouring file, synchronised to the disk, then renamed over `path`.
+
+    Args:
+        path: The file; missing folders are made.
+        state_dict: Plain names of the backbone to tensors on any device; stored on the CPU.
+        meta: Built from str, int, float, bool, None, and lists, tuples and dictionaries of them.
+
+    Raises:
+        ValueError: If `meta` holds anything else, or `state_dict` something that is no tensor.
+    """
+    path = Path(path)
+    plain = {key: _plain(value, f'meta[{key!r}]') for key, value in meta.items()}
+    for name, tensor in state_dict.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f'state_dict[{name!r}] must be a tensor, got {type(tensor).__name__}')
+    # clone: a view would take its whole storage with it
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        with open(aside, 'wb') as file:
+            torch.save({'state_dict': weights, 'meta': plain}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def load_backbone_strict(backbone: nn.Module, path: PathLike) -> dict[str, Any]:
+    """Loads weights that `save_backbone` wrote: exactly the backbone's names and shapes.
+
+    Args:
+        backbone: Receives the weights; left as it was if they don't fit.
+        path: The file.
+
+    Returns:
+        The `meta` of the file.
+
+    Raises:
+        UserError: If the file can't be read, was not written by `save_backbone`, or its names or
+            shapes are not exactly the backbone's.
+    """
+    path = Path(path)
+    content = read_content(path)
+    weights = content.get('state_dict') if isinstance(content, dict) else None
+    meta = content.get('meta') if isinstance(content, dict) else None
+    if (
+        not isinstance(weights, dict)
+        or not isinstance(meta, dict)
+        or not all(isinstance(value, Tensor) for value in weights.values())
+    ):
+        raise UserError(f"{path}: expected 'state_dict' and 'meta' as this package writes them")
+    targets = {k: v for k, v in backbone.state_dict().items() if isinstance(v, Tensor)}
+    name = type(backbone).__name__
+    for problem, keys in (
+        ('lacks', sorted(set(targets) - set(weights))),
+        ('has in excess', sorted(set(weights) - set(targets))),
+    ):
+        if keys:
+            raise UserError(
+                f'{path}: {problem} {len(keys)} of the tensors of {name}, e.g. {keys[0]}; '
+                f'expected exactly its {len(targets)} names'
+            )
+    for key, target in targets.items():
+        if weights[key].shape != target.shape:
+            raise UserError(
+                f'{path}: {key} is {tuple(weights[key].shape)}; '
+                f'expected {tuple(target.shape)} of {name}'
+            )
+    copy_into(targets, weights)
+    return meta
+
+
+def copy_into(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copies values into a module's own tensors, in place; names and shapes were checked before."""
+    with torch.no_grad():
+        for name, value in values.items():
+            targets[name].copy_(value)
+
+
+def _plain(value: Any, where: str) -> Any:
+    """A value made of built-ins only: mappings become dictionaries, anything unknown is refused."""
+    if isinstance(value, Mapping):
+        return {_plain(k, f'{where} key'): _plain(v, f'{where}[{k!r}]') for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item, f'{where}[{index}]') for index, item in enumerate(value)]
+        return tuple(items) if isinstance(value, tuple) else items
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    raise ValueError(f'{where} must be a plain built-in, got {type(value).__name__}')
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename in a folder durable, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
