@@ -1,1 +1,1 @@
-"""TODO."""
+"""The commands. One module each; `tools/*.py` are three-line shims over them."""

@@ -3,6 +3,7 @@
 from mm_tuning_plugin.datasets.samplers import SeededIndex, SeededInfiniteSampler
 from mm_tuning_plugin.datasets.transforms import (
     CheckLabels,
+    MapLabels,
     PackNodeInputs,
     SamplePatches,
     SamplePoints,
@@ -11,6 +12,7 @@ from mm_tuning_plugin.datasets.wrappers import RetrievalDataset, SeededDataset
 
 __all__ = [
     'CheckLabels',
+    'MapLabels',
     'PackNodeInputs',
     'RetrievalDataset',
     'SamplePatches',

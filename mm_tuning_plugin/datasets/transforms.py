@@ -6,7 +6,7 @@ They stand behind the user's own loading and label-mapping transforms, whose res
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -17,6 +17,25 @@ from mm_tuning_plugin.datasets.labels import map_labels, usable_label_table
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional import sample_patches, sample_points
 from mm_tuning_plugin.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class MapLabels(BaseTransform):
+    """Rename label values: for data sets whose ignored pixels have a value of their own.
+
+    Args:
+        label_map: From values in the file to values 0..255.
+    """
+
+    def __init__(self, label_map: Mapping[int, int]) -> None:
+        self.table = np.arange(256, dtype=np.uint8)
+        for old, new in label_map.items():
+            self.table[int(old)] = new
+
+    def transform(self, results: dict) -> dict:
+        """Map ``gt_seg_map``, all values at once."""
+        results['gt_seg_map'] = self.table[results['gt_seg_map']]
+        return results
 
 
 @TRANSFORMS.register_module()

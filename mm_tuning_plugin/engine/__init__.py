@@ -1,1 +1,17 @@
-"""TODO."""
+"""The two-stage run: the tuning plan, the runner, the hooks."""
+
+from mm_tuning_plugin.engine.hooks import NodeStatisticsHook, SaveBackboneHook
+from mm_tuning_plugin.engine.options import OPTIONS, options_table, resolve_options
+from mm_tuning_plugin.engine.plan import derive_tuning_config
+from mm_tuning_plugin.engine.runner import FineTuningRunner, MixAndMatchRunner
+
+__all__ = [
+    'OPTIONS',
+    'FineTuningRunner',
+    'MixAndMatchRunner',
+    'NodeStatisticsHook',
+    'SaveBackboneHook',
+    'derive_tuning_config',
+    'options_table',
+    'resolve_options',
+]

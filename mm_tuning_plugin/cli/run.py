@@ -1,0 +1,27 @@
+"""How every command ends: 0, or one line on stderr and 2 for a mistake that the user can mend."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from mm_tuning_plugin.errors import UserError
+
+
+def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        main: The command; raises `UserError` for a user's mistake.
+        argv: Its arguments; None: those of the process.
+
+    Returns:
+        The exit status: 0, or 2 after a user's mistake, which is then the last line on stderr.
+    """
+    try:
+        main(argv)
+    except UserError as error:
+        sys.stdout.flush()
+        print(f'error: {" ".join(str(error).split())}', file=sys.stderr, flush=True)
+        return 2
+    return 0

@@ -1,0 +1,165 @@
+"""``tools/train.py``: both stages of a config, or the baseline without tuning."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mm_tuning_plugin.cli.environment import require_stack
+from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+RUNNER = 'mm_tuning_plugin.MixAndMatchRunner'
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    parser = argparse.ArgumentParser(
+        prog='train.py',
+        description='Tune the backbone of an mmseg config by mix-and-match, then fine-tune it.',
+        epilog='example: python tools/train.py my_config.py --ssl-checkpoint moco_r50.pth '
+        '--cfg-options mix_and_match.max_iters=2000',
+    )
+    parser.add_argument('config', help='a config of an mmseg project')
+    parser.add_argument(
+        '--ssl-checkpoint',
+        metavar='FILE',
+        help='self-supervised weights to start from, in both arms',
+    )
+    parser.add_argument(
+        '--no-tuning', action='store_true', help='the baseline: fine-tune from the same start'
+    )
+    parser.add_argument('--work-dir', metavar='DIR', help='where logs and checkpoints go')
+    parser.add_argument(
+        '--resume', action='store_true', help='continue in the stage that was interrupted'
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='replace a finished tuning that other settings made',
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        default=[],
+        help='override any value of the config, mix_and_match.NAME=VALUE among them',
+    )
+    # torch.distributed.launch passes it; mmengine reads the environment.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def load_config(path: str) -> Config:
+    """Read a config file.
+
+    Raises:
+        UserError: It is missing, or is no config.
+    """
+    from mmengine.config import Config
+
+    if not os.path.isfile(path):
+        raise UserError(f'{path}: no such file; expected a config of an mmseg project')
+    try:
+        return Config.fromfile(path)
+    except Exception as error:  # a config is code: it can raise anything
+        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+        raise UserError(f'{path}: cannot be read as a config: {reason}') from error
+
+
+def merge_cfg_options(cfg: Config, pairs: Sequence[str]) -> None:
+    """Merge ``KEY=VALUE`` arguments into a config, with mmengine's own parser of values.
+
+    Raises:
+        UserError: An argument has no ``=``, or its key leads nowhere.
+    """
+    from mmengine.config import DictAction
+
+    for pair in pairs:
+        if '=' not in pair:
+            raise UserError(f'--cfg-options: {pair!r} found, expected KEY=VALUE')
+    action = DictAction(['--cfg-options'], 'cfg_options', nargs='+')
+    namespace = argparse.Namespace()
+    action(argparse.ArgumentParser(), namespace, list(pairs))
+    try:
+        cfg.merge_from_dict(namespace.cfg_options)
+    except (KeyError, IndexError, TypeError, AssertionError) as error:
+        raise UserError(f'--cfg-options: {" ".join(pairs)} does not fit: {error}') from error
+
+
+def enable_amp(cfg: Config) -> None:
+    """Switch the optimizer wrapper to mixed precision, as mmseg's own ``--amp`` does.
+
+    Raises:
+        UserError: The wrapper is of another type, or there is no accelerator.
+    """
+    import torch
+
+    kind = (cfg.get('optim_wrapper') or {}).get('type')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(f'--amp: optim_wrapper of type {kind!r} found, expected OptimWrapper')
+    if not torch.cuda.is_available():
+        raise UserError('--amp: no accelerator found, expected one; leave --amp out on a CPU')
+    if kind == 'OptimWrapper':
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+
+
+def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
+    """Put the command's options into the config."""
+    merge_cfg_options(cfg, args.cfg_options)
+    options: dict[str, Any] = dict(cfg.get('mix_and_match') or {})
+    if args.ssl_checkpoint is not None:
+        options['checkpoint'] = args.ssl_checkpoint
+    if args.no_tuning:
+        options['enabled'] = False
+    if args.overwrite:
+        options['overwrite'] = True
+    cfg.mix_and_match = options
+    cfg.runner_type = RUNNER
+    cfg.launcher = args.launcher
+    cfg.resume = args.resume
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = os.path.join(
+            'work_dirs', os.path.splitext(os.path.basename(args.config))[0]
+        )
+    if args.amp:
+        enable_amp(cfg)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train.
+
+    Raises:
+        UserError: A mistake of the user's.
+    """
+    args = build_parser().parse_args(argv)
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    require_stack()
+    cfg = load_config(args.config)
+    apply_arguments(cfg, args)
+
+    from mm_tuning_plugin.engine import MixAndMatchRunner
+
+    MixAndMatchRunner.from_cfg(cfg).train()
+
+
+def entry(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return run(main, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(entry())

@@ -1,0 +1,107 @@
+"""What determines the tuned weights, so that a finished tuning is used again only for the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mm_tuning_plugin.checkpoint import hash_file
+
+# Options that change neither a weight nor a sample of tuning. The start counts by its content.
+WITHOUT_EFFECT = (
+    'enabled', 'checkpoint', 'tuned_backbone', 'overwrite', 'min_matched', 'allow_pickle',
+    'checkpoint_interval', 'val_interval', 'retrieval_images',
+)  # fmt: skip
+# Where data lies and how it is read: the manifest says what it is.
+PATH_KEYS = (
+    'data_root', 'data_prefix', 'ann_file', 'backend_args', 'lazy_init', 'serialize_data',
+)  # fmt: skip
+
+
+def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -> dict[str, Any]:
+    """Collect what determines the tuned weights.
+
+    Args:
+        tuning_cfg: The derived config of stage one.
+        options: The resolved options.
+        manifest: `data_manifest` of the training data.
+
+    Returns:
+        Flat, JSON-able: dotted names to plain values.
+    """
+    model = tuning_cfg['model']
+    start = model['checkpoint']
+    parts = dict(
+        mix_and_match={k: v for k, v in options.items() if k not in WITHOUT_EFFECT},
+        backbone=model['backbone'],
+        in_index=model['in_index'],
+        normalisation=model['data_preprocessor'],
+        start=hash_file(start) if start else 'as the config initialises',
+        data=manifest,
+        dataset=_without_paths(tuning_cfg['train_dataloader']['dataset']),
+        optim_wrapper=tuning_cfg['optim_wrapper'],
+        seed=(tuning_cfg.get('randomness') or {}).get('seed'),
+    )
+    return _flatten(json.loads(json.dumps(parts, default=str)))
+
+
+def data_manifest(items: Sequence[Mapping[str, Any]]) -> str:
+    """Hash the names of images and label maps below their common folder, and the maps' sizes.
+
+    Args:
+        items: Per sample, ``img_path`` and ``seg_map_path``.
+
+    Returns:
+        'N images, HASH'.
+    """
+    pairs = [(str(i.get('img_path', '')), str(i.get('seg_map_path', ''))) for i in items]
+    digest = hashlib.sha256()
+    roots = [_common([pair[k] for pair in pairs]) for k in (0, 1)]
+    for image, seg_map in pairs:
+        size = os.path.getsize(seg_map) if os.path.isfile(seg_map) else -1
+        names = os.path.relpath(image, roots[0]), os.path.relpath(seg_map, roots[1])
+        digest.update(f'{names[0]}|{names[1]}|{size}\n'.encode())
+    return f'{len(pairs)} images, {digest.hexdigest()[:16]}'
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
+    """Say in one line what differs; empty where nothing does."""
+    keys = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
+    told = [f'{k} was {before.get(k)!r} and is now {now.get(k)!r}' for k in keys[:most]]
+    more = [f'and {len(keys) - most} more'] if len(keys) > most else []
+    return '; '.join(told + more)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write a JSON file aside and rename it, so that a reader never finds half of it."""
+    aside = Path(f'{path}.writing')
+    aside.write_text(json.dumps(content, indent=1, default=str) + '\n', encoding='utf-8')
+    os.replace(aside, path)
+
+
+def _without_paths(config: Any) -> Any:
+    if isinstance(config, Mapping):
+        return {k: _without_paths(v) for k, v in config.items() if k not in PATH_KEYS}
+    if isinstance(config, (list, tuple)):
+        return [_without_paths(value) for value in config]
+    return config
+
+
+def _flatten(config: Any, prefix: str = '') -> dict[str, Any]:
+    if isinstance(config, dict) and config:
+        flat: dict[str, Any] = {}
+        for key, value in config.items():
+            flat.update(_flatten(value, f'{prefix}.{key}' if prefix else str(key)))
+        return flat
+    return {prefix: config}
+
+
+def _common(paths: Sequence[str]) -> str:
+    folders = {os.path.dirname(os.path.abspath(path)) for path in paths}
+    return os.path.commonpath(folders) if folders else os.curdir

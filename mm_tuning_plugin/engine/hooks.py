@@ -1,0 +1,150 @@
+"""Hooks of stage one. They observe, warn and write; none of them changes the training."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+
+from mm_tuning_plugin import __version__
+from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone
+from mm_tuning_plugin.registry import HOOKS
+
+TUNED_BACKBONE = 'tuned_backbone.pth'
+
+
+def warn(message: str) -> None:
+    """Log one line as a warning."""
+    print_log(message, logger='current', level=logging.WARNING)
+
+
+def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    """The model inside a distributed wrapper, or the model itself."""
+    return model.module if is_model_wrapper(model) else model
+
+
+@HOOKS.register_module()
+class NodeStatisticsHook(Hook):
+    """Warn of images without usable labels, batches without triplets, classes never seen.
+
+    Args:
+        class_names: Names of the classes.
+    """
+
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = list(class_names)
+        self.nodes_per_class = torch.zeros(len(self.class_names), dtype=torch.int64)
+        self.images_without_nodes: set[str] = set()
+        self.batches_without_triplets = 0
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Count the nodes of the batch and look for images without any."""
+        labels = torch.cat(list(data_batch['labels']))
+        self.nodes_per_class += torch.bincount(labels, minlength=len(self.class_names))
+        for path, nodes in zip(data_batch['meta']['img_path'], data_batch['labels']):
+            if not len(nodes) and path not in self.images_without_nodes:
+                self.images_without_nodes.add(path)
+                warn(f'{path}: an image without usable labels; no node can be drawn on it')
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Count batches that taught nothing."""
+        if float(outputs.get('triplets', 1)) > 0:
+            return
+        self.batches_without_triplets += 1
+        if self.batches_without_triplets == 1:
+            classes = len(torch.cat(list(data_batch['labels'])).unique())
+            warn(
+                f'iteration {runner.iter + 1}: a batch without triplets: {classes} classes among '
+                'its nodes, expected two, one of them twice; nothing is learnt from it'
+            )
+
+    def after_train(self, runner) -> None:
+        """Sum up."""
+        never = [
+            name for name, count in zip(self.class_names, self.nodes_per_class) if not count
+        ]
+        if never:
+            warn(f'classes that never occurred among the nodes of tuning: {", ".join(never)}')
+        if self.batches_without_triplets:
+            warn(
+                f'{self.batches_without_triplets} of {runner.max_iters} batches had no triplets'
+            )
+
+
+@HOOKS.register_module()
+class SaveBackboneHook(Hook):
+    """Measure node retrieval before tuning, and write the tuned backbone at its end.
+
+    The file is ``tuned_backbone.pth``: ``{'state_dict': plain keys, 'meta': ...}``, of the *last*
+    iteration: choosing one by validation labels would leak them into one arm of a comparison.
+
+    Args:
+        fingerprint: What determines the tuned weights; goes into ``meta``.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, fingerprint: dict | None = None) -> None:
+        self.fingerprint = fingerprint
+        self.hash_before: str | None = None
+        self.retrieval: dict[str, dict[str, float]] = {}
+
+    def before_train(self, runner) -> None:
+        """Keep the hash of the start, write its LoadReport, measure retrieval once."""
+        model = unwrap(runner.model)
+        self.hash_before = hash_state_dict(model.backbone.state_dict())
+        report = getattr(model, 'load_report', None)
+        if report is not None:
+            runner.logger.info(f'start of the backbone:\n{report}')
+            if is_main_process():
+                path = Path(runner.work_dir, 'load_report.json')
+                path.write_text(report.to_json(), encoding='utf-8')
+        if runner.iter == 0 and runner.val_loop is not None:
+            runner.val_loop.run()
+
+    def after_val_epoch(self, runner, metrics=None) -> None:
+        """Remember the measurements by iteration."""
+        self.retrieval[str(runner.iter)] = {k: float(v) for k, v in (metrics or {}).items()}
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Carry what was measured over an interruption."""
+        checkpoint['mm_tuning_plugin'] = dict(
+            hash_before=self.hash_before, retrieval=self.retrieval
+        )
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Take up what was measured before an interruption."""
+        self.retrieval.update(checkpoint.get('mm_tuning_plugin', {}).get('retrieval', {}))
+        self._resumed_hash = checkpoint.get('mm_tuning_plugin', {}).get('hash_before')
+
+    _resumed_hash: str | None = None
+
+    def after_train(self, runner) -> None:
+        """Write the backbone; warn if tuning left it as it was."""
+        state_dict = unwrap(runner.model).backbone.state_dict()
+        hash_after = hash_state_dict(state_dict)
+        hash_before = self._resumed_hash or self.hash_before
+        if hash_after == hash_before:
+            warn('tuning did not change a single weight of the backbone')
+        if not is_main_process():
+            return
+        meta = dict(
+            mm_tuning_plugin=__version__,
+            iterations=runner.iter,
+            fingerprint=self.fingerprint,
+            hash_before=hash_before,
+            hash_after=hash_after,
+            retrieval=self.retrieval,
+        )
+        path = os.path.join(runner.work_dir, TUNED_BACKBONE)
+        save_backbone(path, state_dict, meta)
+        runner.logger.info(f'tuned backbone written to {path}')

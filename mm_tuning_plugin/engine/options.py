@@ -1,0 +1,200 @@
+"""Every option of ``mix_and_match``: one table that validates, gives defaults, and documents."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from mm_tuning_plugin.errors import UserError
+
+Check = Callable[[Any], bool]
+
+
+class Option(NamedTuple):
+    """One option: what the docs print and what the validation reads."""
+
+    name: str
+    default: Any
+    check: Check
+    expected: str
+    effect: str
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _integer(low: int, high: float = float('inf')) -> Check:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high
+
+
+def _number(low: float, high: float = float('inf'), *, above: bool = False) -> Check:
+    return lambda v: _is_number(v) and (low < v if above else low <= v) and v <= high
+
+
+def _one_of(*choices: Any) -> Check:
+    return lambda v: any(v is choice or v == choice for choice in choices)
+
+
+def _optional(check: Check) -> Check:
+    return lambda v: v is None or check(v)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_names(value: Any) -> bool:
+    return value == 'auto' or (
+        isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+    )
+
+
+def _is_size_range(value: Any) -> bool:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return False
+    low, high = value
+    if not (_is_number(low) and _is_number(high) and 0 < low <= high):
+        return False
+    pixels = isinstance(low, int) and isinstance(high, int)
+    return low >= 2 if pixels else isinstance(low, float) and isinstance(high, float) and high <= 4
+
+
+def _is_loss(value: Any) -> bool:
+    return value in LOSSES or (isinstance(value, Mapping) and 'type' in value)
+
+
+LOSSES = ('graph_triplet', 'expected_triplet', 'supervised_contrastive')
+
+RECIPES: dict[str, dict[str, Any]] = {
+    'default': {},
+    'paper': dict(
+        nodes='patches',
+        loss='graph_triplet',
+        max_iters=8000,
+        nodes_per_image=9,
+        projection_channels=0,
+    ),
+}
+"""What each recipe changes of the defaults; options given explicitly win over both."""
+
+POINTS_PER_IMAGE = 128
+PATCHES_PER_IMAGE = 9
+
+OPTIONS = (
+    Option('recipe', 'default', _one_of(*RECIPES), ' or '.join(map(repr, RECIPES)),
+           "Set of defaults. 'paper' follows Zhan et al. (AAAI 2018): patches, graph triplets."),
+    Option('enabled', True, _is_flag, 'True or False',
+           'False skips tuning: the baseline, fine-tuned from the same start.'),
+    Option('checkpoint', None, _optional(_is_path), 'a file, or None',
+           'Self-supervised start. Replaces `pretrained` and `init_cfg` of the config.'),
+    Option('tuned_backbone', None, _optional(_is_path), 'a file, or None',
+           'A finished `tuned_backbone.pth`: skips tuning and fine-tunes from it.'),
+    Option('overwrite', False, _is_flag, 'True or False',
+           'Replace a finished tuning that other settings made.'),
+    Option('min_matched', 0.9, _number(0, 1), '0 to 1',
+           'Least share of every stage of the backbone that the start must fill.'),
+    Option('allow_pickle', False, _is_flag, 'True or False',
+           'Let the start run code while it is unpickled. Only for files you trust.'),
+    Option('max_iters', 2000, _integer(1), 'an integer from 1', 'Iterations of tuning.'),
+    Option('lr', None, _optional(_number(0, above=True)), 'a number above 0, or None',
+           "Learning rate of tuning. None: 0.01 for SGD, the config's own for other optimizers."),
+    Option('images_per_batch', 16, _integer(1), 'an integer from 1',
+           'Images of a batch, over all ranks together.'),
+    Option('nodes', 'points', _one_of('points', 'patches'), "'points' or 'patches'",
+           "'points': pixels of the config's own crops; 'patches': resized squares."),
+    Option('nodes_per_image', None, _optional(_integer(1)), 'an integer from 1, or None',
+           f'Most nodes of an image. None: {POINTS_PER_IMAGE} points or '
+           f'{PATCHES_PER_IMAGE} patches.'),
+    Option('points_per_class', 8, _integer(1), 'an integer from 1',
+           'Points: most of one class in an image.'),
+    Option('size_range', (64, 256), _is_size_range,
+           'a pair (smallest, largest), both ints from 2 (pixels) or both floats up to 4.0 '
+           '(shares of the shorter side), not reversed',
+           'Patches: range of their sides.'),
+    Option('patch_size', 128, _integer(16, 4096), 'an integer from 16 to 4096',
+           'Patches: side after resizing, pixels.'),
+    Option('balance', 'pixel', _one_of('pixel', 'class'), "'pixel' or 'class'",
+           'Patches: centres uniform over pixels, or over the classes of the image first.'),
+    Option('background_index', 'auto',
+           lambda v: v == 'auto' or v is None or _integer(0, 254)(v),
+           "'auto', None, or a class index",
+           "Patches: the background class. 'auto': class 0 if it is named background, else none."),
+    Option('background_ratio', 0.1, _number(0, 1), '0 to 1',
+           'Patches: share drawn on the background class, where there is one.'),
+    Option('max_overlap', 0.6, _number(0, 1), '0 to 1',
+           'Patches: largest share that the others may cover before one is dropped.'),
+    Option('transforms', 'auto', _is_names, "'auto', or a list of transform types",
+           "Geometric and photometric transforms of the config that tuning keeps. 'auto': all for "
+           'points, random flips for patches.'),
+    Option('loss', 'supervised_contrastive', _is_loss,
+           ', '.join(map(repr, LOSSES)) + ', or the config of a registered loss',
+           'What pulls nodes of a class together and pushes classes apart.'),
+    Option('margin', 2.1, _number(0, above=True), 'a number above 0', 'Triplet losses: margin.'),
+    Option('temperature', 0.1, _number(0, above=True), 'a number above 0',
+           'Supervised contrastive loss: divides the cosines.'),
+    Option('projection_channels', 128, _integer(0), 'an integer from 0',
+           'Width of the projection that is dropped after tuning; 0: none.'),
+    Option('grid_size', 4, _integer(1, 64), 'an integer from 1 to 64',
+           'Patches: side of the grid that features are pooled to before they are flattened.'),
+    Option('checkpoint_interval', 500, _integer(1), 'an integer from 1',
+           'Iterations between checkpoints of tuning.'),
+    Option('val_interval', None, _optional(_integer(1)), 'an integer from 1, or None',
+           'Iterations between measurements of node retrieval. None: before and after only.'),
+    Option('retrieval_images', 64, _integer(0), 'an integer from 0',
+           'Images each of gallery and queries for node retrieval; 0: do not measure it.'),
+    Option('keep_hooks', (), lambda v: v != 'auto' and _is_names(v), 'a list of hook types',
+           "Custom hooks of the config that also run during tuning. By default none does."),
+)  # fmt: skip
+
+
+def resolve_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Validate the options of a config and fill in the rest.
+
+    Args:
+        given: The config's ``mix_and_match``.
+
+    Returns:
+        A value for every option of `OPTIONS`.
+
+    Raises:
+        UserError: An option does not exist, or a value is out of its range.
+    """
+    if given is None:
+        given = {}
+    if not isinstance(given, Mapping):
+        raise UserError(f'mix_and_match: {given!r} found, expected a dict of options')
+    table = {option.name: option for option in OPTIONS}
+    for name, value in given.items():
+        if name not in table:
+            near = difflib.get_close_matches(str(name), table, n=1, cutoff=0.0)
+            raise UserError(
+                f'mix_and_match.{name}: no such option; the nearest known one is {near[0]}'
+            )
+        if not table[name].check(value):
+            raise UserError(
+                f'mix_and_match.{name}: {value!r} found, expected {table[name].expected}'
+            )
+    resolved = {option.name: option.default for option in OPTIONS}
+    resolved.update(RECIPES[given.get('recipe', 'default')])
+    resolved.update(given)
+    if resolved['nodes_per_image'] is None:
+        points = resolved['nodes'] == 'points'
+        resolved['nodes_per_image'] = POINTS_PER_IMAGE if points else PATCHES_PER_IMAGE
+    return resolved
+
+
+def options_table() -> str:
+    """The Markdown table of all options; `docs/options.md` holds it."""
+    rows = ['| option | default | allowed | effect |', '|---|---|---|---|']
+    for option in OPTIONS:
+        default = option.default
+        paper = RECIPES['paper'].get(option.name, default)
+        shown = f'`{default!r}`' + (f" (`{paper!r}` in 'paper')" if paper != default else '')
+        rows.append(f'| `{option.name}` | {shown} | {option.expected} | {option.effect} |')
+    return '\n'.join(rows)

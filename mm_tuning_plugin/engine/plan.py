@@ -1,0 +1,332 @@
+"""The tuning plan: from the user's config to the config of stage one.
+
+`derive_tuning_config` is a pure function. What it returns is an ordinary mmengine config, written
+to ``<work_dir>/tuning/`` before it runs, which mmseg's own ``tools/train.py`` runs as well.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+
+from mm_tuning_plugin.engine import pipelines, user_config
+from mm_tuning_plugin.engine.options import resolve_options
+from mm_tuning_plugin.engine.start import split_start
+from mm_tuning_plugin.errors import UserError
+
+SCOPE = 'mm_tuning_plugin'
+TUNING_DIR = 'tuning'
+LOSS_TYPES = {
+    'graph_triplet': ('GraphTripletLoss', 'margin'),
+    'expected_triplet': ('ExpectedTripletLoss', 'margin'),
+    'supervised_contrastive': ('SupervisedContrastiveLoss', 'temperature'),
+}
+# Taken over from the user's config as they are.
+KEPT_KEYS = (
+    'default_scope', 'custom_imports', 'env_cfg', 'launcher', 'log_level', 'randomness',
+    'model_wrapper_cfg', 'find_unused_parameters',
+)  # fmt: skip
+
+
+class Facts(NamedTuple):
+    """What was read out of the user's config once, for all parts of the plan."""
+
+    options: dict[str, Any]
+    num_classes: int
+    class_names: list[str]
+    ignore_values: list[int]
+    background_index: int | None
+    normalisation: user_config.Normalisation
+
+
+def derive_tuning_config(cfg: Config) -> Config:
+    """Derive the config of stage one from the config of an mmseg project.
+
+    Args:
+        cfg: The user's config, with an optional ``mix_and_match``; not changed.
+
+    Returns:
+        The config of stage one. It can be run alone; neither ``runner_type`` nor
+        ``mix_and_match`` is left in it.
+
+    Raises:
+        ValueError: (`UserError`) The config cannot be tuned, or an option is wrong.
+    """
+    facts = read_facts(cfg)
+    derived: dict[str, Any] = {
+        key: copy.deepcopy(cfg[key]) for key in KEPT_KEYS if cfg.get(key) is not None
+    }
+    derived.setdefault('default_scope', 'mmseg')
+    derived['work_dir'] = os.path.join(cfg.get('work_dir') or 'work_dirs', TUNING_DIR)
+    derived['experiment_name'] = 'mix_and_match_tuning'
+    derived['model'] = _model(cfg, facts)
+    derived['train_dataloader'] = _train_dataloader(cfg, facts)
+    derived.update(_schedule(cfg, facts.options))
+    derived.update(_validation(cfg, facts))
+    derived.update(_runtime(cfg, facts))
+    return Config(derived)
+
+
+def read_facts(cfg: Mapping[str, Any]) -> Facts:
+    """Validate the user's config and read what the plan needs.
+
+    Raises:
+        UserError: See `derive_tuning_config`.
+    """
+    options = resolve_options(cfg.get('mix_and_match'))
+    if cfg.get('load_from'):
+        raise UserError(
+            f'load_from: {cfg["load_from"]!r} found, expected none: it would overwrite the tuned '
+            'backbone; give the start as mix_and_match.checkpoint (--ssl-checkpoint)'
+        )
+    model = user_config.read_model(cfg)
+    if not isinstance(cfg.get('train_dataloader'), Mapping):
+        raise UserError('train_dataloader: none found, expected the data to tune and train on')
+    num_classes, class_names = user_config.read_classes(cfg)
+    normalisation = user_config.read_normalisation(cfg)
+    head_ignores = user_config.find_key(user_config.read_head(model), 'ignore_index')
+    ignores = {255, normalisation.seg_pad_val}
+    if isinstance(head_ignores, int):
+        ignores.add(head_ignores)
+    return Facts(
+        options=options,
+        num_classes=num_classes,
+        class_names=class_names,
+        ignore_values=sorted(ignores),
+        background_index=user_config.read_background(options['background_index'], class_names),
+        normalisation=normalisation,
+    )
+
+
+def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
+    options, norm = facts.options, facts.normalisation
+    backbone, checkpoint = split_start(cfg['model'], options['checkpoint'])
+    size = None
+    if user_config.base_type(backbone) in user_config.FIXED_SIZE_BACKBONES:
+        side = backbone.get('img_size', 224)
+        size = [side, side] if isinstance(side, int) else list(side)
+    embedding = dict(projection_channels=options['projection_channels'])
+    if options['nodes'] == 'patches':
+        embedding.update(type=f'{SCOPE}.PooledEmbedding', grid_size=options['grid_size'])
+    else:
+        embedding.update(type=f'{SCOPE}.PointEmbedding')
+    return dict(
+        type=f'{SCOPE}.MixAndMatchTuner',
+        data_preprocessor=dict(
+            type=f'{SCOPE}.NodeDataPreprocessor',
+            mean=norm.mean,
+            std=norm.std,
+            swap_channels=norm.swap_channels,
+            size=size,
+        ),
+        backbone=backbone,
+        embedding=embedding,
+        criterion=_criterion(options),
+        in_index=user_config.read_levels(user_config.read_head(cfg['model'])),
+        seed=_seed(cfg) or 0,
+        probe_size=size or [128, 128],
+        checkpoint=checkpoint,
+        min_matched=options['min_matched'],
+        allow_pickle=options['allow_pickle'],
+    )
+
+
+def _criterion(options: Mapping[str, Any]) -> dict:
+    loss = options['loss']
+    if isinstance(loss, Mapping):
+        return copy.deepcopy(dict(loss))
+    kind, parameter = LOSS_TYPES[loss]
+    return {'type': f'{SCOPE}.{kind}', parameter: options[parameter]}
+
+
+def _sample(facts: Facts) -> dict:
+    options, norm = facts.options, facts.normalisation
+    labels = dict(num_classes=facts.num_classes, ignore_values=facts.ignore_values)
+    if options['nodes'] == 'points':
+        return dict(
+            type=f'{SCOPE}.SamplePoints',
+            points_per_class=options['points_per_class'],
+            max_points=options['nodes_per_image'],
+            **labels,
+        )
+    # Outside the image lies the mean, which is 0 once normalised, as in mmseg's padding.
+    fill = norm.mean or [0.0, 0.0, 0.0]
+    return dict(
+        type=f'{SCOPE}.SamplePatches',
+        num_patches=options['nodes_per_image'],
+        size_range=list(options['size_range']),
+        patch_size=options['patch_size'],
+        background_index=facts.background_index,
+        background_ratio=options['background_ratio'],
+        max_overlap=options['max_overlap'],
+        balance=options['balance'],
+        fill=fill[::-1] if norm.swap_channels else list(fill),
+        **labels,
+    )
+
+
+def check_labels(facts: Facts) -> dict:
+    """Config of the transform that checks labels."""
+    return dict(
+        type=f'{SCOPE}.CheckLabels',
+        num_classes=facts.num_classes,
+        ignore_values=facts.ignore_values,
+    )
+
+
+def _kept_transforms(options: Mapping[str, Any]) -> tuple[str, ...]:
+    if options['transforms'] != 'auto':
+        return tuple(options['transforms'])
+    if options['nodes'] == 'points':
+        return pipelines.GEOMETRIC + pipelines.PHOTOMETRIC
+    return pipelines.FLIPS
+
+
+def tuning_dataset(cfg: Mapping[str, Any], facts: Facts) -> dict:
+    """The user's training data set with the pipeline of stage one."""
+    return pipelines.with_pipeline(
+        cfg['train_dataloader']['dataset'],
+        lambda steps: pipelines.tuning_pipeline(
+            steps, _kept_transforms(facts.options), check_labels(facts), _sample(facts)
+        ),
+    )
+
+
+def _train_dataloader(cfg: Mapping[str, Any], facts: Facts) -> dict:
+    loader = _loader_options(cfg['train_dataloader'])
+    world_size, images = get_world_size(), facts.options['images_per_batch']
+    if images % world_size:
+        raise UserError(
+            f'mix_and_match.images_per_batch: {images} found, expected a multiple of the '
+            f'{world_size} ranks'
+        )
+    return dict(
+        **loader,
+        batch_size=images // world_size,
+        drop_last=False,
+        sampler=dict(type=f'{SCOPE}.SeededInfiniteSampler', seed=_seed(cfg)),
+        dataset=dict(type=f'{SCOPE}.SeededDataset', dataset=tuning_dataset(cfg, facts)),
+        collate_fn=dict(type='pseudo_collate'),
+    )
+
+
+def _loader_options(loader: Mapping[str, Any]) -> dict:
+    """What a DataLoader's config says of workers and memory, not of data."""
+    names = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'timeout')
+    return {name: copy.deepcopy(loader[name]) for name in names if name in loader}
+
+
+def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
+    """Node retrieval: queries of the validation images, gallery of the training images."""
+    loader = cfg.get('val_dataloader')
+    if not facts.options['retrieval_images'] or not isinstance(loader, Mapping):
+        return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    leaf = next(user_config.leaf_datasets(loader['dataset']))
+    resizes = pipelines.resizes_of(leaf.get('pipeline', ()))
+
+    def derive(steps: Any) -> list[dict]:
+        return pipelines.retrieval_pipeline(steps, resizes, check_labels(facts), _sample(facts))
+
+    return dict(
+        val_dataloader=dict(
+            **_loader_options(loader),
+            batch_size=1,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            dataset=dict(
+                type=f'{SCOPE}.RetrievalDataset',
+                gallery=pipelines.with_pipeline(cfg['train_dataloader']['dataset'], derive),
+                queries=pipelines.with_pipeline(loader['dataset'], derive),
+                max_images=facts.options['retrieval_images'],
+            ),
+            collate_fn=dict(type='pseudo_collate'),
+        ),
+        val_cfg=dict(type='ValLoop'),
+        val_evaluator=dict(type=f'{SCOPE}.NodeRetrievalMetric'),
+    )
+
+
+def _schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
+    """Loop, optimizer and learning rate: the paper's for SGD, else the user's own optimizer."""
+    wrapper = copy.deepcopy(dict(cfg.get('optim_wrapper') or {}))
+    if not isinstance(wrapper.get('optimizer'), Mapping):
+        raise UserError(
+            f'optim_wrapper: {wrapper or None!r} found, expected one with an optimizer'
+        )
+    wrapper.pop('accumulative_counts', None)
+    iters = options['max_iters']
+    if user_config.base_type(wrapper['optimizer']) == 'SGD':
+        lr = 0.01 if options['lr'] is None else options['lr']
+        wrapper['optimizer'] = dict(type='SGD', lr=lr, momentum=0.9, weight_decay=5e-4)
+        scheduler = [
+            dict(type='MultiStepLR', milestones=[max(1, iters * 3 // 4)], gamma=0.1, by_epoch=False)
+        ]
+    else:
+        if options['lr'] is not None:
+            wrapper['optimizer']['lr'] = options['lr']
+        warmup = max(1, min(1500, iters // 10))
+        scheduler = [
+            dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup, by_epoch=False),
+            dict(type='PolyLR', power=1.0, eta_min=0.0, begin=warmup, end=iters, by_epoch=False),
+        ]
+        scheduler = scheduler if iters > warmup else scheduler[:1]
+    return dict(
+        train_cfg=dict(
+            type='IterBasedTrainLoop',
+            max_iters=iters,
+            val_interval=options['val_interval'] or iters,
+        ),
+        optim_wrapper=wrapper,
+        param_scheduler=scheduler,
+    )
+
+
+def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
+    """Hooks, logging, visualizer: own names, so that nothing mixes with stage two's."""
+    options = facts.options
+    hooks = cfg.get('default_hooks') or {}
+    interval = (hooks.get('logger') or {}).get('interval', 50)
+    kept = [
+        copy.deepcopy(hook)
+        for hook in cfg.get('custom_hooks') or []
+        if user_config.base_type(hook) in options['keep_hooks']
+    ]
+    visualizer = copy.deepcopy(dict(cfg.get('visualizer') or dict(type='Visualizer')))
+    visualizer.pop('name', None)  # mmengine then names it after this run
+    return dict(
+        default_hooks=dict(
+            timer=dict(type='IterTimerHook'),
+            logger=dict(
+                type='LoggerHook',
+                interval=min(interval, options['max_iters']),
+                log_metric_by_epoch=False,
+            ),
+            param_scheduler=dict(type='ParamSchedulerHook'),
+            checkpoint=dict(
+                type='CheckpointHook',
+                by_epoch=False,
+                interval=options['checkpoint_interval'],
+                max_keep_ckpts=2,
+            ),
+            sampler_seed=dict(type='DistSamplerSeedHook'),
+        ),
+        custom_hooks=[
+            dict(type=f'{SCOPE}.NodeStatisticsHook', class_names=facts.class_names),
+            dict(type=f'{SCOPE}.SaveBackboneHook'),
+            *kept,
+        ],
+        log_processor=dict(by_epoch=False),
+        visualizer=visualizer,
+        auto_scale_lr=None,
+        load_from=None,
+        resume=False,
+    )
+
+
+def _seed(cfg: Mapping[str, Any]) -> int | None:
+    seed = (cfg.get('randomness') or {}).get('seed')
+    return None if seed is None else int(seed)

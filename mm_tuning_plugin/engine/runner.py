@@ -1,0 +1,229 @@
+"""Two stages, one command.
+
+`MixAndMatchRunner` owns two mmengine Runners, one after the other. They are composed, not nested:
+a Runner inside another one's ``train`` shares its visualizer, message hub and logger by name and
+moves the random state on, so that the decode head would start elsewhere than in a plain run.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from mm_tuning_plugin.checkpoint import load_backbone_checkpoint, load_backbone_strict
+from mm_tuning_plugin.checkpoint.read import read_content
+from mm_tuning_plugin.engine.fingerprint import (
+    data_manifest,
+    differences,
+    fingerprint,
+    write_json,
+)
+from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE, unwrap, warn
+from mm_tuning_plugin.engine.plan import TUNING_DIR, check_labels, derive_tuning_config, read_facts
+from mm_tuning_plugin.engine.preflight import check_training_data
+from mm_tuning_plugin.engine.start import remove_pretrained
+from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.registry import RUNNERS
+
+FINGERPRINT = 'fingerprint.json'
+TUNING_CONFIG = 'tuning_config.py'
+STAGES = 'stages.json'
+
+Handover = Callable[[torch.nn.Module], None]
+
+
+class FineTuningRunner(Runner):
+    """A plain Runner whose backbone receives weights right after the model's own init.
+
+    No backbone's private loader is involved, so none can lose them; and mmengine's own resume
+    comes later and has the last word.
+    """
+
+    handover: Handover | None = None
+
+    def _init_model_weights(self) -> None:
+        super()._init_model_weights()
+        if self.handover is not None:
+            self.handover(unwrap(self.model).backbone)
+
+
+@RUNNERS.register_module()
+class MixAndMatchRunner:
+    """Mix-and-match tuning of the backbone, then the user's own fine-tuning from it.
+
+    Give it to any mmseg config as ``runner_type='mm_tuning_plugin.MixAndMatchRunner'``; options
+    go into ``mix_and_match`` (docs/options.md).
+
+    Args:
+        cfg: The user's config; not changed.
+
+    Raises:
+        UserError: The config cannot be tuned, or an option is wrong.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        if cfg.get('launcher', 'none') != 'none' and not is_distributed():
+            init_dist(cfg['launcher'], **(cfg.get('env_cfg') or {}).get('dist_cfg', {}))
+        self.facts = read_facts(cfg)
+        self.options = self.facts.options
+        self.tuning_cfg = derive_tuning_config(cfg)
+        self.work_dir = Path(cfg['work_dir'])
+        self.tuning_dir = Path(self.tuning_cfg['work_dir'])
+        self.stages: dict[str, Any] = {}
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> MixAndMatchRunner:
+        """Build from a config, as mmengine's registry does."""
+        return cls(cfg)
+
+    def train(self) -> torch.nn.Module:
+        """Run both stages.
+
+        Returns:
+            The fine-tuned model.
+
+        Raises:
+            UserError: The data, the start, or a finished tuning in the way.
+        """
+        items = check_training_data(
+            self.cfg['train_dataloader']['dataset'],
+            check_labels(self.facts),
+            self.tuning_cfg['default_scope'],
+        )
+        if not self.options['enabled']:
+            return self._fine_tune(self._start_handover(), self.cfg.get('resume', False))
+        if self.options['tuned_backbone'] is not None:
+            tuned, resume = Path(self.options['tuned_backbone']), self.cfg.get('resume', False)
+            if not tuned.is_file():
+                raise UserError(f'{tuned}: no such file; expected a tuned backbone')
+        else:
+            tuned, resume = self._tune(data_manifest(items))
+        return self._fine_tune(lambda backbone: load_backbone_strict(backbone, tuned), resume)
+
+    def _tune(self, manifest: str) -> tuple[Path, bool]:
+        """Run stage one unless it is finished; also say whether stage two may resume."""
+        tuned = self.tuning_dir / TUNED_BACKBONE
+        now = fingerprint(self.tuning_cfg, self.options, manifest)
+        before = self._previous_fingerprint(tuned)
+        resume = bool(self.cfg.get('resume', False))
+        differing = differences(before, now) if before is not None else ''
+        if before is not None and differing and not self.options['overwrite']:
+            state = 'a finished' if tuned.is_file() else 'an unfinished'
+            if tuned.is_file() or resume:
+                raise UserError(
+                    f'{self.tuning_dir}: {state} tuning with other settings found ({differing}); '
+                    'expected the same settings, another work_dir, or --overwrite '
+                    '(mix_and_match.overwrite=True)'
+                )
+        if tuned.is_file() and not differing:
+            print_log(f'tuning is finished: {tuned} is used again', logger='current')
+            self.stages['tuning'] = dict(reused=True)
+            return tuned, resume
+        barrier()
+        if not (resume and not differing) and is_main_process():
+            _start_over(self.tuning_dir)
+        barrier()
+        self._run_tuning(now, resume=resume and not differing)
+        return tuned, False
+
+    def _previous_fingerprint(self, tuned: Path) -> dict | None:
+        if tuned.is_file():
+            return read_content(tuned)['meta'].get('fingerprint') or {}
+        recorded = self.tuning_dir / FINGERPRINT
+        if recorded.is_file():
+            return Config.fromfile(recorded).to_dict()
+        return None
+
+    def _run_tuning(self, current: dict, resume: bool) -> None:
+        cfg = self.tuning_cfg
+        cfg['resume'] = resume
+        for hook in cfg['custom_hooks']:
+            if hook['type'].endswith('.SaveBackboneHook'):
+                hook['fingerprint'] = current
+        if is_main_process():
+            self.tuning_dir.mkdir(parents=True, exist_ok=True)
+            write_json(self.tuning_dir / FINGERPRINT, current)
+            cfg.dump(self.tuning_dir / TUNING_CONFIG)
+        begun = time.time()
+        runner = Runner.from_cfg(cfg)
+        runner.logger.info(
+            f'stage 1 of 2: mix-and-match tuning, {self.options["max_iters"]} iterations, '
+            f'in {self.tuning_dir}'
+        )
+        runner.train()
+        self.stages['tuning'] = dict(seconds=round(time.time() - begun, 2))
+        _close(runner)
+        del runner
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        barrier()
+
+    def _start_handover(self) -> Handover | None:
+        """The start of the baseline: the same file, by the same strict hand-over."""
+        start = self.options['checkpoint']
+        if start is None:
+            return None
+
+        def hand_over(backbone: torch.nn.Module) -> None:
+            report = load_backbone_checkpoint(
+                backbone,
+                start,
+                min_matched=self.options['min_matched'],
+                allow_pickle=self.options['allow_pickle'],
+            )
+            print_log(f'start of the backbone:\n{report}', logger='current')
+            if is_main_process():
+                path = self.work_dir / 'load_report.json'
+                path.write_text(report.to_json(), encoding='utf-8')
+
+        return hand_over
+
+    def _fine_tune(self, handover: Handover | None, resume: bool) -> torch.nn.Module:
+        cfg = copy.deepcopy(self.cfg)
+        cfg['resume'] = resume
+        if self.options['checkpoint'] is not None:
+            # Nothing is downloaded or read only to be overwritten.
+            cfg['model'] = remove_pretrained(cfg['model'])
+        begun = time.time()
+        runner = FineTuningRunner.from_cfg(cfg)
+        runner.handover = handover
+        if self.options['enabled']:
+            runner.logger.info('stage 2 of 2: fine-tuning from the tuned backbone')
+        model = runner.train()
+        self.stages['fine_tuning'] = dict(seconds=round(time.time() - begun, 2))
+        if is_main_process():
+            write_json(self.work_dir / STAGES, self.stages)
+        return model
+
+
+def _start_over(tuning_dir: Path) -> None:
+    """Remove what an unfinished or overwritten tuning left, lest a later resume picks it up."""
+    if not tuning_dir.is_dir():
+        return
+    for path in [*tuning_dir.glob('iter_*.pth'), *tuning_dir.glob('last_checkpoint*')]:
+        path.unlink()
+    for name in (TUNED_BACKBONE, FINGERPRINT):
+        (tuning_dir / name).unlink(missing_ok=True)
+    warn(f'{tuning_dir}: tuning starts over')
+
+
+def _close(runner: Runner) -> None:
+    """Let go of the files of a Runner that has ended."""
+    runner.visualizer.close()
+    for handler in list(runner.logger.handlers):
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+            runner.logger.removeHandler(handler)
