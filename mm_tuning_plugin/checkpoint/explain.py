@@ -49,7 +49,7 @@ def _kind(names: Iterable[str]) -> str:
     text = '\n'.join(names)
     for pattern, kind in (
         (r'^layer1\.0\.conv1\.', 'ResNet'),
-        (r'(w_msa|blocks\.\d+\.attn)\.relative_position_bias_table', 'Swin'),
+        (r'(w_msa|layers\.\d+\.blocks\.\d+\.attn)\.relative_position_bias_table', 'Swin'),
         (r'^(layers|blocks)\.\d+\.(attn\.(attn|qkv|proj)|norm1|ln1)\.', 'ViT'),
         (r'(depthwise_conv|dwconv)\.weight', 'ConvNeXt'),
     ):
@@ -60,15 +60,9 @@ def _kind(names: Iterable[str]) -> str:
 
 def _kind_anywhere(tensors: Mapping[str, Tensor]) -> str:
     """The family of the first network found under any prefix."""
-    for name in tensors:
-        for pattern in (
-            r'(^|.*\.)(layer1\.0\.conv1\..*)',
-            r'(^|.*\.)(blocks\.0\.(attn|norm1)\..*)',
-        ):
-            found = re.fullmatch(pattern, name)
-            if found:
-                return _kind([found.group(2)])
-    return ''
+    pattern = re.compile(r'(?:^|.*\.)((?:layer1\.0\.conv1|blocks\.0\.attn|blocks\.0\.norm1)\..*)')
+    found = next(filter(None, map(pattern.fullmatch, tensors)), None)
+    return _kind([found.group(1)]) if found else ''
 
 
 def _resnet(found: Shapes, wanted: Shapes) -> str:

@@ -9,6 +9,9 @@ wins. Between equals, in this order:
    ``online_*`` win over theirs;
 2. the shorter prefix, then the alphabetically first;
 3. the naming that leaves fewer parameters of the file unused, then the order of the table.
+
+Where less than half of the backbone is found, the fit with most *names* in common is returned, so
+that the error speaks of the right part of the file.
 """
 
 from __future__ import annotations
@@ -79,7 +82,11 @@ def best_fits(
         ]
         fits.append(min(choices, key=lambda fit: (-fit.matched, _unused_size(fit))))
         best = max(best, fits[-1].matched)
-    fits.sort(key=_order)
+    total = sum(target.numel() for name, target in targets.items() if not is_buffer(name))
+    if 2 * best < total:  # nothing fits: take what has most names in common, to say why
+        fits.sort(key=lambda fit: (-len(fit.values) - len(fit.mismatched), _order(fit)))
+    else:
+        fits.sort(key=_order)
     return [fit for fit in fits if fit.matched == fits[0].matched]
 
 

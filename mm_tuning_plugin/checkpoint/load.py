@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -90,10 +90,11 @@ def _judge(
     """Raises where a stage is not covered, not used, or holds numbers that are none."""
     name = type(backbone).__name__
     hint = explain(backbone, fit, file.tensors)
+    example = next((key for key, _ in backbone.named_parameters()), 'none')
     if not fit.matched:
         raise UserError(
             f'{path}: none of its {len(file.tensors)} tensors fits {name}; '
-            f'expected names like {next(iter(counts and fit_names(backbone)), "none")}{hint}'
+            f'expected names like {example}{hint}'
         )
     worst = min(counts, key=lambda stage: counts[stage][0] / counts[stage][1])
     loaded, total = counts[worst]
@@ -119,11 +120,6 @@ def _judge(
     broken = next((key for key, value in fit.values.items() if not _is_finite(value)), None)
     if broken:
         raise UserError(f'{path}: {broken} holds NaN or infinity; expected finite weights')
-
-
-def fit_names(backbone: nn.Module) -> Iterable[str]:
-    """Names of a backbone's parameters, to show one."""
-    return (name for name, _ in backbone.named_parameters())
 
 
 def _layout(file: TensorFile, fits: list[Fit]) -> Layout:

@@ -211,7 +211,5 @@ def _describe(content: Any) -> str:
     """What a file holds in place of tensors."""
     if isinstance(content, Mapping):
         keys = ', '.join(str(key) for key in list(content)[:5])
-        return (
-            f'a dictionary with {len(content)} keys: {keys}' if content else 'an empty dictionary'
-        )
+        return f'a dictionary with the keys {keys}' if content else 'an empty dictionary'
     return f'a {type(content).__name__}'
