@@ -1,0 +1,230 @@
+"""Colorization, a self-supervised proxy: tell the colour of an image from its grey version.
+
+Shape legend: B images, H, W pixels, h, w cells of the finest level that is read, Q classes.
+
+An ordinary mmengine model: any Runner and mmseg's own ``tools/train.py`` train it, and the weights
+are under ``backbone.`` in its checkpoints. The backbone sees three equal channels, so it is a stock
+one with three input channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from torch import Tensor, nn
+
+from mm_tuning_plugin.models.proxies.chroma import (
+    IGNORE_CLASS,
+    chroma_classes,
+    chroma_targets,
+    class_weights,
+    rgb_to_grey,
+    rgb_to_lab,
+    stack_padded,
+)
+from mm_tuning_plugin.registry import MODELS
+
+
+@MODELS.register_module()
+class ColorizationDataPreprocessor(BaseDataPreprocessor):
+    """Splits images into what the model sees, grey, and what it has to tell, chroma.
+
+    Args:
+        mean: Mean of the three channels that fine-tuning will subtract, in [0, 255].
+        std: Standard deviations that it will divide by.
+        non_blocking: Whether copies to the device are asynchronous.
+
+    Raises:
+        ValueError: If ``mean`` or ``std`` are not three numbers, or a deviation is not positive.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float] = (123.675, 116.28, 103.53),
+        std: Sequence[float] = (58.395, 57.12, 57.375),
+        non_blocking: bool = False,
+    ) -> None:
+        super().__init__(non_blocking)
+        for name, value in (('mean', mean), ('std', std)):
+            if len(value) != 3:
+                raise ValueError(f'{name}: expected 3 numbers, got {value}')
+        if min(std) <= 0:
+            raise ValueError(f'std: expected positive numbers, got {std}')
+        self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Splits a batch.
+
+        Args:
+            data: ``inputs``, a list of (3, H, W) images or one (B, 3, H, W) tensor, BGR in
+                [0, 255], as mmseg's ``PackSegInputs`` gives them. Anything else is left out.
+            training: Makes no difference.
+
+        Returns:
+            ``inputs`` (B, 3, H, W): grey, three times, normalised, 0 on padding; ``chroma``
+            (B, 2, H, W): a and b of Lab; ``valid`` (B, 1, H, W): 0 on padding.
+        """
+        images, valid = stack_padded(list(self.cast_data(data['inputs'])))
+        rgb = images.flip(1) / 255.0
+        inputs = valid * (255.0 * rgb_to_grey(rgb) - self.mean) / self.std
+        return {'inputs': inputs, 'chroma': rgb_to_lab(rgb)[:, 1:], 'valid': valid}
+
+
+class ChromaHead(nn.Module):
+    """Scores of the classes of chroma from several levels of a backbone.
+
+    Every level is projected to ``channels``, resized to the finest, and added; one 3x3 convolution
+    and a linear layer follow.
+
+    Args:
+        in_channels: Channels of each level.
+        channels: Width of the head.
+        num_classes: Q.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, channels, 1, bias=False), nn.BatchNorm2d(channels))
+            for width in in_channels
+        )
+        self.fuse = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, num_classes, 1),
+        )
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Levels (B, C_i, h_i, w_i) -> scores (B, Q, h, w), at the size of the finest level."""
+        size = max(tuple(level.shape[2:]) for level in levels)
+        total = 0
+        for lateral, level in zip(self.lateral, levels):
+            total = total + F.interpolate(
+                lateral(level), size=size, mode='bilinear', align_corners=False
+            )
+        return self.fuse(total)
+
+
+@MODELS.register_module()
+class ColorizationModel(BaseModel):
+    """Classifies the chroma of every cell of a feature map, given the grey image.
+
+    Args:
+        backbone: Config of a backbone with three input channels that returns a tuple of levels.
+        in_index: The levels that the head reads; the finest sets the stride of the targets.
+        in_channels: Channels of each of them.
+        channels: Width of the head.
+        step: Width of a class of chroma in units of Lab.
+        rebalance: Share of the uniform distribution in the weights of the classes, in (0, 1]; None
+            or 1 weighs all alike. See ``class_weights``.
+        momentum: Of the running estimate of how frequent the classes are, per iteration.
+        data_preprocessor: Config; ``ColorizationDataPreprocessor`` with its defaults where None.
+        init_cfg: As every mmengine model has it.
+
+    Raises:
+        ValueError: If ``in_index`` and ``in_channels`` differ in length, or a number is out of
+            range.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        in_index: Sequence[int],
+        in_channels: Sequence[int],
+        channels: int = 64,
+        step: float = 20.0,
+        rebalance: float | None = 0.5,
+        momentum: float = 0.99,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if data_preprocessor is None:
+            data_preprocessor = {'type': 'mm_tuning_plugin.ColorizationDataPreprocessor'}
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if not in_index or len(in_index) != len(in_channels):
+            raise ValueError(
+                'in_index, in_channels: expected as many levels as channels, at least one, '
+                f'got {in_index} and {in_channels}'
+            )
+        lookup, centres = chroma_classes(step)
+        frequency = torch.full((len(centres),), 1.0 / len(centres))
+        class_weights(frequency, 1.0 if rebalance is None else rebalance)  # refuses a bad share
+        self.backbone = MODELS.build(backbone)
+        self.head = ChromaHead(in_channels, channels, len(centres))
+        self.in_index, self.step = tuple(in_index), step
+        self.rebalance, self.momentum = rebalance, momentum
+        self.register_buffer('lookup', lookup, persistent=False)
+        self.register_buffer('centres', centres, persistent=False)
+        self.register_buffer('frequency', frequency)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        chroma: Tensor | None = None,
+        valid: Tensor | None = None,
+        mode: str = 'tensor',
+    ) -> Tensor | dict[str, Tensor] | list[Tensor]:
+        """What ``ColorizationDataPreprocessor`` returns goes in.
+
+        Args:
+            inputs: (B, 3, H, W) grey, normalised.
+            chroma: (B, 2, H, W) a and b; for the loss only.
+            valid: (B, 1, H, W), 0 on padding; for the loss only.
+            mode: 'tensor', 'predict' or 'loss'.
+
+        Returns:
+            Scores (B, Q, h, w); or for each image (2, h, w), a and b of its likeliest classes; or
+            the losses.
+
+        Raises:
+            ValueError: On another mode.
+        """
+        if mode not in ('tensor', 'predict', 'loss'):
+            raise ValueError(f"mode: expected 'tensor', 'predict' or 'loss', got {mode!r}")
+        levels = self.backbone(inputs)
+        scores = self.head([levels[index] for index in self.in_index])
+        if mode == 'tensor':
+            return scores
+        if mode == 'predict':
+            return list(self.centres[scores.argmax(dim=1)].permute(0, 3, 1, 2))
+        return self.loss(scores, chroma, valid)
+
+    def loss(self, scores: Tensor, chroma: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy over the cells, weighted by class; 0 where all cells are padding.
+
+        Args:
+            scores: (B, Q, h, w).
+            chroma: (B, 2, H, W).
+            valid: (B, 1, H, W).
+
+        Returns:
+            ``loss_chroma``, and ``acc_chroma``, the per cent of cells whose class is told.
+        """
+        target = chroma_targets(chroma, valid, self.lookup, self.step, tuple(scores.shape[2:]))
+        self._count(target)
+        weights = None
+        if self.rebalance is not None:
+            weights = class_weights(self.frequency, self.rebalance)
+        scores = scores.float()
+        losses = F.cross_entropy(
+            scores, target, weights, ignore_index=IGNORE_CLASS, reduction='none'
+        )
+        known = target != IGNORE_CLASS
+        count = known.sum().clamp(min=1)
+        hits = (scores.detach().argmax(dim=1) == target).sum()
+        return {'loss_chroma': losses.sum() / count, 'acc_chroma': 100.0 * hits / count}
+
+    @torch.no_grad()
+    def _count(self, target: Tensor) -> None:
+        """Moves the running estimate of the classes' frequencies towards those of a batch."""
+        known = target[target != IGNORE_CLASS]
+        if not self.training or known.numel() == 0:
+            return
+        now = torch.bincount(known, minlength=len(self.frequency)) / known.numel()
+        self.frequency.lerp_(now.to(self.frequency), 1.0 - self.momentum)
