@@ -151,7 +151,7 @@ def _page(
     """Sets two panels side by side over a legend of the classes, the most frequent first."""
     present, counts = np.unique(labels, return_counts=True)
     ranked = present[np.argsort(-counts, kind='stable')]
-    entries = [Entry(names[c] or f'class {c}', colours[c], _marker(c)) for c in ranked]
+    entries = [Entry(names[c] or f'class {c}', colours[c], _marker(c), int(c)) for c in ranked]
     width = 2 * _PANEL + 3 * _MARGIN
     legend = plan_legend(entries, width - 2 * _MARGIN, max_rows=4)
     bottom = _HEADER + _PANEL + _MARGIN

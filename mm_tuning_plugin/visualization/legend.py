@@ -11,7 +11,7 @@ from .canvas import FAINT, INK, Canvas, Colour, text_width
 _SIZE = 12  # of the letters, pixels
 _ROW = 20  # pixels
 _SWATCH = 14  # pixels
-_LONGEST = 190  # of a name, pixels
+_LONGEST = (190, 130, 90)  # of a name, pixels: the first with which all names find a place
 _GAP = 18  # between columns, pixels
 
 
@@ -22,11 +22,13 @@ class Entry(NamedTuple):
         name: The text.
         colour: RGB in 0..255 of its swatch; None for a line without one.
         marker: The matplotlib marker of the swatch; None for a filled square.
+        order: Its place among those shown, the class.
     """
 
     name: str
     colour: Colour | None
     marker: str | None = None
+    order: int = 0
 
 
 class Legend(NamedTuple):
@@ -58,15 +60,19 @@ def plan_legend(entries: Sequence[Entry], width: int, *, max_rows: int = 6) -> L
     """
     if not entries:
         return Legend((), 0, 0, 0)
-    longest = max(text_width(entry.name, size=_SIZE) for entry in entries)
-    column_width = math.ceil(min(longest, _LONGEST)) + _SWATCH + 6 + _GAP
-    columns = max(1, (width + _GAP) // column_width)
-    room = columns * max_rows
-    if len(entries) > room:
-        left_out = len(entries) - (room - 1)
-        entries = [*entries[: room - 1], Entry(f'and {left_out} more', None)]
-    rows = math.ceil(len(entries) / columns)
-    return Legend(tuple(entries), rows, column_width, rows * _ROW)
+    longest = math.ceil(max(text_width(entry.name, size=_SIZE) for entry in entries))
+    for limit in _LONGEST:
+        column_width = min(longest, limit) + _SWATCH + 6 + _GAP
+        columns = max(1, (width + _GAP) // column_width)
+        room = columns * max_rows
+        if len(entries) <= room:
+            break
+    kept = entries if len(entries) <= room else entries[: room - 1]
+    shown = sorted(kept, key=lambda entry: entry.order)
+    if len(kept) < len(entries):
+        shown.append(Entry(f'and {len(entries) - len(kept)} more', None))
+    rows = math.ceil(len(shown) / columns)
+    return Legend(tuple(shown), rows, column_width, rows * _ROW)
 
 
 def draw_legend(canvas: Canvas, legend: Legend, top: int, left: int) -> None:

@@ -226,6 +226,8 @@ def _draw_points(
     radius = max(3.0, max(height, width) / 160)
     reach = math.ceil(radius + 2)
     for (y, x), label in zip(centres, labels):
+        if not (-reach < y < height + reach and -reach < x < width + reach):
+            continue
         rows = slice(max(0, int(y) - reach), max(0, min(height, int(y) + reach + 1)))
         columns = slice(max(0, int(x) - reach), max(0, min(width, int(x) + reach + 1)))
         ys, xs = np.mgrid[rows, columns]
@@ -239,12 +241,13 @@ def _draw_points(
 def _with_legend(
     picture: np.ndarray, labels: np.ndarray, colours: np.ndarray, names: list[str]
 ) -> np.ndarray:
-    """Sets a picture over the list of its classes, the most frequent first."""
+    """Sets a picture over the list of its classes."""
     present, counts = np.unique(labels, return_counts=True)
-    entries = [
-        Entry(f'{names[present[i]] or f"class {present[i]}"} ({counts[i]})', colours[present[i]])
-        for i in np.argsort(-counts, kind='stable')
-    ]
+    entries = []
+    for i in np.argsort(-counts, kind='stable'):
+        label = int(present[i])
+        name = f'{names[label] or f"class {label}"} ({counts[i]})'
+        entries.append(Entry(name, tuple(colours[label]), order=label))
     height, width = picture.shape[:2]
     page = max(width, 260)
     legend = plan_legend(entries, page - 2 * _MARGIN)

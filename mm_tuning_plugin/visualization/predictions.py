@@ -163,7 +163,7 @@ def _entries(
             anywhere += np.bincount(label_map.ravel(), minlength=len(names)) / label_map.size
     ranked = np.lexsort((-anywhere, -in_truth))
     return [
-        Entry(names[c] or f'class {c}', tuple(colours[c]))
+        Entry(names[c] or f'class {c}', tuple(colours[c]), order=int(c))
         for c in ranked
         if in_truth[c] or anywhere[c]
     ]
