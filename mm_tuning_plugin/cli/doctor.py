@@ -16,6 +16,7 @@ from typing import Callable
 
 from mm_tuning_plugin.cli.environment import (
     ERROR,
+    INDEX_NAMES,
     NOTE,
     OK,
     Finding,
@@ -32,7 +33,6 @@ PYTHON_MIN = (3, 9)
 TORCH_MIN = '2.1'
 TORCH_SAFE = '2.6'  # loads checkpoints safely (CVE-2025-32434) and allow-lists by name
 PACKAGES = ('numpy', 'scipy', 'sklearn', 'matplotlib', 'safetensors', 'packaging', 'rich')
-INDEX_NAMES = {'sklearn': 'scikit-learn'}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -71,6 +71,13 @@ DISTRIBUTIONS = (
     Distribution('mmsegmentation', 'mmseg', 'original', '1.2', '1.3', '1.2.2'),
 )
 
+# Import name -> name on the package index, where they differ.
+INDEX_NAMES = {
+    'PIL': 'Pillow',
+    'cv2': 'opencv-python-headless',
+    'sklearn': 'scikit-learn',
+    'yaml': 'PyYAML',
+}
 # What an import says -> what to do about it.
 _REMEDIES = (
     (r'libGL|libgthread', 'pip install opencv-python-headless, or install libgl1'),
@@ -153,7 +160,11 @@ def remedy_for(error: str) -> str:
     name = missing.group(1)
     if name in MODULES:
         return INSTALL_FORK
-    return 'pip install -e .' if name == 'mm_tuning_plugin' else f'pip install {name}'
+    return (
+        'pip install -e .'
+        if name == 'mm_tuning_plugin'
+        else f'pip install {INDEX_NAMES.get(name, name)}'
+    )
 
 
 def release(version: str) -> tuple[int, ...]:
