@@ -1,6 +1,6 @@
 # The small variant, for two CPU cores: half the width of ResNet-18, images of 240 x 180.
 _base_ = './fcn_r18_camvid.py'
-crop_size = (160, 160)
+crop_size = (128, 128)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
@@ -26,8 +26,8 @@ train_dataloader = dict(
     num_workers=1, batch_size=8, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-train_cfg = dict(max_iters=1500, val_interval=1500)
+train_cfg = dict(max_iters=1000, val_interval=1000)
 param_scheduler = [
-    dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=1500, by_epoch=False)]
-default_hooks = dict(checkpoint=dict(interval=1500))
-mix_and_match = dict(max_iters=500, images_per_batch=8)
+    dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=1000, by_epoch=False)]
+default_hooks = dict(checkpoint=dict(interval=1000))
+mix_and_match = dict(max_iters=400, images_per_batch=8, patch_size=64)

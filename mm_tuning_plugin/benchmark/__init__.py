@@ -1,1 +1,1 @@
-"""TODO."""
+"""Comparing arms fairly: the same data, seeds and start, and the same total compute."""

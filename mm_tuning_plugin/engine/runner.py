@@ -163,7 +163,11 @@ class MixAndMatchRunner:
             f'in {self.tuning_dir}'
         )
         runner.train()
-        self.stages['tuning'] = dict(seconds=round(time.time() - begun, 2))
+        self.stages['tuning'] = dict(
+            seconds=round(time.time() - begun, 2),
+            iterations=runner.iter,
+            retrieval=read_content(self.tuning_dir / TUNED_BACKBONE)['meta']['retrieval'],
+        )
         _close(runner)
         del runner
         gc.collect()
@@ -203,7 +207,16 @@ class MixAndMatchRunner:
         if self.options['enabled']:
             runner.logger.info('stage 2 of 2: fine-tuning from the tuned backbone')
         model = runner.train()
-        self.stages['fine_tuning'] = dict(seconds=round(time.time() - begun, 2))
+        scalars = runner.message_hub.log_scalars
+        self.stages['fine_tuning'] = dict(
+            seconds=round(time.time() - begun, 2),
+            iterations=runner.iter,
+            metrics={
+                name[len('val/') :]: float(history.current())
+                for name, history in scalars.items()
+                if name.startswith('val/') and not name.endswith('time')
+            },
+        )
         if is_main_process():
             write_json(self.work_dir / STAGES, self.stages)
         return model
