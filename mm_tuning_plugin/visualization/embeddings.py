@@ -45,7 +45,8 @@ def embedding_map(
         labels: (N,) integers in 0..K-1.
         class_names: K names.
         palette: (K, 3) RGB in 0..255.
-        method: 'pca', or 't-sne' also written 'tsne'. Fewer than 5 points are always shown by PCA.
+        method: 'pca', or 't-sne' also written 'tsne', which takes up to half a minute a
+            panel. Fewer than 5 points are always shown by PCA.
         seed: Of t-SNE, of PCA's approximation for many numbers, and of the drawing order.
         max_points: More are thinned out evenly within each class, the same at every call.
         titles: Of the two panels.
@@ -125,15 +126,7 @@ def _project(embeddings: np.ndarray, method: str, seed: int) -> tuple[np.ndarray
         note = 'all embeddings are the same' if count > 1 else ''
         return np.zeros((count, 2)), note
     if method != 'pca' and count >= 5:
-        from sklearn.manifold import TSNE
-
-        model = TSNE(
-            perplexity=min(30.0, (count - 1) / 3),
-            init='pca' if width >= 2 else 'random',
-            learning_rate='auto',
-            random_state=seed,
-        )
-        return model.fit_transform(embeddings.astype(np.float32)).astype(np.float64), 't-SNE'
+        return _tsne(embeddings, seed), 't-SNE'
     from sklearn.decomposition import PCA
 
     solver = 'randomized' if min(count, width) > 300 else 'full'
@@ -143,6 +136,23 @@ def _project(embeddings: np.ndarray, method: str, seed: int) -> tuple[np.ndarray
     places[:, :axes] = model.fit_transform(embeddings)
     share = 100 * float(model.explained_variance_ratio_.sum())
     return places, f'PCA, {share:.0f} % of the variance'
+
+
+def _tsne(embeddings: np.ndarray, seed: int) -> np.ndarray:
+    """Places (N, D) by t-SNE, (N, 2), on one thread: the order in which threads end would show."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    count, width = embeddings.shape
+    model = TSNE(
+        perplexity=min(30.0, (count - 1) / 3),
+        init='pca' if width >= 2 else 'random',
+        learning_rate='auto',
+        method='exact' if count <= 200 else 'barnes_hut',
+        random_state=seed,
+    )
+    with threadpool_limits(limits=1):
+        return model.fit_transform(embeddings.astype(np.float32)).astype(np.float64)
 
 
 def _page(
