@@ -6,9 +6,12 @@ from torch import Tensor
 
 
 def describe(value: object) -> str:
-    """Returns how an error message shows a value: tensors by shape and dtype, others by repr."""
+    """Returns how an error message shows a value: arrays by shape and dtype, others by repr."""
     if isinstance(value, Tensor):
         return f'a {value.dtype} tensor of shape {tuple(value.shape)}'
+    shape = getattr(value, 'shape', None)
+    if shape is not None:
+        return f'a {type(value).__name__} of shape {tuple(shape)}'
     return f'{value!r} ({type(value).__name__})'
 
 

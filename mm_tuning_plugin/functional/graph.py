@@ -22,8 +22,9 @@ from ._draws import indices_below, permutation
 
 
 class _Forest(NamedTuple):
-    """One draw of the graph. All (N,) int64, sorted by class and in a class by order of entry."""
+    """One draw of the graph. All (N,) int64; all but `order` by class, in a class by entry."""
 
+    order: Tensor  # the nodes by order of entry
     node: Tensor  # index into the labels
     entry: Tensor  # how many nodes entered before it
     rank: Tensor  # how many nodes of its class entered before it; 0 is the root
@@ -85,27 +86,26 @@ def graph_triplets(labels: Tensor, *, generator: Generator | None = None) -> Tri
     forest = _grow(labels, generator)
     negative_entry = _draw_negatives(forest, generator)
     usable = ((forest.size > 1) & (forest.size < len(labels))).nonzero().squeeze(1)
-    by_entry = torch.empty_like(forest.node)
-    by_entry[forest.entry] = forest.node
     return Triplets(
-        anchor=forest.node[usable],
-        positive=forest.node[forest.positive[usable]],
-        negative=by_entry[negative_entry[usable]],
+        anchor=forest.node.index_select(0, usable),
+        positive=forest.node.index_select(0, forest.positive.index_select(0, usable)),
+        negative=forest.order.index_select(0, negative_entry.index_select(0, usable)),
     )
 
 
 def _grow(labels: Tensor, generator: Generator | None) -> _Forest:
     """Draws the order of entry and everybody's positive."""
     order = permutation(len(labels), generator, labels.device)  # (N,) by entry: node
-    classes, entry = labels[order].sort(stable=True)
+    classes, entry = labels.index_select(0, order).sort(stable=True)
     _, index, counts = torch.unique_consecutive(classes, return_inverse=True, return_counts=True)
-    start = (counts.cumsum(0) - counts)[index]
-    size = counts[index]
+    start = (counts.cumsum(0) - counts).index_select(0, index)
+    size = counts.index_select(0, index)
     rank = torch.arange(len(labels), device=labels.device) - start
     is_root = rank == 0
     # a root has no predecessor: it chooses among the size - 1 places after its own
     choice = indices_below(torch.where(is_root, size - 1, rank), generator)
-    return _Forest(order[entry], entry, rank, start, size, start + is_root + choice)
+    positive = start + is_root + choice
+    return _Forest(order, order.index_select(0, entry), entry, rank, start, size, positive)
 
 
 def _draw_negatives(forest: _Forest, generator: Generator | None) -> Tensor:

@@ -125,7 +125,7 @@ def spread_out(boxes: Tensor, count: int, max_overlap: float) -> Tensor:
     heights = np.diff(ys).astype(np.float64)
     widths = np.diff(xs).astype(np.float64)
     covered = np.zeros((len(heights), len(widths)))  # sums of pixels are exact in float64
-    limits = max_overlap * np.prod(corners[:, 2:] - corners[:, :2], axis=1)
+    limits = max_overlap * (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
     spans = zip(rows.reshape(-1, 2).tolist(), columns.reshape(-1, 2).tolist(), limits.tolist())
     kept: list[int] = []
     dropped: list[int] = []

@@ -1,0 +1,88 @@
+"""Losses and metrics, pair after pair, in Python floats or differentiable scalars."""
+
+import math
+
+import torch
+
+
+def unit(row):
+    length = row.square().sum().sqrt()
+    return row / length if length > 1e-12 else row * 0
+
+
+def squared_distance(a, b):
+    return (a - b).square().sum()
+
+
+def triplet_margin(embeddings, triplets, margin=2.1):
+    rows = [unit(row) for row in embeddings]
+    terms = []
+    for a, p, n in zip(*(index.tolist() for index in triplets)):
+        gap = squared_distance(rows[a], rows[p]) - squared_distance(rows[a], rows[n])
+        terms.append(max(torch.zeros_like(gap), margin + gap))
+    return sum(terms) / (2 * len(terms))
+
+
+def expected_triplet(embeddings, labels, margin=2.1):
+    rows, labels = [unit(row) for row in embeddings], labels.tolist()
+    anchors = []
+    for a, row in enumerate(rows):
+        terms = [
+            (margin + squared_distance(row, rows[p]) - squared_distance(row, rows[n])) / 2
+            for p in range(len(rows))
+            for n in range(len(rows))
+            if p != a and labels[p] == labels[a] and labels[n] != labels[a]
+        ]
+        if terms:
+            anchors.append(sum(terms) / len(terms))
+    return sum(anchors) / len(anchors)
+
+
+def supervised_contrastive(embeddings, labels, temperature=0.1):
+    rows, labels = [unit(row) for row in embeddings], labels.tolist()
+    anchors = []
+    for a, row in enumerate(rows):
+        logits = {k: (row * rows[k]).sum() / temperature for k in range(len(rows)) if k != a}
+        total = torch.stack(list(logits.values())).exp().sum().log() if logits else None
+        terms = [total - logits[k] for k in logits if labels[k] == labels[a]]
+        if terms:
+            anchors.append(sum(terms) / len(terms))
+    return sum(anchors) / len(anchors)
+
+
+def cosine(a, b):
+    return float((unit(a) * unit(b)).sum())
+
+
+def ranked(query, gallery, skip=None):
+    """Gallery items from the nearest to the farthest."""
+    items = [i for i in range(len(gallery)) if i != skip]
+    return sorted(items, key=lambda i: -cosine(query, gallery[i]))
+
+
+def recall_at_k(queries, query_labels, gallery, gallery_labels, k, exclude_self=False):
+    hits = 0
+    for q in range(len(queries)):
+        order = ranked(queries[q], gallery, q if exclude_self else None)
+        hits += any(gallery_labels[i] == query_labels[q] for i in order[:k])
+    return hits / len(queries)
+
+
+def map_at_r(queries, query_labels, gallery, gallery_labels, exclude_self=False):
+    scores = []
+    for q in range(len(queries)):
+        order = ranked(queries[q], gallery, q if exclude_self else None)
+        right = [bool(gallery_labels[i] == query_labels[q]) for i in order]
+        relevant = sum(right)
+        score = sum(sum(right[: i + 1]) / (i + 1) for i in range(relevant) if right[i])
+        scores.append(score / relevant if relevant else 0.0)
+    return sum(scores) / len(scores)
+
+
+def intra_inter(embeddings, labels):
+    inside, across = [], []
+    for i in range(len(labels)):
+        for j in range(i):
+            pairs = inside if labels[i] == labels[j] else across
+            pairs.append(1 - cosine(embeddings[i], embeddings[j]))
+    return tuple(sum(pairs) / len(pairs) if pairs else math.nan for pairs in (inside, across))

@@ -1,0 +1,91 @@
+"""Drawing boxes and points, cutting patches: plain loops over lists and NumPy slices."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+def spread_out(boxes, count, max_overlap):
+    """Keeps boxes in order unless too much covered by the kept; fills up from the dropped.
+
+    The mask has one cell per pixel of the plane around all boxes.
+    """
+    boxes = np.asarray(boxes)
+    if len(boxes) == 0:
+        return []
+    y, x = boxes[:, 0].min(), boxes[:, 1].min()
+    mask = np.zeros((boxes[:, 2].max() - y, boxes[:, 3].max() - x), dtype=bool)
+    kept, dropped = [], []
+    for i, (y0, x0, y1, x1) in enumerate(boxes):
+        covered = mask[y0 - y : y1 - y, x0 - x : x1 - x]
+        if covered.sum() > max_overlap * covered.size:
+            dropped.append(i)
+        else:
+            covered[...] = True
+            kept.append(i)
+    return (kept + dropped)[:count] if len(kept) < count else kept[:count]
+
+
+def draw_boxes(pixels, count, size_range, rng):
+    """Draws squares around pixels of a list, one after the other."""
+    boxes, centres = [], []
+    low, high = size_range
+    for _ in range(count):
+        y, x = pixels[rng.integers(len(pixels))]
+        half = rng.integers((low + 1) // 2, high // 2 + 1)
+        boxes.append((y - half, x - half, y + half, x + half))
+        centres.append((y, x))
+    return boxes, centres
+
+
+def sample_patches(
+    seg_map,
+    num_patches,
+    size_range,
+    rng,
+    background_index=None,
+    background_ratio=0.1,
+    ignore_index=255,
+    max_overlap=0.6,
+):
+    """Lists the pixels, draws, de-duplicates: the released order of things, its slips mended."""
+    if background_index is None:
+        background = np.empty((0, 2), dtype=np.int64)
+        foreground = np.stack(np.where(seg_map != ignore_index), axis=1)
+    else:
+        background = np.stack(np.where(seg_map == background_index), axis=1)
+        wanted = (seg_map != background_index) & (seg_map != ignore_index)
+        foreground = np.stack(np.where(wanted), axis=1)
+    quota = max(1, int(background_ratio * num_patches)) if len(background) else 0
+    if len(foreground) == 0:
+        quota = num_patches if len(background) else 0
+    boxes, centres = [], []
+    if len(foreground) and num_patches > quota:
+        wanted = num_patches - quota
+        drawn, around = draw_boxes(foreground, 5 * wanted, size_range, rng)
+        kept = spread_out(drawn, wanted, max_overlap)
+        boxes += [drawn[i] for i in kept]
+        centres += [around[i] for i in kept]
+    if quota:
+        drawn, around = draw_boxes(background, quota, size_range, rng)
+        boxes += drawn
+        centres += around
+    labels = [int(seg_map[y, x]) for y, x in centres]
+    return np.array(boxes, dtype=np.int64).reshape(-1, 4), labels
+
+
+def crop_and_resize(image, boxes, size, fill=0.0):
+    """Pads one image (C, H, W) by its largest overhang, slices, resizes each patch by itself."""
+    channels, height, width = image.shape
+    fill = torch.as_tensor(fill, dtype=image.dtype).expand(channels)
+    patches = []
+    for y0, x0, y1, x1 in boxes.tolist():
+        top, left = max(0, -y0), max(0, -x0)
+        bottom, right = max(0, y1 - height), max(0, x1 - width)
+        padded = fill[:, None, None].repeat(1, height + top + bottom, width + left + right)
+        padded[:, top : top + height, left : left + width] = image
+        patch = padded[:, y0 + top : y1 + top, x0 + left : x1 + left]
+        patches.append(
+            F.interpolate(patch[None], (size, size), mode='bilinear', align_corners=False)[0]
+        )
+    return torch.stack(patches)
