@@ -47,7 +47,7 @@ class PlainDict:
     """
 
     def __new__(cls, *args: object, **kwargs: object) -> Any:  # noqa: D102
-        return collections.OrderedDict()
+        return collections.OrderedDict(*[arg for arg in args[:1] if isinstance(arg, dict)])
 
 
 def history_statistic(owner: object, name: object, *default: object) -> Opaque:

@@ -134,11 +134,15 @@ def _layout(file: TensorFile, fits: list[Fit]) -> Layout:
 def _not_loaded(
     file: TensorFile, fit: Fit, stages: Stages
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(dropped, unexpected): outside the backbone's stages, and inside them."""
-    inside = [name for name in fit.unused if stages.of_foreign(name) is not None]
-    outside = [fit.prefix + name for name in fit.unused if name not in set(inside)]
-    others = [name for name in file.tensors if not name.startswith(fit.prefix)]
-    return (*outside, *others), tuple(inside)
+    """(dropped, unexpected) under the file's own names: outside the stages, and inside them."""
+    own = {id(tensor): name for name, tensor in file.tensors.items()}
+    dropped: list[str] = []
+    unexpected: list[str] = []
+    for name, tensor in fit.unused.items():
+        inside = stages.of_foreign(name) is not None
+        (unexpected if inside else dropped).append(own.get(id(tensor), fit.prefix + name))
+    dropped += [name for name in file.tensors if not name.startswith(fit.prefix)]
+    return tuple(dropped), tuple(unexpected)
 
 
 def _notes(backbone: nn.Module, fit: Fit) -> tuple[str, ...]:

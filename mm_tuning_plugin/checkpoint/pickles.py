@@ -7,6 +7,7 @@ import pickletools
 import struct
 import zipfile
 import zlib
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,7 +45,14 @@ def global_names(path: Path) -> list[str]:
             with open(path, 'rb') as stream:
                 for _ in range(MAX_STREAMS):  # the legacy format is several pickles in a row
                     _scan(stream, names)
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(map(modern_name, names)))
+
+
+def modern_name(name: str) -> str:
+    """A name as Python 3 has it: pickles of protocol 2 say 'commands' for 'subprocess'."""
+    module, _, attribute = name.rpartition('.')
+    module, attribute = NAME_MAPPING.get((module, attribute), (module, attribute))
+    return f'{IMPORT_MAPPING.get(module, module)}.{attribute}'.lstrip('.')
 
 
 def _scan(stream: BinaryIO, names: list[str]) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .inert import STAND_INS, stand_ins
-from .pickles import global_names
+from .pickles import global_names, modern_name
 
 PathLike = Union[str, 'os.PathLike[str]']
 MAX_DEPTH = 8
@@ -127,8 +127,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path, head: bytes, allow_pickle: bool) -> Any:
-    zipped = head.startswith(b'PK')
-    if zipped:
+    pickled = head.startswith((b'PK', b'\x80\x03', b'\x80\x04', b'\x80\x05'))
+    if head.startswith(b'PK'):
         try:
             with zipfile.ZipFile(path) as archive:
                 members = archive.namelist()
@@ -142,22 +142,22 @@ def _read_torch(path: Path, head: bytes, allow_pickle: bool) -> Any:
         with stand_ins():
             return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:  # whatever a foreign pickle raises, the user reads one line
-        raise UserError(f'{path}: {_reason(path, error, allow_pickle)}') from None
+        raise UserError(f'{path}: {_reason(path, error, allow_pickle, pickled)}') from None
 
 
-def _reason(path: Path, error: Exception, allow_pickle: bool) -> str:
+def _reason(path: Path, error: Exception, allow_pickle: bool, pickled: bool) -> str:
     """Why torch could not read the file, in one line."""
     message = str(error)
     found = re.search(r'GLOBAL ([\w.]+)', message)
     if not allow_pickle:
-        foreign = [found.group(1)] if found else []
+        foreign = [modern_name(found.group(1))] if found else []
         foreign += [name for name in global_names(path) if not _known(name)]
         if foreign:
             return (
                 f'holds a pickled {foreign[0]}, which could run code and was refused; expected '
                 'tensors and plain containers (allow_pickle=True loads it, if you trust its origin)'
             )
-        if 'Unsupported operand' in message:
+        if pickled and 'Unsupported operand' in message:
             return (
                 'written with another pickle protocol than torch.save uses, which the safe loader '
                 'does not read (allow_pickle=True loads it, if you trust its origin)'

@@ -1,0 +1,279 @@
+"""Files: what is read, what is refused and in which words, and that nothing in them runs."""
+
+import argparse
+import collections
+import datetime
+import io
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mm_tuning_plugin.checkpoint import read_tensors
+from mm_tuning_plugin.checkpoint.inert import OpaqueHistory, history_statistic, stand_ins
+from mm_tuning_plugin.checkpoint.pickles import global_names
+from mm_tuning_plugin.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+class Runs:
+    """Unpickling it runs code: writes a file."""
+
+    def __init__(self, call, *args):
+        self.reduced = (call, args)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+class Unknown:
+    """A harmless class of somebody's project."""
+
+
+def refused(path, *words, **options):
+    with pytest.raises(UserError) as error:
+        read_tensors(path, **options)
+    message = str(error.value)
+    assert '\n' not in message and len(message) < 500
+    assert message.startswith(f'{path}: ')
+    for word in words:
+        assert word in message, message
+
+
+@pytest.mark.parametrize('name', ['a.pth', 'a.pth.tar', 'a.pt', 'a.ckpt', 'a.bin', 'a.torch', 'a'])
+@pytest.mark.parametrize('zipped', [True, False])
+def test_what_torch_saves(name, zipped, tmp_path):
+    content = {'state_dict': {'x.w': torch.ones(2)}, 'best': np.float64(0.5), 'epoch': 3}
+    torch.save(content, tmp_path / name, _use_new_zipfile_serialization=zipped)
+    tensors = read_tensors(tmp_path / name)
+    assert list(tensors) == ['state_dict.x.w']
+    assert torch.equal(tensors['state_dict.x.w'], torch.ones(2))
+
+
+def test_safetensors(tmp_path):
+    save_file({'a.b': torch.ones(2, 2)}, tmp_path / 'a.safetensors')
+    assert list(read_tensors(tmp_path / 'a.safetensors')) == ['a.b']
+
+
+def test_everything_harmless_that_training_scripts_store(tmp_path):
+    content = {
+        'args': argparse.Namespace(lr=0.1, inner=argparse.Namespace(a=[1, 2]), p=pathlib.Path('x')),
+        'best': np.float32(1.5),
+        'count': np.int64(3),
+        'curve': np.arange(4.0),
+        'names': np.array(['a', 'b']),
+        'dtype': np.dtype('float32'),
+        'groups': collections.defaultdict(list, w=[torch.ones(1)]),
+        'factory': collections.defaultdict(dict),
+        'when': datetime.datetime(2020, 1, 1),
+        'took': datetime.timedelta(seconds=3),
+        'counter': collections.Counter('aab'),
+        'dtype_of_torch': torch.float16,
+        'size': torch.Size([1, 2]),
+        'device': torch.device('cpu'),
+        'set': {1, 2},
+        'rng': torch.get_rng_state(),
+        'model': collections.OrderedDict(w=torch.nn.Parameter(torch.ones(2))),
+        'bytes': b'abc',
+        'nothing': None,
+        3: torch.ones(3),
+    }
+    torch.save(content, tmp_path / 'a.pth')
+    assert list(read_tensors(tmp_path / 'a.pth')) == ['rng', 'model.w']
+
+
+def test_weights_in_a_dictionary_of_a_known_class(tmp_path):
+    from mmengine.config import ConfigDict
+
+    torch.save({'state_dict': ConfigDict(w=torch.ones(2))}, tmp_path / 'a.pth')
+    torch.save(collections.defaultdict(list, w=torch.ones(2)), tmp_path / 'b.pth')
+    assert list(read_tensors(tmp_path / 'a.pth')) == ['state_dict.w']
+    assert list(read_tensors(tmp_path / 'b.pth')) == ['w']
+
+
+def test_nested_containers_and_mixed_ones(tmp_path):
+    content = {'a': {'b': {'c': {'w': torch.ones(1)}, 'v': torch.ones(1)}}, 'u': torch.ones(1)}
+    torch.save(content, tmp_path / 'a.pth')
+    assert sorted(read_tensors(tmp_path / 'a.pth')) == ['a.b.c.w', 'a.b.v', 'u']
+
+
+def test_missing_file(tmp_path):
+    refused(tmp_path / 'none.pth', 'no such file')
+
+
+def test_directory(tmp_path):
+    refused(tmp_path, 'is a directory')
+
+
+@pytest.mark.parametrize('name', ['a.pth', 'a.safetensors'])
+def test_empty_file(name, tmp_path):
+    (tmp_path / name).touch()
+    refused(tmp_path / name, 'is empty (0 bytes)')
+
+
+@pytest.mark.parametrize('keep', [0.3, 0.9, 0.999])
+@pytest.mark.parametrize('kind', ['zip', 'legacy', 'safetensors'])
+def test_truncated(kind, keep, tmp_path):
+    weights = {'w': torch.randn(100, 100)}
+    path = tmp_path / ('a.safetensors' if kind == 'safetensors' else 'a.pth')
+    if kind == 'safetensors':
+        save_file(weights, path)
+    else:
+        torch.save(weights, path, _use_new_zipfile_serialization=kind == 'zip')
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    refused(path, 'truncated')
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        ('hello, this is a README\n' * 3, 'a text file; expected a checkpoint'),
+        ('<!DOCTYPE html><html>not found</html>', 'a web page'),
+        ('version https://git-lfs.github.com/spec/v1\noid sha256:1', 'git lfs pull'),
+    ],
+)
+def test_text(content, words, tmp_path):
+    (tmp_path / 'a.pth').write_text(content)
+    refused(tmp_path / 'a.pth', words)
+    refused(tmp_path / 'a.pth', words, allow_pickle=True)
+
+
+def test_text_as_safetensors(tmp_path):
+    (tmp_path / 'a.safetensors').write_text('hello, this is a README\n' * 3)
+    refused(tmp_path / 'a.safetensors', 'no safetensors file')
+
+
+def test_noise(tmp_path):
+    (tmp_path / 'a.pth').write_bytes(bytes(range(255, 0, -1)) * 4)
+    refused(tmp_path / 'a.pth', 'cannot be read by torch.load')
+
+
+def test_caffe(tmp_path):
+    (tmp_path / 'a.caffemodel').write_bytes(b'\x0a\x07AlexNet\xff')
+    refused(tmp_path / 'a.caffemodel', 'Caffe', 'convert it first')
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        ({}, 'an empty dictionary'),
+        ({'epoch': 3, 'args': argparse.Namespace()}, 'a dictionary with the keys epoch, args'),
+        ([torch.ones(1)], 'a list'),
+    ],
+)
+def test_no_tensors(content, words, tmp_path):
+    torch.save(content, tmp_path / 'a.pth')
+    refused(tmp_path / 'a.pth', 'no tensors found', words)
+
+
+def test_torchscript(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), tmp_path / 'a.pt')
+    refused(tmp_path / 'a.pt', 'TorchScript archive')
+
+
+@pytest.mark.filterwarnings('ignore:Detected pickle protocol')
+@pytest.mark.parametrize(
+    'form', ['torch', 'torch legacy', 'torch protocol 4', 'pickle 2', 'pickle']
+)
+@pytest.mark.parametrize('kind', ['os.system', 'open', 'eval', 'getattr', 'subprocess'])
+def test_code_in_a_file_does_not_run(kind, form, tmp_path):
+    """Refused with the class and the opt-in named; the file that the code would write is absent."""
+    mark = tmp_path / 'it_ran'
+    evil, name = {
+        'os.system': (Runs(os.system, f'touch {mark}'), 'posix.system'),
+        'open': (Runs(open, str(mark), 'w'), 'open'),
+        'eval': (Runs(eval, f'open({str(mark)!r}, "w")'), 'eval'),
+        'getattr': (Runs(getattr, os, 'system'), ''),
+        'subprocess': (Runs(subprocess.check_call, ['touch', str(mark)]), 'subprocess.check_call'),
+    }[kind]
+    if kind == 'getattr':
+        evil, name = Runs(getattr, torch.Tensor, 'numpy'), 'builtins.getattr'
+    content = {'state_dict': {'w': torch.ones(1)}, 'evil': evil}
+    path = tmp_path / 'a.pth'
+    if form.startswith('torch'):
+        torch.save(
+            content,
+            path,
+            pickle_protocol=4 if form.endswith('4') else 2,
+            _use_new_zipfile_serialization='legacy' not in form,
+        )
+    else:
+        content['state_dict'] = {'w': 1}
+        protocol = 2 if form.endswith('2') else pickle.DEFAULT_PROTOCOL
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+    words = ('allow_pickle=True', name)
+    if kind == 'getattr' and ('4' in form or form == 'pickle'):
+        words = ('allow_pickle=True',)  # refused for its protocol, before it is looked into
+    refused(path, *words)
+    assert not mark.exists()
+
+
+def test_unknown_class_is_refused_by_name_and_loads_when_trusted(tmp_path):
+    torch.save({'w': torch.ones(2), 'cfg': Unknown()}, tmp_path / 'a.pth')
+    refused(tmp_path / 'a.pth', f'{__name__}.Unknown', 'allow_pickle=True')
+    assert list(read_tensors(tmp_path / 'a.pth', allow_pickle=True)) == ['w']
+
+
+def test_whole_module_when_trusted(tmp_path):
+    torch.save({'model': torch.nn.Sequential(torch.nn.Linear(2, 2))}, tmp_path / 'a.pth')
+    refused(tmp_path / 'a.pth', 'torch.nn.modules.container.Sequential')
+    tensors = read_tensors(tmp_path / 'a.pth', allow_pickle=True)
+    assert list(tensors) == ['model.0.weight', 'model.0.bias']
+    assert not any(tensor.requires_grad for tensor in tensors.values())
+
+
+def test_a_class_that_cannot_be_imported_is_one_line_too(tmp_path):
+    buffer = io.BytesIO()
+    torch.save({'w': torch.ones(2), 'cfg': Unknown()}, buffer)
+    name = __name__.encode()
+    damaged = buffer.getvalue().replace(b'c' + name, b'c' + b'q' * len(name))
+    assert damaged != buffer.getvalue()
+    (tmp_path / 'a.pth').write_bytes(damaged)
+    refused(tmp_path / 'a.pth', allow_pickle=True)
+
+
+def test_getattr_answers_for_statistics_only():
+    assert history_statistic(OpaqueHistory, 'mean') is not None
+    for owner, name in ((OpaqueHistory, '__class__'), (dict, 'mean'), (OpaqueHistory, 'x')):
+        with pytest.raises(pickle.UnpicklingError):
+            history_statistic(owner, name)
+
+
+def test_the_allow_list_of_the_process_is_put_back():
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals([Unknown])
+    try:
+        with pytest.raises(KeyError), stand_ins():
+            assert Unknown not in torch.serialization.get_safe_globals()
+            raise KeyError
+        assert set(torch.serialization.get_safe_globals()) == {*before, Unknown}
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+
+
+@pytest.mark.parametrize('protocol', [0, 2, 4, 5])
+def test_global_names_by_opcode(protocol, tmp_path):
+    content = [argparse.Namespace(a=1), np.float64(1), argparse.Namespace(b=2), Runs(os.getcwd)]
+    (tmp_path / 'a.pkl').write_bytes(pickle.dumps(content, protocol=protocol))
+    names = global_names(tmp_path / 'a.pkl')
+    assert {'argparse.Namespace', 'numpy.dtype', 'posix.getcwd'} <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_importing_loads_nothing_of_openmmlab():
+    code = (
+        'import sys, mm_tuning_plugin.checkpoint\n'
+        'loaded = {name.split(".")[0] for name in sys.modules}\n'
+        'assert not loaded & {"mmengine", "mmcv", "mmseg"}, loaded'
+    )
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
