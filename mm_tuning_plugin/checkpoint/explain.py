@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from .fit import Fit
+from .stages import is_buffer
 
 _DEPTHS = {
     (2, 2, 2, 2): ('18', '18'),
@@ -38,10 +39,24 @@ def explain(backbone: nn.Module, fit: Fit, tensors: Mapping[str, Tensor]) -> str
         reason = _resnet(found, wanted)
     elif kinds[1] == 'ViT':
         reason = _vit(found, wanted)
+    if not reason:
+        reason = _example(fit, wanted)
     if any('decode_head.' in name for name in tensors):
         reason = f'{reason}; ' if reason else ''
         reason += 'the file is a whole segmentor, of another backbone'
     return f': {reason}' if reason else ''
+
+
+def _example(fit: Fit, wanted: Shapes) -> str:
+    """One tensor that does not fit, where nothing better is known."""
+    if fit.mismatched:
+        name, (found, expected) = next(iter(fit.mismatched.items()))
+        return f"e.g. '{name}' is {found} in the file, {expected} in the backbone"
+    missing = next((name for name in wanted if name not in fit.values and not is_buffer(name)), '')
+    unused = next((name for name in fit.unused if not is_buffer(name)), '')
+    if missing:
+        return f"e.g. '{missing}' is missing" + (f"; the file has '{unused}'" if unused else '')
+    return ''
 
 
 def _kind(names: Iterable[str]) -> str:

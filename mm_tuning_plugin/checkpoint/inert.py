@@ -20,6 +20,8 @@ from typing import Any, Callable
 
 import torch
 
+# torch before 2.6 cannot allow-list under another name.
+ALLOWS_NAMES = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
 HISTORY_STATISTICS = ('min', 'max', 'current', 'mean')
 
 
@@ -126,7 +128,7 @@ def stand_ins() -> Iterator[None]:
     that the list is narrow and no real class is mixed with a stand-in. torch before 2.6 can't
     allow-list under another name: there the list stays empty, and fewer files are read.
     """
-    if tuple(int(part) for part in torch.__version__.split('.')[:2]) < (2, 6):
+    if not ALLOWS_NAMES:
         yield
         return
     before = torch.serialization.get_safe_globals()

@@ -71,7 +71,7 @@ def load_backbone_checkpoint(
         unexpected=unexpected,
         resized=fit.resized,
         filled=tuple(filled),
-        notes=_notes(backbone, fit),
+        notes=_notes(backbone, fit, targets),
         stages=counts,
         hash_before=before,
         hash_after=hash_state_dict(targets),
@@ -145,7 +145,7 @@ def _not_loaded(
     return tuple(dropped), tuple(unexpected)
 
 
-def _notes(backbone: nn.Module, fit: Fit) -> tuple[str, ...]:
+def _notes(backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor]) -> tuple[str, ...]:
     """What the weights cannot carry."""
     notes = []
     epsilons = {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)}
@@ -153,6 +153,13 @@ def _notes(backbone: nn.Module, fit: Fit) -> tuple[str, ...]:
         notes.append(
             f'LayerNorm eps is {max(epsilons):g} in the backbone and 1e-06 where such files come '
             "from: norm_cfg=dict(type='LN', eps=1e-6) makes them equal"
+        )
+    running = [name for name in targets if name.endswith(('.running_mean', '.running_var'))]
+    lost = [name for name in running if name not in fit.values]
+    if lost:
+        notes.append(
+            f'{len(lost)} of {len(running)} running statistics are not in the file and keep the '
+            f'values that they have, e.g. {lost[0]}: until trained, evaluation mode is off'
         )
     return tuple(notes)
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .inert import STAND_INS, stand_ins
+from .inert import ALLOWS_NAMES, STAND_INS, stand_ins
 from .pickles import global_names, modern_name
 
 PathLike = Union[str, 'os.PathLike[str]']
@@ -171,7 +171,7 @@ def _known(name: str) -> bool:
     """Whether the safe loader accepts a global of this name."""
     plain = ('collections.OrderedDict', 'collections.Counter', '_codecs.encode', 'torch.Size')
     return (
-        name in STAND_INS
+        (ALLOWS_NAMES and name in STAND_INS)
         or name in plain
         or name.startswith(('torch._utils.', 'torch.nn.parameter.', 'torch.storage.'))
         or (name.startswith('torch.') and name.count('.') == 1)

@@ -39,7 +39,7 @@ _DEEP_STEM: Rules = (
 )
 _BLOCKS: Rules = (
     (r'^blocks\.', 'layers.'),
-    (r'^(?:norm|fc_norm)\.', 'ln1.'),
+    (r'^norm\.', 'ln1.'),
     (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
     (r'\.norm1\.', '.ln1.'),
     (r'\.norm2\.', '.ln2.'),

@@ -326,6 +326,23 @@ def test_segmentor_of_another_backbone_is_refused(tmp_path):
     refuse(vit, tmp_path / 'a.pth', 'holds a ResNet, the backbone is a ViT', 'whole segmentor')
 
 
+def test_a_misfit_of_no_known_kind_shows_one_tensor(tmp_path, resnet_source):
+    """The small stem that is used for CIFAR."""
+    weights = {**resnet_source.state_dict(), 'conv1.weight': torch.ones(64, 3, 3, 3)}
+    torch.save(weights, tmp_path / 'a.pth')
+    words = "e.g. 'conv1.weight' is (64, 3, 3, 3) in the file, (64, 3, 7, 7) in the backbone"
+    refuse(ResNet(depth=18), tmp_path / 'a.pth', "stage 'stem'", words)
+
+
+def test_missing_running_statistics_are_noted(tmp_path, resnet_source):
+    weights = {k: v for k, v in resnet_source.state_dict().items() if 'running_mean' not in k}
+    torch.save(weights, tmp_path / 'a.pth')
+    report = load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth')
+    (note,) = report.notes
+    assert note.startswith('20 of 40 running statistics are not in the file')
+    assert 'note: 20 of 40' in str(report)
+
+
 def test_names_that_mean_nothing_load_nothing(tmp_path, resnet_source):
     """What `init_cfg=dict(type='Pretrained')` accepts in silence."""
     weights = {name.replace('.', '_'): v for name, v in resnet_source.state_dict().items()}
