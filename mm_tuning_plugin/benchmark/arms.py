@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +39,7 @@ def tuned(base: Config, **options: Any) -> Config:
     """Both stages; `options` go over the base config's ``mix_and_match``."""
     cfg = copy.deepcopy(base)
     cfg['runner_type'] = RUNNER
-    cfg['mix_and_match'] = {**(cfg.get('mix_and_match') or {}), **options}
+    cfg['mix_and_match'] = {**(cfg.get('mix_and_match') or {}), 'enabled': True, **options}
     return cfg
 
 
@@ -113,31 +114,50 @@ def use_fold(base: Config, fold: Mapping[str, Any], work_dir: Path) -> None:
         fold: ``file``: JSON, a list of ``{"train": [names], "val": [names]}``; ``index``: which;
             optional ``fraction``: share of the training names kept, drawn by ``subset_seed``
             (smaller shares are subsets of larger ones).
-        work_dir: Where the manifests are written.
+        work_dir: Where the manifests are written, under names that change with what they hold: a
+            finished job of another fold then has another config, and is not taken for this one.
 
     Raises:
-        UserError: The file is missing or is no list of folds.
+        UserError: The file is missing or is no list of folds, or an entry of `fold` is wrong.
     """
-    path = Path(fold['file'])
-    try:
-        names = json.loads(path.read_text(encoding='utf-8'))[int(fold['index'])]
-        splits = {split: [str(name) for name in names[split]] for split in ('train', 'val')}
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise UserError(
-            f'{path}: {type(error).__name__}: {error} found, expected a JSON list of folds with '
-            f'"train" and "val", at least {int(fold["index"]) + 1} of them'
-        ) from error
+    splits = _read_fold(fold)
     order = random.Random(int(fold.get('subset_seed', 0))).sample(
         splits['train'], len(splits['train'])
     )
-    count = max(1, round(float(fold.get('fraction', 1)) * len(order)))
+    count = max(1, round(fold.get('fraction', 1) * len(order)))
     splits['train'] = sorted(order[:count])
     prefix = base['train_dataloader']['dataset']['data_prefix']
     work_dir.mkdir(parents=True, exist_ok=True)
     for split, loaders in (('train', ['train']), ('val', ['val', 'test'])):
-        manifest = (work_dir / f'{split}.txt').resolve()
-        manifest.write_text('\n'.join(splits[split]) + '\n', encoding='utf-8')
+        text = '\n'.join(splits[split]) + '\n'
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        manifest = (work_dir / f'{split}-{digest}.txt').resolve()
+        manifest.write_text(text, encoding='utf-8')
         for loader in loaders:
             dataset = base[f'{loader}_dataloader']['dataset']
             dataset['ann_file'] = str(manifest)
             dataset['data_prefix'] = copy.deepcopy(prefix)
+
+
+def _read_fold(fold: Mapping[str, Any]) -> dict[str, list[str]]:
+    index, fraction = fold.get('index'), fold.get('fraction', 1)
+    if 'file' not in fold or not isinstance(index, int) or index < 0:
+        raise UserError(f'fold: {dict(fold)} found, expected a `file` and an `index` from 0')
+    if (
+        isinstance(fraction, bool)
+        or not isinstance(fraction, (int, float))
+        or not 0 < fraction <= 1
+    ):
+        raise UserError(f'fold.fraction: {fraction!r} found, expected a number above 0, up to 1')
+    path = Path(fold['file'])
+    try:
+        names = json.loads(path.read_text(encoding='utf-8'))[index]
+        splits = {split: [str(name) for name in names[split]] for split in ('train', 'val')}
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(
+            f'{path}: {type(error).__name__}: {error} found, expected a JSON list of folds with '
+            f'"train" and "val", at least {index + 1} of them'
+        ) from error
+    if not splits['train'] or not splits['val']:
+        raise UserError(f'{path}: fold {index} is empty, expected names in "train" and "val"')
+    return splits

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mm_tuning_plugin.datasets.wrappers import random_state
 
 # Iterations at which something of a scheduler happens.
-MOMENTS = ('begin', 'end', 'milestones', 'T_max', 'step_size', 'total_iters', 'T_0')
+MOMENTS = ('begin', 'end', 'milestones', 'T_max', 'step_size', 'total_steps', 'periods')
 
 
 def training_step_flops(cfg: Config) -> int:
@@ -29,7 +29,8 @@ def training_step_flops(cfg: Config) -> int:
     cfg = copy.deepcopy(cfg)
     loader_cfg = cfg['train_dataloader']
     loader_cfg.update(num_workers=0, persistent_workers=False)
-    loader_cfg.pop('prefetch_factor', None)
+    for name in ('prefetch_factor', 'timeout', 'multiprocessing_context'):  # of workers only
+        loader_cfg.pop(name, None)
     scope = cfg.get('default_scope', 'mmseg')
     with random_state(0), DefaultScope.overwrite_default_scope(scope):
         batch = next(iter(Runner.build_dataloader(loader_cfg, seed=0)))
@@ -69,7 +70,7 @@ def stretch_schedule(cfg: Config, iterations: int) -> None:
     def scale(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return [scale(item) for item in value]
-        return max(1, round(value * factor)) if value else value
+        return max(1, round(value * factor)) if (value or 0) > 0 else value  # -1: never
 
     schedulers = cfg.get('param_scheduler') or []
     for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
@@ -81,7 +82,5 @@ def stretch_schedule(cfg: Config, iterations: int) -> None:
     cfg['train_cfg']['val_interval'] = scale(cfg['train_cfg'].get('val_interval', 1000))
     checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint')
     if checkpoint is not None:
-        checkpoint['interval'] = scale(checkpoint['interval'])
+        checkpoint['interval'] = scale(checkpoint.get('interval', -1))
     cfg['train_cfg']['max_iters'] = iterations
-
-

@@ -59,12 +59,14 @@ def run_command(command: Sequence[str], log: Path, progress: Progress | None = N
     tail: deque[str] = deque(maxlen=1)
     stage = ''
     with (
-        log.open('w', encoding='utf-8') as file,
+        log.open('w', encoding='utf-8', buffering=1) as file,
         subprocess.Popen(
             list(command),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            encoding='utf-8',
+            errors='replace',
             env={**os.environ, 'PYTHONUNBUFFERED': '1'},
         ) as process,
     ):

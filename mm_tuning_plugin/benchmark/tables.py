@@ -61,11 +61,15 @@ def summary(rows: Sequence[Mapping[str, Any]], score: str = 'mIoU') -> str:
 
     Args:
         rows: One a job, with ``arm``, ``seed``, `score`, and optionally ``tuning_seconds``,
-            ``fine_tuning_seconds``, ``recall_before``, ``recall_after``.
+            ``fine_tuning_seconds``, ``recall_before``, ``recall_after``. Rows without a score are
+            left out.
         score: The column compared.
     """
-    arms = list(dict.fromkeys(row['arm'] for row in rows))
-    by_arm = {arm: {r['seed']: r[score] for r in rows if r['arm'] == arm} for arm in arms}
+    scored = [row for row in rows if row.get(score) is not None]
+    if not scored:
+        return f'No {score} was measured in {len(rows)} runs.'
+    arms = list(dict.fromkeys(row['arm'] for row in scored))
+    by_arm = {arm: {r['seed']: r[score] for r in scored if r['arm'] == arm} for arm in arms}
     baselines = [arm for arm in arms if arm.startswith('direct')]
     head = [f'{score} (mean, sd over seeds)', 'per seed']
     head += [f'minus {arm} [95 %]' for arm in baselines]

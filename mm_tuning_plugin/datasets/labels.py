@@ -27,7 +27,7 @@ def usable_label_table(num_classes: int, ignore_values: Iterable[int]) -> np.nda
         (256,) int16: the class itself, 255 where ignored, -1 where the value is a mistake.
     """
     table = np.full(256, -1, dtype=np.int16)
-    table[:num_classes] = np.arange(num_classes)
+    table[:num_classes] = np.arange(min(num_classes, 256))
     table[[value for value in ignore_values if 0 <= value <= 255]] = IGNORE
     table[IGNORE] = IGNORE
     return table

@@ -1,7 +1,8 @@
 """The last transforms of stage one: check labels, draw nodes, pack them.
 
 They stand behind the user's own loading and label-mapping transforms, whose results they read:
-``img`` (H, W, C) uint8, ``gt_seg_map`` (H, W). Shape legend: P nodes of one image, M images.
+``img`` (H, W, C) or, if grey, (H, W), uint8; ``gt_seg_map`` (H, W).
+Shape legend: P nodes of one image, M images.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional import sample_patches, sample_points
 from mm_tuning_plugin.registry import TRANSFORMS
 
+_BYTES = set(range(256))
+
 
 @TRANSFORMS.register_module()
 class MapLabels(BaseTransform):
@@ -25,9 +28,15 @@ class MapLabels(BaseTransform):
 
     Args:
         label_map: From values in the file to values 0..255.
+
+    Raises:
+        UserError: A value lies outside 0..255.
     """
 
     def __init__(self, label_map: Mapping[int, int]) -> None:
+        wrong = {old: new for old, new in label_map.items() if not {int(old), new} <= _BYTES}
+        if wrong:
+            raise UserError(f'MapLabels.label_map: {wrong} found, expected values 0 to 255')
         self.table = np.arange(256, dtype=np.uint8)
         for old, new in label_map.items():
             self.table[int(old)] = new
@@ -56,10 +65,16 @@ class CheckLabels(BaseTransform):
         """Check and map ``gt_seg_map``.
 
         Raises:
-            UserError: The label map has another size than the image, or unknown values.
+            UserError: The label map has several channels, another size than the image, or
+                unknown values.
         """
         path = str(results.get('seg_map_path', results.get('img_path', 'label map')))
         seg_map = results['gt_seg_map']
+        if seg_map.ndim != 2:
+            raise UserError(
+                f'{path}: label map with {seg_map.shape[-1]} channels found, expected one, of '
+                'class indices; is it a coloured picture of the labels?'
+            )
         if seg_map.shape != results['img'].shape[:2]:
             raise UserError(
                 f'{path}: label map of {_size(seg_map)} found, expected '
@@ -102,13 +117,13 @@ class SamplePatches(BaseTransform):
         self.patch_size = patch_size
         self.table = usable_label_table(num_classes, ignore_values)
         self.fill = tuple(float(value) for value in fill)
-        self.options = dict(
-            size_range=tuple(size_range),
-            background_index=background_index,
-            background_ratio=background_ratio,
-            max_overlap=max_overlap,
-            balance=balance,
-        )
+        self.options = {
+            'size_range': tuple(size_range),
+            'background_index': background_index,
+            'background_ratio': background_ratio,
+            'max_overlap': max_overlap,
+            'balance': balance,
+        }
 
     def transform(self, results: dict) -> dict:
         """Add ``node_images`` (P, S, S, C), ``node_points`` (P, 3), ``node_labels`` (P,)."""
@@ -120,7 +135,7 @@ class SamplePatches(BaseTransform):
         )
         count, side = len(labels), self.patch_size
         centre = torch.full((count,), side // 2)
-        results['node_images'] = cut_patches(results['img'], boxes.numpy(), side, self.fill)
+        results['node_images'] = cut_patches(_image(results), boxes.numpy(), side, self.fill)
         results['node_points'] = torch.stack([torch.arange(count), centre, centre], dim=1)
         results['node_labels'] = labels
         results['node_boxes'] = boxes
@@ -157,7 +172,7 @@ class SamplePoints(BaseTransform):
             max_points=self.max_points,
             generator=_generator(),
         )
-        results['node_images'] = results['img'][None]
+        results['node_images'] = _image(results)[None]
         results['node_points'] = torch.nn.functional.pad(points, (1, 0))  # image 0 of this sample
         results['node_labels'] = labels
         return results
@@ -177,14 +192,14 @@ class PackNodeInputs(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Return ``inputs`` (M, C, H, W) uint8, ``points`` (P, 3), ``labels`` (P,), ``meta``."""
         images = np.ascontiguousarray(results['node_images'].transpose(0, 3, 1, 2))
-        packed = dict(
-            inputs=torch.from_numpy(images),
-            points=results['node_points'],
-            labels=results['node_labels'],
-            meta=dict(img_path=str(results.get('img_path', ''))),
-        )
+        packed = {
+            'inputs': torch.from_numpy(images),
+            'points': results['node_points'],
+            'labels': results['node_labels'],
+            'meta': {'img_path': str(results.get('img_path', ''))},
+        }
         if self.keep_source:
-            packed['source'] = dict(img=results['img'], boxes=results.get('node_boxes'))
+            packed['source'] = {'img': results['img'], 'boxes': results.get('node_boxes')}
         return packed
 
 
@@ -215,6 +230,12 @@ def cut_patches(
             inside = cv2.copyMakeBorder(inside, *border, cv2.BORDER_CONSTANT, value=fill)
         cv2.resize(inside, (side, side), dst=patch, interpolation=cv2.INTER_LINEAR)
     return patches
+
+
+def _image(results: dict) -> np.ndarray:
+    """The image as (H, W, C), also where it was loaded as grey."""
+    image = results['img']
+    return image[..., None] if image.ndim == 2 else image
 
 
 def _seg_map(results: dict, table: np.ndarray) -> torch.Tensor:

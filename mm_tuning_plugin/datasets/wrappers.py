@@ -47,10 +47,17 @@ def load_sample(dataset: Any, index: int) -> dict:
     except UserError:
         raise
     except Exception as error:  # the user's own transforms can raise anything
-        path = dataset.get_data_info(int(index)).get('img_path', f'sample {int(index)}')
+        path = _image_path(dataset, int(index))
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         raise UserError(f'{path}: the image or its label map cannot be read: {reason}') from error
     return sample
+
+
+def _image_path(dataset: Any, index: int) -> str:
+    try:
+        return str(dataset.get_data_info(index)['img_path'])
+    except Exception:  # it serves a message about another failure, which it must not hide
+        return f'sample {index}'
 
 
 @DATASETS.register_module()

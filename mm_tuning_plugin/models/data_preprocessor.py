@@ -24,7 +24,8 @@ class NodeDataPreprocessor(BaseDataPreprocessor):
     Args:
         mean: Per channel, in the order after the channel conversion; None: no normalisation.
         std: Per channel; given exactly when `mean` is.
-        swap_channels: Reverse the three channels first (BGR to RGB, or RGB to BGR).
+        swap_channels: Reverse the three channels first (BGR to RGB, or RGB to BGR); images of
+            another number of channels are left as they are, as mmseg leaves them.
         size: (H, W) to which node images are resized, pixels; for backbones that accept one size.
     """
 
@@ -64,10 +65,10 @@ class NodeDataPreprocessor(BaseDataPreprocessor):
         if self.size is not None:
             images, points = _resize(images, points, self.size)
         nodes = NodeBatch(images, self.cast_data(points), self.cast_data(labels))
-        return dict(nodes=nodes, counts=[len(label) for label in data['labels']])
+        return {'nodes': nodes, 'counts': [len(label) for label in data['labels']]}
 
     def _normalise(self, images: Tensor) -> Tensor:
-        if self.swap_channels:
+        if self.swap_channels and images.shape[1] == 3:
             images = images.flip(1)
         images = images.float()
         return images if self.mean is None else (images - self.mean) / self.std
@@ -77,17 +78,21 @@ class NodeDataPreprocessor(BaseDataPreprocessor):
         """Concatenate image stacks, padding below and right with 0, the mean, to one size."""
         height = max(image.shape[-2] for image in images)
         width = max(image.shape[-1] for image in images)
-        return torch.cat([
-            F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
-            for image in images
-        ])
+        return torch.cat(
+            [
+                F.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+                for image in images
+            ]
+        )
 
 
 def _resize(images: Tensor, points: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Resize images and move points along: to the pixel that holds a point's old pixel centre."""
     old = torch.tensor(images.shape[-2:])
     new = torch.tensor(size)
-    moved = ((points[:, 1:] + 0.5) * (new / old)).floor().long()
+    moved = (2 * points[:, 1:] + 1) * new // (2 * old)  # floor((p + 0.5) * new / old), exactly
     if len(images):
         images = F.interpolate(images, size=size, mode='bilinear', align_corners=False)
+    else:  # nothing to interpolate, but the size still tells the tuner what its backbone takes
+        images = images.new_zeros((0, images.shape[1], *size))
     return images, torch.cat([points[:, :1], moved], dim=1)

@@ -30,11 +30,11 @@ class GraphTripletLoss(nn.Module):
     ) -> dict[str, Tensor]:
         """Draw one graph and return the mean loss of its triplets; 0 where there are none."""
         triplets = functional.graph_triplets(labels, generator=generator)
-        return dict(
-            loss=functional.triplet_margin_loss(embeddings, triplets, self.margin),
-            triplets=_count(triplets.anchor, embeddings),
-            active_share=functional.active_triplet_share(embeddings, triplets, self.margin),
-        )
+        return {
+            'loss': functional.triplet_margin_loss(embeddings, triplets, self.margin),
+            'triplets': _count(triplets.anchor, embeddings),
+            'active_share': functional.active_triplet_share(embeddings, triplets, self.margin),
+        }
 
 
 @MODELS.register_module()
@@ -53,10 +53,10 @@ class ExpectedTripletLoss(nn.Module):
         self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         """Return the loss; `generator` is not used."""
-        return dict(
-            loss=functional.expected_triplet_loss(embeddings, labels, self.margin),
-            triplets=_count(_matched(labels), embeddings),
-        )
+        return {
+            'loss': functional.expected_triplet_loss(embeddings, labels, self.margin),
+            'triplets': _count(_matched(labels), embeddings),
+        }
 
 
 @MODELS.register_module()
@@ -75,10 +75,10 @@ class SupervisedContrastiveLoss(nn.Module):
         self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         """Return the loss; `generator` is not used. ``triplets`` counts anchors that have both."""
-        return dict(
-            loss=functional.supervised_contrastive_loss(embeddings, labels, self.temperature),
-            triplets=_count(_matched(labels), embeddings),
-        )
+        return {
+            'loss': functional.supervised_contrastive_loss(embeddings, labels, self.temperature),
+            'triplets': _count(_matched(labels), embeddings),
+        }
 
 
 def _count(rows: Tensor, like: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ class MixAndMatchTuner(BaseModel):
             one forward pass, so that any backbone fits.
         criterion: Config of the loss on embeddings.
         in_index: Levels of the backbone's output that are embedded: those that the user's decode
-            head reads. None: all.
+            head reads. None: all. A head behind a neck may read levels that the backbone itself
+            does not have: for these the last one is read.
         seed: Seed of the graphs; the i-th training step draws from (seed, i) on every rank.
         probe_size: (H, W) of the image of that forward pass, pixels.
         checkpoint: Self-supervised weights to start from; None: the backbone's own init.
@@ -56,7 +57,7 @@ class MixAndMatchTuner(BaseModel):
         self.criterion = MODELS.build(criterion)
         self.seed = seed
         self.checkpoint = checkpoint
-        self.checkpoint_options = dict(min_matched=min_matched, allow_pickle=allow_pickle)
+        self.checkpoint_options = {'min_matched': min_matched, 'allow_pickle': allow_pickle}
         self.load_report = None
         # Counts training steps, so that it is saved and resumed with the weights.
         self.register_buffer('step', torch.zeros((), dtype=torch.int64))
@@ -113,12 +114,13 @@ class MixAndMatchTuner(BaseModel):
         size = tuple(nodes.images.shape[-2:])
         rows = self.embedding.describe(read, nodes.points, size)
         parts = zip(rows.split(list(counts)), nodes.labels.split(list(counts)))
-        return [dict(embeddings=part, labels=labels) for part, labels in parts]
+        return [{'embeddings': part, 'labels': labels} for part, labels in parts]
 
     def _outputs(self, images: Tensor) -> list[Tensor]:
         if not len(images):
-            # No node on this rank: one blank image keeps every parameter in the graph.
-            images = images.new_zeros((1, *images.shape[1:]))
+            # No node on this rank: blank images keep every parameter in the graph. Two of them:
+            # BatchNorm refuses a single value a channel, which one small image may leave.
+            images = images.new_zeros((2, *images.shape[1:]))
         outputs = self.backbone(images)
         outputs = [outputs] if isinstance(outputs, Tensor) else outputs
         # Some backbones return (map, class token) pairs.
@@ -134,7 +136,6 @@ class MixAndMatchTuner(BaseModel):
         training = self.backbone.training
         self.backbone.eval()
         stem = next(p for p in self.backbone.parameters() if p.ndim == 4)
-        groups = 3 if stem.shape[1] == 3 else int(stem.shape[1])
-        read = self._select(self._outputs(torch.zeros(1, groups, *size)))
+        read = self._select(self._outputs(torch.zeros(1, int(stem.shape[1]), *size)))
         self.backbone.train(training)
         return [int(level.shape[1]) for level in read]
