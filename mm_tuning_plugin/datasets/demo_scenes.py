@@ -186,26 +186,46 @@ def _put(
         seg_map[window][cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, kernel) > 0] = IGNORE_INDEX
 
 
-def _put_ground(
-    rng: Generator, canvas: np.ndarray, seg_map: np.ndarray, horizon: float, unit: float
-) -> None:
-    """Paints sky, ground and perhaps a field over the whole of both arrays, in place."""
-    size = canvas.shape[0]
-    canvas[:] = paint(rng, SURFACES['sky'], (size, size), unit)
-    seg_map[:] = CLASSES.index('sky')
+class Land(NamedTuple):
+    """Where sky, ground and field lie.
+
+    Attributes:
+        edge: (W,) the row at which the ground begins in every column.
+        field: (top, height, slope) of the band of a field, in pixels, or None.
+    """
+
+    edge: np.ndarray
+    field: tuple[float, float, float] | None
+
+
+def _draw_land(rng: Generator, size: int, horizon: float) -> Land:
+    """Draws the lie of the land: a wavy horizon, and a field in three scenes of five."""
     hills = cv2.resize(rng.standard_normal((1, 7)).astype(np.float32), (size, 1))[0]
-    edge = size * (horizon + 0.02 * hills)
-    ground = np.arange(size)[:, None] >= edge[None, :]
-    canvas[ground] = paint(rng, SURFACES['ground'], (size, size), unit)[ground]
-    seg_map[ground] = CLASSES.index('ground')
+    field = None
     if rng.random() < 0.6:
-        top = size * rng.uniform(horizon, 0.85)
-        bottom = top + size * rng.uniform(0.15, 0.45)
-        tilt = rng.uniform(-0.3, 0.3) * np.arange(-size // 2, size - size // 2)[None, :]
-        y = np.arange(size)[:, None] + tilt
-        field = ground & (y >= top) & (y < bottom)
-        canvas[field] = paint(rng, SURFACES['field'], (size, size), unit)[field]
-        seg_map[field] = CLASSES.index('field')
+        field = (
+            size * rng.uniform(horizon, 0.85),
+            size * rng.uniform(0.15, 0.45),
+            rng.uniform(-0.3, 0.3),
+        )
+    return Land(size * (horizon + 0.02 * hills), field)
+
+
+def _put_land(
+    rng: Generator, canvas: np.ndarray, seg_map: np.ndarray, land: Land, unit: float
+) -> None:
+    """Paints sky, ground and field over the whole of both arrays, in place."""
+    size = canvas.shape[0]
+    rows = np.arange(size)[:, None]
+    ground = rows >= land.edge[None, :]
+    areas = {'sky': np.ones_like(ground), 'ground': ground}
+    if land.field is not None:
+        top, height, slope = land.field
+        along = rows - top + slope * (np.arange(size)[None, :] - 0.5 * size)
+        areas['field'] = ground & (along >= 0) & (along < height)
+    for name, area in areas.items():
+        canvas[area] = paint(rng, SURFACES[name], (size, size), unit)[area]
+        seg_map[area] = CLASSES.index(name)
 
 
 def _light(rng: Generator, canvas: np.ndarray) -> np.ndarray:
@@ -226,7 +246,8 @@ def draw_scene(seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         seed: Non-negative integer.
-        size: Side of the image in pixels, at least 32; lengths in the scene grow with it.
+        size: Side of the image in pixels, at least 32. Lengths grow with it, and the layout of a
+            seed stays the same; its textures do not.
 
     Returns:
         The image (size, size, 3) uint8, **BGR** as OpenCV and mmseg's loader have it, and the
@@ -239,12 +260,12 @@ def draw_scene(seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f'seed: expected a non-negative integer, got {seed}')
     if size < MIN_SIZE:
         raise ValueError(f'size: expected at least {MIN_SIZE} pixels, got {size}')
-    rng = np.random.default_rng(seed)
+    layout, rng = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
     unit = size / 128.0
     canvas = np.empty((size, size, 3), np.float32)
     seg_map = np.empty((size, size), np.uint8)
-    horizon = rng.uniform(0.2, 0.42)
-    _put_ground(rng, canvas, seg_map, horizon, unit)
-    for thing in _draw_things(rng, size, horizon):
+    horizon = layout.uniform(0.2, 0.42)
+    _put_land(rng, canvas, seg_map, _draw_land(layout, size, horizon), unit)
+    for thing in _draw_things(layout, size, horizon):
         _put(rng, canvas, seg_map, thing, unit)
     return _light(rng, canvas), seg_map
