@@ -162,6 +162,7 @@ class ColorizationModel(BaseModel):
         self.register_buffer('lookup', lookup, persistent=False)
         self.register_buffer('centres', centres, persistent=False)
         self.register_buffer('frequency', frequency)
+        self.register_buffer('num_counted', torch.zeros((), dtype=torch.long))
 
     def forward(
         self,
@@ -222,9 +223,14 @@ class ColorizationModel(BaseModel):
 
     @torch.no_grad()
     def _count(self, target: Tensor) -> None:
-        """Moves the running estimate of the classes' frequencies towards those of a batch."""
+        """Moves the running estimate of the classes' frequencies towards those of a batch.
+
+        The first batches are averaged evenly, so that the estimate does not start from a guess.
+        """
         known = target[target != IGNORE_CLASS]
         if not self.training or known.numel() == 0:
             return
         now = torch.bincount(known, minlength=len(self.frequency)) / known.numel()
-        self.frequency.lerp_(now.to(self.frequency), 1.0 - self.momentum)
+        self.num_counted += 1
+        share = (1.0 / self.num_counted.to(self.frequency)).clamp(min=1.0 - self.momentum)
+        self.frequency += share * (now.to(self.frequency) - self.frequency)
