@@ -105,7 +105,8 @@ def _page(
     widths = [_column_width(column, chip, cell) for column in columns]
     width = max(380, sum(widths) - _COLUMN_GAP + 2 * _MARGIN)
     deepest = max((len(column) for column in columns), default=0) * (height + _GAP)
-    canvas = Canvas(_HEADER + deepest + _FOOTER + _MARGIN, width)
+    footer = _FOOTER if len(rows) < len(names) else 0
+    canvas = Canvas(_HEADER + deepest + footer + _MARGIN, width)
     _write_summary(canvas, rows, names)
     left = _MARGIN
     for column, column_width in zip(columns, widths):

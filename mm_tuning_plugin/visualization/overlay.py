@@ -15,7 +15,8 @@ from .checks import as_labels, as_names, as_rgb, as_size, describe
 from .legend import Entry, draw_legend, plan_legend
 from .palette import as_palette, text_colour
 
-_CHIP = 16  # height of a name on the image, pixels
+_NAME = 11  # size of a name on the image, pixels; larger on a large one
+_LARGE = 1000  # longer side from which on letters grow with the image, pixels
 _MARGIN = 10  # around the page, pixels
 _SMALL = 480  # a smaller image is enlarged by a whole number to about this, pixels
 
@@ -188,24 +189,31 @@ def _name_boxes(
 ) -> None:
     """Writes each box's class at the first of its corners where no other name stands."""
     height, width = canvas.pixels.shape[:2]
+    size = round(_NAME * _letters(canvas.pixels))
+    tall = round(1.45 * size)
     taken: list[tuple[float, float, float, float]] = []
     for box, label in zip(boxes, labels):
         y0, x0, y1, x1 = (int(v) for v in box)
         name = names[label] or f'class {label}'
-        long = math.ceil(text_width(name, size=11)) + 8
-        if long > max(x1 - x0, 96):
+        long = math.ceil(text_width(name, size=size) + 0.7 * size)
+        if long > max(x1 - x0, 9 * size):
             continue
-        corners = ((y0, x0), (y1 - _CHIP, x0), (y0, x1 - long), (y1 - _CHIP, x1 - long))
-        for top, left in (*corners, (y0 - _CHIP, x0), (y1, x0)):
-            inside = 0 <= top <= height - _CHIP and 0 <= left <= width - long
-            spot = (top, left, top + _CHIP, left + long)
+        corners = ((y0, x0), (y1 - tall, x0), (y0, x1 - long), (y1 - tall, x1 - long))
+        for top, left in (*corners, (y0 - tall, x0), (y1, x0)):
+            inside = 0 <= top <= height - tall and 0 <= left <= width - long
+            spot = (top, left, top + tall, left + long)
             if inside and not any(_overlap(spot, other) for other in taken):
                 taken.append(spot)
                 colour = tuple(colours[label])
                 ink = text_colour(colour)
-                canvas.fill(top, left, _CHIP, long, colour)
-                canvas.text(top + _CHIP / 2, left + 4, name, size=11, colour=ink)
+                canvas.fill(top, left, tall, long, colour)
+                canvas.text(top + tall / 2, left + 0.35 * size, name, size=size, colour=ink)
                 break
+
+
+def _letters(picture: np.ndarray) -> float:
+    """Returns how much larger than usual letters must be on a picture (H, W, 3)."""
+    return max(1.0, max(picture.shape[:2]) / _LARGE)
 
 
 def _overlap(first: tuple, second: tuple) -> bool:
@@ -250,7 +258,7 @@ def _with_legend(
         entries.append(Entry(name, tuple(colours[label]), order=label))
     height, width = picture.shape[:2]
     page = max(width, 260)
-    legend = plan_legend(entries, page - 2 * _MARGIN)
+    legend = plan_legend(entries, page - 2 * _MARGIN, scale=_letters(picture))
     canvas = Canvas(height + legend.height + 2 * _MARGIN, page)
     canvas.paste(0, 0, picture)
     draw_legend(canvas, legend, height + _MARGIN, _MARGIN)

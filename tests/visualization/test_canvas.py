@@ -58,7 +58,7 @@ def test_what_reaches_outside_is_cut_off():
     canvas = Canvas(10, 10)
     canvas.fill(-5, -5, 7, 7, (1, 2, 3))
     canvas.fill(8, 8, 50, 50, (1, 2, 3))
-    canvas.fill(-20, 0, 5, 5, (9, 9, 9))
+    canvas.fill(-7, 0, 5, 5, (9, 9, 9))
     canvas.fill(30, 0, 5, 5, (9, 9, 9))
     picture = canvas.render()
     assert (picture == (1, 2, 3)).all(axis=-1).sum() == 8
@@ -133,6 +133,7 @@ def test_a_legend_in_next_to_no_width_is_one_column():
 def test_the_users_settings_of_matplotlib_change_nothing():
     def draw():
         canvas = Canvas(60, 300)
+        canvas.fill(0, 0, 9, 9, (1, 2, 3))
         canvas.text(20, 10, 'minus −1 $x$', bold=True)
         canvas.marker(40, 40, 's', 14, (9, 99, 199))
         axes = canvas.axes(0, 200, 60, 60)

@@ -100,6 +100,20 @@ def test_the_same_map_twice_and_no_global_random_state(method):
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
+def test_tsne_of_single_numbers_depends_on_the_seed_alone():
+    column = np.array([[1.0], [2], [5], [3], [9], [4]])
+    first, again, other = (_project(column, 'tsne', seed)[0] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_many_points_are_small():
+    places, labels = np.zeros((1500, 2)), np.zeros(1500, int)
+    places[0], labels[0] = 1, 1
+    few, many = (draw(places[:n], places[:n], labels[:n])[ROWS, PANELS[0]] for n in (2, 1500))
+    assert has(few, class_palette(3)[1]).sum() > 1.5 * has(many, class_palette(3)[1]).sum() > 30
+
+
 def test_scores_and_titles_are_written():
     before, labels = clusters(3, 4)
     plain = draw(before, before, labels)

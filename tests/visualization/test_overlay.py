@@ -96,6 +96,14 @@ def test_names_do_not_cover_each_other():
     assert first[101:116, 104:130].mean() > 0.4 and second[246:258, 104:130].mean() > 0.4
 
 
+def test_names_grow_with_a_large_image():
+    image = np.zeros((1200, 3000, 3), np.uint8)
+    picture = overlay(image, [[100, 100, 900, 900]], [0])
+    inside = has(picture[100:, 120:140], RED_BLUE[0]).all(axis=1)
+    assert np.flatnonzero(inside)[0] == 0 and inside[:14].all()
+    assert (picture[100:148, 100:160] == 255).all(axis=-1).sum() > 100
+
+
 def test_a_legend_lists_the_classes_present():
     picture = overlay(GREY, [[10, 10]], [1], legend=True)
     below = picture[500:]
