@@ -158,7 +158,7 @@ class Surface(NamedTuple):
     max_turn: float = np.pi
 
 
-FAVOURED = 0.3
+FAVOURED = 0.2
 """Share of surfaces that take their class's hue, give or take half a radian; all others take any.
 
 With none, the hue of a surface could not be told from its grey version at all, and colorization
