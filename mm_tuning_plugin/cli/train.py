@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 RUNNER = 'mm_tuning_plugin.MixAndMatchRunner'
+PROXY_TASKS = ('ColorizationModel',)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -139,6 +140,12 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
         enable_amp(cfg)
 
 
+def is_proxy_task(cfg: Config) -> bool:
+    """Whether a config trains one of the package's proxy tasks, which have a single stage."""
+    kind = str((cfg.get('model') or {}).get('type', ''))
+    return kind.split('.', 1)[-1] in PROXY_TASKS and kind.startswith('mm_tuning_plugin.')
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Train.
 
@@ -151,6 +158,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     cfg = load_config(args.config)
     apply_arguments(cfg, args)
 
+    if is_proxy_task(cfg):
+        from mmengine.runner import Runner
+
+        Runner.from_cfg(cfg).train()
+        return
     from mm_tuning_plugin.engine import MixAndMatchRunner
 
     MixAndMatchRunner.from_cfg(cfg).train()
