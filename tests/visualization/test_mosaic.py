@@ -139,3 +139,11 @@ def test_errors(change, message):
     }
     with pytest.raises(ValueError, match=message):
         patch_mosaic(**{**given, **change})
+
+
+def test_classes_without_a_node_are_named_below():
+    rows = [
+        patch_mosaic(flat_patches([5]), [0], names(count), class_palette(count)) for count in (1, 2)
+    ]
+    assert rows[1].shape[0] > rows[0].shape[0]
+    assert (rows[0][-10:] == 255).all() and (rows[1][-30:] != 255).any()
