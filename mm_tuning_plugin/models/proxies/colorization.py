@@ -152,9 +152,11 @@ class ColorizationModel(BaseModel):
                 'in_index, in_channels: expected as many levels as channels, at least one, '
                 f'got {in_index} and {in_channels}'
             )
+        for name, value in (('rebalance', rebalance), ('momentum', momentum)):
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f'{name}: expected a number in (0, 1], got {value}')
         lookup, centres = chroma_classes(step)
         frequency = torch.full((len(centres),), 1.0 / len(centres))
-        class_weights(frequency, 1.0 if rebalance is None else rebalance)  # refuses a bad share
         self.backbone = MODELS.build(backbone)
         self.head = ChromaHead(in_channels, channels, len(centres))
         self.in_index, self.step = tuple(in_index), step
@@ -184,10 +186,15 @@ class ColorizationModel(BaseModel):
             the losses.
 
         Raises:
-            ValueError: On another mode.
+            ValueError: On another mode, or if the loss is asked for without its targets.
         """
         if mode not in ('tensor', 'predict', 'loss'):
             raise ValueError(f"mode: expected 'tensor', 'predict' or 'loss', got {mode!r}")
+        if mode == 'loss' and (chroma is None or valid is None):
+            raise ValueError(
+                'chroma, valid: expected tensors for the loss, as ColorizationDataPreprocessor '
+                f'returns them, got {type(chroma).__name__} and {type(valid).__name__}'
+            )
         levels = self.backbone(inputs)
         scores = self.head([levels[index] for index in self.in_index])
         if mode == 'tensor':
