@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def gather_nodes(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,8 +35,25 @@ def gather_nodes(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     padding = max(sizes) - len(labels)
     all_labels = [labels.new_empty(max(sizes)) for _ in sizes]
     dist.all_gather(all_labels, F.pad(labels, (0, padding)))
-    all_embeddings = dist_nn.all_gather(F.pad(embeddings, (0, 0, 0, padding)))
+    all_embeddings = _AllGather.apply(F.pad(embeddings, (0, 0, 0, padding)))
     return (
         torch.cat([rows[:n] for rows, n in zip(all_embeddings, sizes)]),
         torch.cat([rows[:n] for rows, n in zip(all_labels, sizes)]),
     )
+
+
+class _AllGather(torch.autograd.Function):
+    """Gather with gradient; torch's own is deprecated, and what replaces it is not in torch 2.1."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:  # (K, E), K the same on every rank
+        gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, rows.contiguous())
+        return torch.stack(gathered)  # (W, K, E)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(grad)
+        return grad[dist.get_rank()]

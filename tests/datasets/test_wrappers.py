@@ -170,7 +170,7 @@ def test_a_failure_of_a_data_set_without_information_keeps_its_reason():
         def __getitem__(self, index):
             raise OSError('the disk is gone\nand more')
 
-    with pytest.raises(UserError, match='sample 3: .*: OSError: the disk is gone$'):
+    with pytest.raises(UserError, match=r'sample 3: .*: OSError: the disk is gone$'):
         load_sample(Bare(), 3)
 
 

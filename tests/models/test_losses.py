@@ -1,0 +1,84 @@
+import pytest
+import torch
+
+from mm_tuning_plugin import functional
+from mm_tuning_plugin.models import (
+    ExpectedTripletLoss,
+    GraphTripletLoss,
+    SupervisedContrastiveLoss,
+)
+from mm_tuning_plugin.registry import MODELS
+
+LOSSES = [GraphTripletLoss(), ExpectedTripletLoss(), SupervisedContrastiveLoss()]
+LABELS = torch.tensor([3, 3, 0, 7, 0, 3, 0, 9])
+
+
+def embeddings(count=8):
+    torch.manual_seed(0)
+    return torch.randn(count, 5, requires_grad=True)
+
+
+def seeded(seed=4):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize('loss', LOSSES)
+@pytest.mark.parametrize('labels', [LABELS, LABELS[:0], torch.tensor([1, 1]), torch.tensor([1, 2])])
+def test_one_key_alone_says_loss_and_all_are_scalars(loss, labels):
+    done = loss(embeddings(len(labels)), labels, seeded())
+    assert [key for key in done if 'loss' in key] == ['loss']
+    assert all(value.shape == () and value.dtype == torch.float32 for value in done.values())
+    assert not any(value.requires_grad for key, value in done.items() if key != 'loss')
+
+
+@pytest.mark.parametrize('margin', [2.1, 0.3])
+def test_graph_triplet_is_the_functional_one(margin):
+    rows = embeddings()
+    triplets = functional.graph_triplets(LABELS, generator=seeded())
+    done = GraphTripletLoss(margin)(rows, LABELS, seeded())
+    assert torch.equal(done['loss'], functional.triplet_margin_loss(rows, triplets, margin))
+    share = functional.active_triplet_share(rows, triplets, margin)
+    assert torch.equal(done['active_share'], share)
+    assert done['triplets'] == len(triplets.anchor) == 6
+
+
+def test_graph_triplet_follows_its_generator():
+    rows = embeddings()
+    losses = {GraphTripletLoss()(rows, LABELS, seeded(s))['loss'].item() for s in (1, 1, 2, 3)}
+    assert len(losses) == 3
+
+
+@pytest.mark.parametrize('margin', [2.1, 0.3])
+def test_expected_triplet_is_the_functional_one(margin):
+    done = ExpectedTripletLoss(margin)(embeddings(), LABELS)
+    expected = functional.expected_triplet_loss(embeddings(), LABELS, margin)
+    assert torch.equal(done['loss'], expected) and done['triplets'] == 6
+
+
+@pytest.mark.parametrize('temperature', [0.1, 0.5])
+def test_supervised_contrastive_is_the_functional_one(temperature):
+    done = SupervisedContrastiveLoss(temperature)(embeddings(), LABELS)
+    expected = functional.supervised_contrastive_loss(embeddings(), LABELS, temperature)
+    assert torch.equal(done['loss'], expected) and done['triplets'] == 6
+
+
+@pytest.mark.parametrize('loss', LOSSES)
+@pytest.mark.parametrize('labels', [[], [4], [1, 2, 3]])
+def test_nothing_to_compare_is_a_zero_with_gradients(loss, labels):
+    rows = embeddings(len(labels))
+    done = loss(rows, torch.tensor(labels, dtype=torch.int64), seeded())
+    assert done['loss'] == 0 and done['triplets'] == 0
+    done['loss'].backward()
+    assert rows.grad is not None and (rows.grad == 0).all()
+
+
+@pytest.mark.parametrize('loss', LOSSES)
+def test_one_class_has_no_triplets(loss):
+    done = loss(embeddings(4), torch.tensor([2, 2, 2, 2]), seeded())
+    assert done['triplets'] == 0 and torch.isfinite(done['loss'])
+
+
+@pytest.mark.parametrize('loss', LOSSES)
+def test_built_by_name(loss):
+    name = type(loss).__name__
+    assert isinstance(MODELS.build({'type': f'mm_tuning_plugin.{name}'}), type(loss))
