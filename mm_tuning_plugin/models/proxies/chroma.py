@@ -48,7 +48,8 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
         rgb: (B, 3, H, W) float in [0, 1], R, G, B, gamma-encoded as images on disk are.
 
     Returns:
-        (B, 3, H, W): L in [0, 100], a and b within +-110. OpenCV's is an interpolation of it, off by up to 0.5.
+        (B, 3, H, W): L in [0, 100], a and b within +-110. OpenCV's float Lab
+        interpolates in tables and is off by up to 0.5.
     """
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055).clamp(min=0) ** 2.4, rgb / 12.92)
     matrix = rgb.new_tensor(RGB_TO_XYZ) / rgb.new_tensor(WHITE_D65)[:, None]
