@@ -407,7 +407,7 @@ def test_a_renamed_copy_of_a_deep_stem(tmp_path):
         ('backbone', 'momentum_backbone'),
         ('model', 'model_ema'),
         ('state_dict', 'ema_state_dict'),
-        ('backbone_b', 'x.backbone_a'),
+        ('net_b', 'a.net_a'),
         ('net_a', 'net_b'),
     ],
 )
