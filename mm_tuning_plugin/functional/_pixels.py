@@ -53,13 +53,16 @@ def draw_pixels(
         (count,) int64 flat positions; none at all if the map shows nothing that is wanted.
     """
     found = flat.new_empty(0, dtype=torch.int64)
-    for trials in (64 + 4 * count, 2048 + 128 * count):
-        if trials > len(flat):  # listing is cheaper than so many trials
+    trials = 64 + 4 * count
+    for _ in range(2):
+        if trials > min(len(flat), 2048 + 128 * count):  # listing is cheaper
             break
         tried = integers(len(flat), trials, generator, flat.device)
-        found = torch.cat((found, tried[wanted(flat[tried])]))
+        hits = tried[wanted(flat.index_select(0, tried))]
+        found = torch.cat((found, hits)) if len(found) else hits
         if len(found) >= count:
             return found[:count]
+        trials = 2 * trials * (count - len(found)) // max(1, len(hits))  # as the hits suggest
     listed = wanted(flat).nonzero().squeeze(1)
     if len(listed) == 0:
         return listed

@@ -95,8 +95,9 @@ def sample_patches(
     sides = 2 * integers((most - least) // 2 + 1, len(centres), generator, flat.device) + least
     boxes = _boxes_around(centres, sides, seg_map.shape[1])
     kept = spread_out(boxes[:split], quota, max_overlap)
-    chosen = torch.cat((kept, torch.arange(split, len(centres), device=flat.device)))
-    return PatchBoxes(boxes[chosen], flat[centres[chosen]].long())
+    boxes = torch.cat((boxes.index_select(0, kept), boxes[split:]))
+    centres = torch.cat((centres.index_select(0, kept), centres[split:]))
+    return PatchBoxes(boxes, flat.index_select(0, centres).long())
 
 
 def spread_out(boxes: Tensor, count: int, max_overlap: float) -> Tensor:
@@ -120,20 +121,18 @@ def spread_out(boxes: Tensor, count: int, max_overlap: float) -> Tensor:
         (min(count, K),) int64 indices: the kept in order, then the filled up in order.
     """
     corners = boxes.cpu().numpy()  # (K, 4)
-    ys, rows = np.unique(corners[:, 0::2], return_inverse=True)
-    xs, columns = np.unique(corners[:, 1::2], return_inverse=True)
-    heights = np.diff(ys).astype(np.float64)
-    widths = np.diff(xs).astype(np.float64)
+    edges = corners.reshape(-1, 2)  # (2K, 2) y and x, two rows a box
+    ranks = edges.argsort(axis=0).argsort(axis=0).reshape(-1, 4)  # of equal edges in any order
+    heights, widths = np.diff(np.sort(edges.T)).astype(np.float64)  # (2K - 1,) sides of the cells
     covered = np.zeros((len(heights), len(widths)))  # sums of pixels are exact in float64
-    limits = max_overlap * (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
-    spans = zip(rows.reshape(-1, 2).tolist(), columns.reshape(-1, 2).tolist(), limits.tolist())
+    limits = max_overlap * ((corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1]))
     kept: list[int] = []
     dropped: list[int] = []
-    for index, ((top, bottom), (left, right), limit) in enumerate(spans):
+    for index, (top, left, bottom, right) in enumerate(ranks.tolist()):
         if len(kept) == count:
             break
         cells = covered[top:bottom, left:right]
-        if heights[top:bottom] @ cells @ widths[left:right] > limit:
+        if heights[top:bottom] @ cells @ widths[left:right] > limits[index]:
             dropped.append(index)
         else:
             cells[...] = 1
@@ -188,8 +187,8 @@ def _boxes_around(centres: Tensor, sides: Tensor, width: int) -> Tensor:
     """Returns the squares (K, 4) of even sides (K,) around flat positions (K,)."""
     if len(centres) == 0:
         return centres.new_empty(0, 4)
-    low = torch.stack((centres // width, centres % width), dim=1) - (sides // 2)[:, None]
-    return torch.cat((low, low + sides[:, None]), dim=1)
+    y0, x0 = centres // width - sides // 2, centres % width - sides // 2
+    return torch.stack((y0, x0, y0 + sides, x0 + sides), dim=1)
 
 
 def _even_range(size_range: tuple[float, float], shape: torch.Size) -> tuple[int, int]:

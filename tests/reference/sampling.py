@@ -75,17 +75,15 @@ def sample_patches(
 
 
 def crop_and_resize(image, boxes, size, fill=0.0):
-    """Pads one image (C, H, W) by its largest overhang, slices, resizes each patch by itself."""
+    """Pads one image (C, H, W) by the largest overhang, slices, resizes each patch by itself."""
     channels, height, width = image.shape
     fill = torch.as_tensor(fill, dtype=image.dtype).expand(channels)
+    low = max(0, int(-boxes[:, :2].min()))
+    high = max(0, int((boxes[:, 2:] - torch.tensor([height, width])).max()))
+    padded = fill[:, None, None].repeat(1, low + height + high, low + width + high)
+    padded[:, low : low + height, low : low + width] = image
     patches = []
-    for y0, x0, y1, x1 in boxes.tolist():
-        top, left = max(0, -y0), max(0, -x0)
-        bottom, right = max(0, y1 - height), max(0, x1 - width)
-        padded = fill[:, None, None].repeat(1, height + top + bottom, width + left + right)
-        padded[:, top : top + height, left : left + width] = image
-        patch = padded[:, y0 + top : y1 + top, x0 + left : x1 + left]
-        patches.append(
-            F.interpolate(patch[None], (size, size), mode='bilinear', align_corners=False)[0]
-        )
+    for y0, x0, y1, x1 in (boxes + low).tolist():
+        patch = padded[None, :, y0:y1, x0:x1]
+        patches.append(F.interpolate(patch, (size, size), mode='bilinear', align_corners=False)[0])
     return torch.stack(patches)
