@@ -1,0 +1,91 @@
+import pytest
+
+from mm_tuning_plugin.engine.options import OPTIONS, RECIPES, options_table, resolve_options
+from mm_tuning_plugin.errors import UserError
+
+
+def test_defaults_pass_their_own_checks():
+    for option in OPTIONS:
+        assert option.check(option.default), option.name
+    for recipe in RECIPES.values():
+        resolve_options(recipe)
+
+
+def test_given_options_win_over_the_recipe_and_the_recipe_over_the_defaults():
+    options = resolve_options(dict(recipe='paper', max_iters=5))
+    assert options['max_iters'] == 5
+    assert options['nodes'] == 'patches'
+    assert options['loss'] == 'graph_triplet'
+    assert options['nodes_per_image'] == 9
+    assert options['margin'] == 2.1
+
+
+def test_nodes_per_image_follows_the_kind_of_nodes():
+    assert resolve_options(dict(nodes='points'))['nodes_per_image'] == 128
+    assert resolve_options(dict(nodes='patches'))['nodes_per_image'] == 9
+    assert resolve_options(dict(nodes='points', nodes_per_image=3))['nodes_per_image'] == 3
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('max_iters', 0),
+        ('max_iters', -5),
+        ('max_iters', 1.5),
+        ('max_iters', True),
+        ('max_iters', '2000'),
+        ('nodes_per_image', 0),
+        ('images_per_batch', 0),
+        ('lr', 0),
+        ('lr', -1.0),
+        ('lr', float('nan')),
+        ('size_range', (256, 64)),
+        ('size_range', (0, 64)),
+        ('size_range', (64,)),
+        ('size_range', 64),
+        ('size_range', (0.5, 64)),
+        ('size_range', (0.5, 0.25)),
+        ('max_overlap', 1.5),
+        ('background_ratio', -0.1),
+        ('balance', 'classes'),
+        ('recipe', 'papers'),
+        ('nodes', 'point'),
+        ('loss', 'triplet'),
+        ('checkpoint', 3),
+        ('checkpoint', ''),
+        ('temperature', 0),
+        ('min_matched', 2),
+        ('background_index', 'sky'),
+        ('transforms', 'RandomFlip'),
+        ('overwrite', 1),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(UserError, match=rf'mix_and_match\.{name}: .* found, expected ') as info:
+        resolve_options({name: value})
+    assert '\n' not in str(info.value)
+
+
+def test_an_unknown_option_offers_the_nearest_known_one():
+    with pytest.raises(UserError, match=r'mix_and_match\.max_iter: no such option.* max_iters'):
+        resolve_options(dict(max_iter=5))
+    with pytest.raises(UserError, match='the nearest known one is '):
+        resolve_options(dict(zzz=5))
+
+
+@pytest.mark.parametrize('value', [[1, 2], 'paper', 3])
+def test_something_else_than_a_dict_is_refused(value):
+    with pytest.raises(UserError, match='mix_and_match: .* expected a dict'):
+        resolve_options(value)
+
+
+@pytest.mark.parametrize('value', [(64, 256), [64, 64], (0.25, 1.0), (2, 3)])
+def test_size_range_takes_pixels_and_fractions(value):
+    assert resolve_options(dict(size_range=value))['size_range'] == value
+
+
+def test_the_table_in_the_docs_is_the_one_the_code_makes():
+    from pathlib import Path
+
+    docs = Path(__file__).parents[2] / 'docs' / 'options.md'
+    assert options_table() in docs.read_text(encoding='utf-8'), 'run `make docs`'

@@ -1,0 +1,113 @@
+import copy
+
+import pytest
+
+from mm_tuning_plugin.engine import user_config
+from mm_tuning_plugin.engine.plan import read_facts
+from mm_tuning_plugin.errors import UserError
+
+
+def test_levels_are_those_the_head_reads():
+    assert user_config.read_levels(dict(in_index=3)) == [3]
+    assert user_config.read_levels(dict(in_index=[0, 1, 2, 3], in_channels=[1, 2, 3, 4])) == [
+        0, 1, 2, 3,
+    ]  # fmt: skip
+    assert user_config.read_levels(dict(in_channels=64)) == [-1]
+    assert user_config.read_levels(dict(in_channels=[1, 2])) is None
+    nested = dict(type='IterativeDecodeHead', kernel_generate_head=dict(in_index=2))
+    assert user_config.read_levels(nested) == [2]
+
+
+def test_the_last_head_of_a_cascade_counts(toy_cfg):
+    head = toy_cfg.model.decode_head
+    toy_cfg.model.decode_head = [dict(head, num_classes=3), dict(head, num_classes=8)]
+    assert read_facts(toy_cfg).num_classes == 8
+
+
+def test_classes_come_from_the_head_then_from_the_data_set(toy_cfg):
+    facts = read_facts(toy_cfg)
+    assert (facts.num_classes, facts.class_names[0]) == (8, 'sky')
+    del toy_cfg.model.decode_head['num_classes']
+    assert read_facts(toy_cfg).num_classes == 8
+    toy_cfg.train_dataloader.dataset = dict(type='PascalVOCDataset', pipeline=[])
+    facts = read_facts(toy_cfg)
+    assert (facts.num_classes, facts.class_names[0], facts.background_index) == (
+        21, 'background', 0,
+    )  # fmt: skip
+
+
+def test_background_is_class_0_by_its_name_or_what_the_option_says(toy_cfg):
+    assert read_facts(toy_cfg).background_index is None
+    toy_cfg.mix_and_match.background_index = 2
+    assert read_facts(toy_cfg).background_index == 2
+    toy_cfg.mix_and_match.background_index = 8
+    with pytest.raises(UserError, match='background_index: 8 found, expected less than 8'):
+        read_facts(toy_cfg)
+
+
+def test_ignored_values_are_the_heads_the_paddings_and_255(toy_cfg):
+    toy_cfg.model.decode_head.ignore_index = 7
+    toy_cfg.model.data_preprocessor.seg_pad_val = 6
+    assert read_facts(toy_cfg).ignore_values == [6, 7, 255]
+
+
+def test_normalisation_is_read_from_the_preprocessor(toy_cfg):
+    norm = read_facts(toy_cfg).normalisation
+    assert norm.mean == [123.675, 116.28, 103.53] and norm.swap_channels
+    toy_cfg.data_preprocessor = toy_cfg.model.pop('data_preprocessor')
+    assert read_facts(toy_cfg).normalisation == norm
+
+
+def _unknown_preprocessor(cfg):
+    cfg.model.data_preprocessor.type = 'VPDDataPreProcessor'
+
+
+def _load_from(cfg):
+    cfg.load_from = 'x.pth'
+
+
+def _no_backbone(cfg):
+    cfg.model.pop('backbone')
+
+
+def _no_head(cfg):
+    cfg.model.pop('decode_head')
+
+
+def _depth(cfg):
+    cfg.model.type = 'DepthEstimator'
+
+
+def _change_detection(cfg):
+    cfg.model.type = 'SiamEncoderDecoder'
+
+
+def _no_data(cfg):
+    cfg.train_dataloader = None
+
+
+def _no_optimizer(cfg):
+    cfg.optim_wrapper = None
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'message'),
+    [
+        (_unknown_preprocessor, 'data_preprocessor: VPDDataPreProcessor found, expected'),
+        (_load_from, r"load_from: 'x.pth' found.*mix_and_match.checkpoint"),
+        (_no_backbone, 'EncoderDecoder has no backbone'),
+        (_no_head, 'model.decode_head: None found'),
+        (_depth, 'DepthEstimator cannot be tuned'),
+        (_change_detection, 'SiamEncoderDecoder cannot be tuned'),
+        (_no_data, 'train_dataloader: none found'),
+        (_no_optimizer, 'optim_wrapper: None found'),
+    ],
+)
+def test_configs_that_cannot_be_tuned_are_refused_in_one_line(toy_cfg, spoil, message):
+    from mm_tuning_plugin.engine import derive_tuning_config
+
+    spoiled = copy.deepcopy(toy_cfg)
+    spoil(spoiled)
+    with pytest.raises(UserError, match=message) as info:
+        derive_tuning_config(spoiled)
+    assert '\n' not in str(info.value)
