@@ -69,15 +69,11 @@ class NodeStatisticsHook(Hook):
 
     def after_train(self, runner) -> None:
         """Sum up."""
-        never = [
-            name for name, count in zip(self.class_names, self.nodes_per_class) if not count
-        ]
+        never = [name for name, count in zip(self.class_names, self.nodes_per_class) if not count]
         if never:
             warn(f'classes that never occurred among the nodes of tuning: {", ".join(never)}')
         if self.batches_without_triplets:
-            warn(
-                f'{self.batches_without_triplets} of {runner.max_iters} batches had no triplets'
-            )
+            warn(f'{self.batches_without_triplets} of {runner.max_iters} batches had no triplets')
 
 
 @HOOKS.register_module()

@@ -254,9 +254,7 @@ def _schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
     """Loop, optimizer and learning rate: the paper's for SGD, else the user's own optimizer."""
     wrapper = copy.deepcopy(dict(cfg.get('optim_wrapper') or {}))
     if not isinstance(wrapper.get('optimizer'), Mapping):
-        raise UserError(
-            f'optim_wrapper: {wrapper or None!r} found, expected one with an optimizer'
-        )
+        raise UserError(f'optim_wrapper: {wrapper or None!r} found, expected one with an optimizer')
     wrapper.pop('accumulative_counts', None)
     iters = options['max_iters']
     if user_config.base_type(wrapper['optimizer']) == 'SGD':

@@ -30,7 +30,7 @@ from mm_tuning_plugin.engine.fingerprint import (
     write_json,
 )
 from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE, unwrap, warn
-from mm_tuning_plugin.engine.plan import TUNING_DIR, check_labels, derive_tuning_config, read_facts
+from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
 from mm_tuning_plugin.engine.preflight import check_training_data
 from mm_tuning_plugin.engine.start import remove_pretrained
 from mm_tuning_plugin.errors import UserError

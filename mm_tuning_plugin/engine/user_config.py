@@ -64,9 +64,7 @@ def read_head(model: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(head, Sequence) and not isinstance(head, str) and head:
         head = head[-1]
     if not isinstance(head, Mapping):
-        raise UserError(
-            f'model.decode_head: {head!r} found, expected the config of a decode head'
-        )
+        raise UserError(f'model.decode_head: {head!r} found, expected the config of a decode head')
     return head
 
 

@@ -75,7 +75,7 @@ def test_an_unknown_option_offers_the_nearest_known_one():
 
 @pytest.mark.parametrize('value', [[1, 2], 'paper', 3])
 def test_something_else_than_a_dict_is_refused(value):
-    with pytest.raises(UserError, match='mix_and_match: .* expected a dict'):
+    with pytest.raises(UserError, match=r'mix_and_match: .* expected a dict'):
         resolve_options(value)
 
 

@@ -43,11 +43,7 @@ def test_a_local_file_of_the_config_is_read_by_our_loader(tmp_path):
     for model in (
         dict(pretrained=str(start), backbone=dict(type='ResNet')),
         dict(backbone=dict(type='ResNet', pretrained=str(start))),
-        dict(
-            backbone=dict(
-                type='ResNet', init_cfg=dict(type='Pretrained', checkpoint=str(start))
-            )
-        ),
+        dict(backbone=dict(type='ResNet', init_cfg=dict(type='Pretrained', checkpoint=str(start)))),
     ):
         backbone, checkpoint = split_start(model, None)
         assert checkpoint == str(start)

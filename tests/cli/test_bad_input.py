@@ -1,0 +1,276 @@
+"""A user's mistake: one line that names the thing, exit status 2, no traceback.
+
+The commands run in this process, as their entry points do, so that many mistakes fit into a
+minute; one of each kind of ending also runs as a real process.
+"""
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mm_tuning_plugin.cli.train import entry
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(toy_cfg, demo_root, tmp_path):
+    """A project with data of its own to spoil; returns (config path, data root, run)."""
+    data = tmp_path / 'data'
+    shutil.copytree(demo_root, data)
+    for loader in ('train', 'val', 'test'):
+        toy_cfg[f'{loader}_dataloader'].dataset.data_root = str(data)
+    config = tmp_path / 'config.py'
+    toy_cfg.train_cfg.max_iters = toy_cfg.train_cfg.val_interval = 1
+    toy_cfg.mix_and_match = dict(max_iters=1, images_per_batch=2, retrieval_images=0)
+    toy_cfg.dump(config)
+    return config, data
+
+
+def fails(capfd, *argv):
+    """Run and return the last line of stderr of a command that ends with 2."""
+    status = entry([str(argument) for argument in argv])
+    err = capfd.readouterr().err
+    assert status == 2, err
+    assert 'Traceback' not in err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith('error: ')
+    return last
+
+
+def works(capfd, *argv):
+    assert entry([str(argument) for argument in argv]) == 0
+    captured = capfd.readouterr()
+    return captured.out + captured.err
+
+
+def first(folder):
+    return sorted(folder.iterdir())[0]
+
+
+def test_no_such_config(capfd):
+    assert 'nowhere.py: no such file' in fails(capfd, 'nowhere.py')
+
+
+def test_a_config_that_is_none(capfd, tmp_path):
+    (tmp_path / 'bad.py').write_text('a = (')
+    assert 'bad.py: cannot be read as a config' in fails(capfd, tmp_path / 'bad.py')
+    (tmp_path / 'empty.py').write_text('')
+    assert 'model: None found' in fails(capfd, tmp_path / 'empty.py')
+    (tmp_path / 'config.txt').write_text('hello')
+    assert 'cannot be read as a config' in fails(capfd, tmp_path / 'config.txt')
+
+
+def test_data_root_missing(capfd, project):
+    config, data = project
+    shutil.rmtree(data)
+    line = fails(capfd, config)
+    assert str(data) in line and 'expected an existing folder' in line
+
+
+def test_data_root_empty(capfd, project):
+    config, data = project
+    shutil.rmtree(data)
+    data.mkdir()
+    assert str(data) in fails(capfd, config)
+    (data / 'img' / 'train').mkdir(parents=True)
+    (data / 'ann' / 'train').mkdir(parents=True)
+    assert str(data) in fails(capfd, config)
+
+
+def test_a_label_map_is_missing(capfd, project):
+    config, data = project
+    path = first(data / 'ann' / 'train')
+    path.unlink()
+    assert f'{path}: no such file' in fails(capfd, config)
+
+
+def test_a_label_map_of_another_size(capfd, project):
+    config, data = project
+    path = first(data / 'ann' / 'train')
+    cv2.imwrite(str(path), np.zeros((32, 64), np.uint8))
+    line = fails(capfd, config)
+    assert f'{path}: label map of 64 x 32' in line and 'expected 64 x 64' in line
+
+
+def test_label_values_beyond_the_classes(capfd, project):
+    config, data = project
+    path = first(data / 'ann' / 'train')
+    cv2.imwrite(str(path), np.full((64, 64), 17, np.uint8))
+    line = fails(capfd, config)
+    assert f'{path}: label values 17 found, expected 0 to 7' in line
+
+
+def test_all_images_wholly_ignored(capfd, project):
+    config, data = project
+    for path in (data / 'ann' / 'train').iterdir():
+        cv2.imwrite(str(path), np.full((64, 64), 255, np.uint8))
+    assert 'all 8 images are wholly ignored' in fails(capfd, config)
+
+
+@pytest.mark.parametrize('content', [b'', b'not an image', None])
+@pytest.mark.parametrize('kind', ['img', 'ann'])
+def test_an_unreadable_image_is_named(capfd, project, content, kind):
+    config, data = project
+    path = first(data / kind / 'train')
+    path.write_bytes(path.read_bytes()[:20] if content is None else content)
+    line = fails(capfd, config)
+    assert first(data / 'img' / 'train').name in line and 'cannot be read' in line
+
+
+@pytest.mark.parametrize('arm', [[], ['--no-tuning']])
+def test_checkpoints_that_are_none(capfd, project, tmp_path, arm):
+    config, _ = project
+    line = fails(capfd, config, '--ssl-checkpoint', tmp_path / 'none.pth', *arm)
+    assert 'none.pth' in line and 'no such file' in line
+    (tmp_path / 'text.pth').write_text('hello')
+    assert 'text.pth' in fails(capfd, config, '--ssl-checkpoint', tmp_path / 'text.pth', *arm)
+    (tmp_path / 'void.pth').write_bytes(b'')
+    assert 'void.pth' in fails(capfd, config, '--ssl-checkpoint', tmp_path / 'void.pth', *arm)
+    torch.save({'state_dict': {'a.b': torch.ones(3)}}, tmp_path / 'other.pth')
+    assert 'other.pth' in fails(capfd, config, '--ssl-checkpoint', tmp_path / 'other.pth', *arm)
+
+
+@pytest.mark.parametrize(
+    ('option', 'line'),
+    [
+        ('nodes_per_image=0', 'mix_and_match.nodes_per_image: 0 found, expected an integer'),
+        ('max_iters=0', 'mix_and_match.max_iters: 0 found, expected an integer from 1'),
+        ('size_range=256,64', 'mix_and_match.size_range: [256, 64] found'),
+        ('max_iter=5', 'mix_and_match.max_iter: no such option; the nearest known one is max_iters'),
+        ('recipe=best', "mix_and_match.recipe: 'best' found"),
+        ('background_index=8', 'mix_and_match.background_index: 8 found, expected less than 8'),
+        ('tuned_backbone=none.pth', 'none.pth: no such file'),
+    ],
+)
+def test_options_that_are_wrong(capfd, project, option, line):
+    config, _ = project
+    assert line in fails(capfd, config, '--cfg-options', f'mix_and_match.{option}')
+
+
+def test_cfg_options_that_lead_nowhere(capfd, project):
+    config, _ = project
+    assert 'expected KEY=VALUE' in fails(capfd, config, '--cfg-options', 'abc')
+    assert '--cfg-options' in fails(capfd, config, '--cfg-options', 'log_level.x.y=3')
+
+
+def test_load_from_is_refused(capfd, project):
+    config, _ = project
+    line = fails(capfd, config, '--cfg-options', 'load_from=x.pth')
+    assert 'load_from' in line and 'mix_and_match.checkpoint' in line
+
+
+def test_amp_without_an_accelerator(capfd, project):
+    if torch.cuda.is_available():
+        pytest.skip('there is an accelerator')
+    assert '--amp: no accelerator found' in fails(capfd, project[0], '--amp')
+
+
+def test_a_work_dir_with_another_fingerprint(capfd, project, tmp_path):
+    config, _ = project
+    run = [config, '--work-dir', tmp_path / 'run']
+    works(capfd, *run)
+    changed = ['--cfg-options', 'mix_and_match.max_iters=2']
+    line = fails(capfd, *run, *changed)
+    assert 'max_iters was 1 and is now 2' in line and '--overwrite' in line
+    works(capfd, *run, '--overwrite', *changed)
+
+
+def test_warned_of_but_not_stopped(capfd, project):
+    """An image without usable labels, a class that never occurs, a batch without triplets."""
+    config, data = project
+    paths = sorted((data / 'ann' / 'train').iterdir())
+    for path in paths[:-1]:
+        cv2.imwrite(str(path), np.full((64, 64), 255, np.uint8))
+    cv2.imwrite(str(paths[-1]), np.zeros((64, 64), np.uint8))
+    said = works(
+        capfd, config, '--cfg-options', 'mix_and_match.max_iters=2',
+        'mix_and_match.images_per_batch=8',
+    )  # fmt: skip
+    assert 'an image without usable labels' in said
+    assert 'a batch without triplets: 1 classes among its nodes' in said
+    assert '2 of 2 batches had no triplets' in said
+    assert 'never occurred among the nodes of tuning: ground, field' in said
+
+
+def test_a_worker_says_the_same_line(capfd, project, monkeypatch):
+    """An image that turns bad after the check: the line comes out of the loading process."""
+    config, data = project
+    path = first(data / 'img' / 'train')
+    from mm_tuning_plugin.engine import runner
+
+    plain = runner.check_training_data
+
+    def check_then_spoil(*args, **kwargs):
+        items = plain(*args, **kwargs)
+        path.write_bytes(b'gone')
+        return items
+
+    monkeypatch.setattr(runner, 'check_training_data', check_then_spoil)
+    line = fails(
+        capfd, config, '--cfg-options', 'train_dataloader.num_workers=1',
+        'mix_and_match.images_per_batch=8',
+    )  # fmt: skip
+    assert f'{path}: the image or its label map cannot be read' in line
+
+
+def run_process(*argv, **env):
+    return subprocess.run(
+        [sys.executable, *map(str, argv)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', **env},
+        check=False,
+    )
+
+
+def test_as_a_process(project):
+    config, _ = project
+    done = run_process(
+        ROOT / 'tools' / 'train.py', config, '--cfg-options', 'mix_and_match.max_iters=0'
+    )
+    assert done.returncode == 2
+    assert 'Traceback' not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith('error: mix_and_match.max_iters: 0')
+
+
+def test_no_distribution_installed(tmp_path, project):
+    """An interpreter that finds no mmengine, mmcv or mmseg."""
+    hide = tmp_path / 'sitecustomize.py'
+    hide.write_text(
+        'import sys\n'
+        "for name in ('mmengine', 'mmcv', 'mmseg'):\n"
+        '    sys.modules[name] = None\n'
+    )
+    done = run_process(ROOT / 'tools' / 'train.py', project[0], PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert 'Traceback' not in done.stderr
+    assert 'mmengine' in done.stderr.strip().splitlines()[-1]
+
+
+def test_help_needs_no_stack(tmp_path):
+    hide = tmp_path / 'sitecustomize.py'
+    hide.write_text("import sys\nsys.modules['torch'] = sys.modules['mmengine'] = None\n")
+    done = run_process(ROOT / 'tools' / 'train.py', '--help', PYTHONPATH=str(tmp_path))
+    assert done.returncode == 0 and '--ssl-checkpoint' in done.stdout
+
+
+def test_under_mmsegs_own_script_the_line_is_the_exceptions_message(project):
+    import mmengine
+    from mmseg.registry import RUNNERS
+
+    config, _ = project
+    cfg = mmengine.Config.fromfile(config)
+    cfg.runner_type = 'mm_tuning_plugin.MixAndMatchRunner'
+    cfg.mix_and_match.max_iters = 0
+    with pytest.raises(ValueError, match='mix_and_match.max_iters: 0 found') as info:
+        RUNNERS.build(copy.deepcopy(cfg))
+    assert '\n' not in str(info.value)
