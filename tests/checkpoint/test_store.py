@@ -28,6 +28,7 @@ def test_hash_depends_on_names_dtypes_shapes_bytes():
         {'a': torch.arange(4.0).double(), 'b': torch.zeros(())},
         {'a': torch.arange(4.0).reshape(2, 2), 'b': torch.zeros(())},
         {'a': torch.tensor([0.0, 1.0, 2.0, 3.0000002]), 'b': torch.zeros(())},
+        {'a': torch.arange(4.0).view(torch.int32), 'b': torch.zeros(())},  # the same bytes
         {'a': torch.arange(4.0)},
         {},
     ]
