@@ -1,0 +1,54 @@
+"""mmseg's own, unmodified ``tools/train.py`` and ``tools/test.py`` on an unmodified config."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mmseg
+import pytest
+
+TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'
+
+
+def run(script, *argv):
+    if not (TOOLS / script).is_file():
+        pytest.skip(f'this distribution of mmseg carries no {script}')
+    command = [sys.executable, str(TOOLS / script), *map(str, argv)]
+    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+
+def test_one_option_turns_a_config_into_both_stages_and_it_stays_testable(toy_cfg, tmp_path):
+    toy_cfg.pop('mix_and_match')
+    config, work_dir = tmp_path / 'users_config.py', tmp_path / 'run'
+    toy_cfg.dump(config)
+    before = config.read_text()
+    done = run(
+        'train.py', config, '--work-dir', work_dir, '--cfg-options',
+        'runner_type=mm_tuning_plugin.MixAndMatchRunner', 'mix_and_match.max_iters=3',
+        'mix_and_match.images_per_batch=4', 'mix_and_match.retrieval_images=2',
+        'mix_and_match.size_range=16,32',
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert config.read_text() == before
+    assert (work_dir / 'tuning' / 'tuned_backbone.pth').is_file()
+    assert (work_dir / 'tuning' / 'iter_3.pth').is_file()
+    assert (work_dir / 'iter_4.pth').is_file()
+    said = done.stdout + done.stderr
+    assert 'stage 1 of 2' in said and 'stage 2 of 2' in said
+
+    tested = run('test.py', work_dir / 'users_config.py', work_dir / 'iter_4.pth')
+    assert tested.returncode == 0, tested.stderr[-2000:]
+    assert 'mIoU' in tested.stdout + tested.stderr
+
+    wrong = run(
+        'train.py', config, '--work-dir', work_dir, '--cfg-options',
+        'runner_type=mm_tuning_plugin.MixAndMatchRunner', 'mix_and_match.max_iter=3',
+    )  # fmt: skip
+    assert wrong.returncode != 0
+    assert (
+        wrong.stderr.strip()
+        .splitlines()[-1]
+        .endswith('mix_and_match.max_iter: no such option; the nearest known one is max_iters')
+    )
