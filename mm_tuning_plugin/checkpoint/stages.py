@@ -58,7 +58,7 @@ class Stages:
 
         Loose tokens (mask token, distillation token) lie in none.
         """
-        if '.' not in name or name.split('.')[0] not in self.roots:
+        if name.split('.')[0] not in self.roots:
             return None
         return self.of(name)
 
