@@ -49,7 +49,7 @@ train_dataloader = dict(
     ),
 )
 
-max_iters = 400
+max_iters = 200
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -98,9 +98,7 @@ def draw_pictures(jobs: Sequence[Any], rows: Sequence[dict], work_dir: Path, fol
         for job, row in first
     }
     scores = {job.arm: row['mIoU'] for job, row in first}
-    pictures.draw_predictions(
-        tuned.cfg, checkpoints, scores, folder / 'predictions.png'
-    )
+    pictures.draw_predictions(tuned.cfg, checkpoints, scores, folder / 'predictions.png')
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -46,9 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         help='replace a finished tuning that other settings made',
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
-    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -133,9 +131,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = os.path.join(
-            'work_dirs', os.path.splitext(os.path.basename(args.config))[0]
-        )
+        cfg.work_dir = os.path.join('work_dirs', os.path.splitext(os.path.basename(args.config))[0])
     if args.amp:
         enable_amp(cfg)
 

@@ -55,9 +55,10 @@ def test_equals_opencv(size, scale, device):
 def test_a_wide_image_loses_no_precision(device):
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, 64, 4096, generator=generator).to(device)
-    boxes = torch.tensor([[-3, 3990, 67, 4060], [0, 4000, 64, 4100]], device=device)
-    ours = crop_and_resize(image, boxes, 128)
-    plain = reference.crop_and_resize(image.cpu(), boxes.cpu(), 128)
+    boxes = [[-3, 3990, 67, 4060], [0, 4000, 64, 4100], [0, 3, 64, 3990]]
+    boxes = torch.tensor(boxes, device=device)
+    ours = crop_and_resize(image, boxes, 300)
+    plain = reference.crop_and_resize(image.cpu().double(), boxes.cpu(), 300).float()
     torch.testing.assert_close(ours.cpu(), plain, rtol=0, atol=1e-5)
 
 

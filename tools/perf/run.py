@@ -68,7 +68,8 @@ def table(report: dict) -> str:
         '',
         f'{machine["gpu"] or machine["cpu"]}, {machine["threads"]} CPU thread; '
         + ', '.join(f'{name} {number}' for name, number in report['versions'].items())
-        + '. Medians of processor time (on a GPU: of the clock), in brackets the lowest and the highest. Written by `tools/perf/run.py`.',
+        + '. Medians of processor time (on a GPU: of the clock), in brackets the lowest and the '
+        'highest. Written by `tools/perf/run.py`.',
         '',
         '| id | case | ours | others | ratio | target | met |',
         '| --- | --- | --- | --- | --- | --- | --- |',
