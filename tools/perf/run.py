@@ -25,12 +25,14 @@ import bench_cutting  # noqa: E402
 import bench_graph  # noqa: E402
 import bench_loss  # noqa: E402
 import bench_sampling  # noqa: E402
+import bench_step  # noqa: E402
 
 GROUPS = {
     bench_sampling: ('S1', 'S2'),
     bench_cutting: ('C1',),
     bench_graph: ('G1', 'G2'),
     bench_loss: ('L1', 'L2'),
+    bench_step: ('T1',),
 }
 ALL = [name for names in GROUPS.values() for name in names]
 LIBRARIES = ('torch', 'numpy', 'opencv-python', 'opencv-python-headless', 'pytorch-metric-learning')
@@ -80,8 +82,9 @@ def table(report: dict) -> str:
         ratios = '; '.join(f'{name}: {ratio:.3g}' for name, ratio in result['ratios'].items())
         sign = '<=' if result['lower_is_better'] else '>='
         row = (result['id'], result['case'], figures['ours'], others, ratios)
-        met = 'yes' if result['met'] else 'no'
-        lines.append(f'| {" | ".join(row)} | {sign} {result["target"]:g} | {met} |')
+        target = '' if result['target'] is None else f'{sign} {result["target"]:g}'
+        met = {None: '', True: 'yes', False: 'no'}[result['met']]
+        lines.append(f'| {" | ".join(row)} | {target} | {met} |')
     return '\n'.join(lines) + '\n'
 
 
