@@ -92,12 +92,13 @@ class SaveBackboneHook(Hook):
     def __init__(self, fingerprint: dict | None = None) -> None:
         self.fingerprint = fingerprint
         self.hash_before: str | None = None
+        self.resumed_hash: str | None = None
         self.retrieval: dict[str, dict[str, float]] = {}
 
     def before_train(self, runner) -> None:
         """Keep the hash of the start, write its LoadReport, measure retrieval once."""
         model = unwrap(runner.model)
-        self.hash_before = hash_state_dict(model.backbone.state_dict())
+        self.hash_before = self.resumed_hash or hash_state_dict(model.backbone.state_dict())
         report = getattr(model, 'load_report', None)
         if report is not None:
             runner.logger.info(f'start of the backbone:\n{report}')
@@ -119,17 +120,15 @@ class SaveBackboneHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Take up what was measured before an interruption."""
-        self.retrieval.update(checkpoint.get('mm_tuning_plugin', {}).get('retrieval', {}))
-        self._resumed_hash = checkpoint.get('mm_tuning_plugin', {}).get('hash_before')
-
-    _resumed_hash: str | None = None
+        carried = checkpoint.get('mm_tuning_plugin', {})
+        self.retrieval.update(carried.get('retrieval', {}))
+        self.resumed_hash = carried.get('hash_before')
 
     def after_train(self, runner) -> None:
         """Write the backbone; warn if tuning left it as it was."""
         state_dict = unwrap(runner.model).backbone.state_dict()
         hash_after = hash_state_dict(state_dict)
-        hash_before = self._resumed_hash or self.hash_before
-        if hash_after == hash_before:
+        if hash_after == self.hash_before:
             warn('tuning did not change a single weight of the backbone')
         if not is_main_process():
             return
@@ -137,7 +136,7 @@ class SaveBackboneHook(Hook):
             mm_tuning_plugin=__version__,
             iterations=runner.iter,
             fingerprint=self.fingerprint,
-            hash_before=hash_before,
+            hash_before=self.hash_before,
             hash_after=hash_after,
             retrieval=self.retrieval,
         )

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import gc
+import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +40,7 @@ from mm_tuning_plugin.registry import RUNNERS
 
 FINGERPRINT = 'fingerprint.json'
 TUNING_CONFIG = 'tuning_config.py'
+PREVIOUS_BACKBONE = 'tuned_backbone.previous.pth'
 STAGES = 'stages.json'
 
 Handover = Callable[[torch.nn.Module], None]
@@ -129,7 +132,7 @@ class MixAndMatchRunner:
                 )
         if tuned.is_file() and not differing:
             print_log(f'tuning is finished: {tuned} is used again', logger='current')
-            self.stages['tuning'] = dict(reused=True)
+            self.stages['tuning'] = dict(reused=True, **_told(tuned))
             return tuned, resume
         barrier()
         if not (resume and not differing) and is_main_process():
@@ -140,11 +143,14 @@ class MixAndMatchRunner:
 
     def _previous_fingerprint(self, tuned: Path) -> dict | None:
         if tuned.is_file():
-            return read_content(tuned)['meta'].get('fingerprint') or {}
+            return _read_meta(tuned).get('fingerprint') or {}
         recorded = self.tuning_dir / FINGERPRINT
-        if recorded.is_file():
-            return Config.fromfile(recorded).to_dict()
-        return None
+        if not recorded.is_file():
+            return None
+        try:
+            return dict(json.loads(recorded.read_text(encoding='utf-8')))
+        except ValueError:
+            return {}  # a damaged file equals no settings
 
     def _run_tuning(self, current: dict, resume: bool) -> None:
         cfg = self.tuning_cfg
@@ -164,9 +170,7 @@ class MixAndMatchRunner:
         )
         runner.train()
         self.stages['tuning'] = dict(
-            seconds=round(time.time() - begun, 2),
-            iterations=runner.iter,
-            retrieval=read_content(self.tuning_dir / TUNED_BACKBONE)['meta']['retrieval'],
+            seconds=round(time.time() - begun, 2), **_told(self.tuning_dir / TUNED_BACKBONE)
         )
         _close(runner)
         del runner
@@ -222,15 +226,42 @@ class MixAndMatchRunner:
         return model
 
 
+def _read_meta(tuned: Path) -> dict:
+    """The ``meta`` of a tuned backbone.
+
+    Raises:
+        UserError: The file cannot be read, or this package did not write it.
+    """
+    content = read_content(tuned)
+    meta = content.get('meta') if isinstance(content, dict) else None
+    if not isinstance(meta, dict):
+        raise UserError(
+            f"{tuned}: no 'meta' found, expected a backbone that this package tuned; move it away"
+        )
+    return meta
+
+
+def _told(tuned: Path) -> dict[str, Any]:
+    """What a tuned backbone tells of its tuning."""
+    meta = _read_meta(tuned)
+    return dict(iterations=meta.get('iterations'), retrieval=meta.get('retrieval') or {})
+
+
 def _start_over(tuning_dir: Path) -> None:
-    """Remove what an unfinished or overwritten tuning left, lest a later resume picks it up."""
-    if not tuning_dir.is_dir():
-        return
-    for path in [*tuning_dir.glob('iter_*.pth'), *tuning_dir.glob('last_checkpoint*')]:
+    """Clear away what an earlier tuning left, lest a later resume picks it up.
+
+    A finished backbone is kept under another name: what comes now may fail.
+    """
+    left = [*tuning_dir.glob('iter_*.pth'), *tuning_dir.glob('last_checkpoint*')]
+    left += [path for path in [tuning_dir / FINGERPRINT] if path.is_file()]
+    tuned = tuning_dir / TUNED_BACKBONE
+    if tuned.is_file():
+        os.replace(tuned, tuning_dir / PREVIOUS_BACKBONE)
+        warn(f'{tuned}: kept as {PREVIOUS_BACKBONE}; tuning starts over')
+    elif left:
+        warn(f'{tuning_dir}: an unfinished tuning found and not resumed; it starts over')
+    for path in left:
         path.unlink()
-    for name in (TUNED_BACKBONE, FINGERPRINT):
-        (tuning_dir / name).unlink(missing_ok=True)
-    warn(f'{tuning_dir}: tuning starts over')
 
 
 def _close(runner: Runner) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
@@ -136,6 +138,16 @@ class MixAndMatchTuner(BaseModel):
         training = self.backbone.training
         self.backbone.eval()
         stem = next(p for p in self.backbone.parameters() if p.ndim == 4)
-        read = self._select(self._outputs(torch.zeros(1, int(stem.shape[1]), *size)))
+        outputs = self._outputs(torch.zeros(1, int(stem.shape[1]), *size))
+        read = self._select(outputs)
         self.backbone.train(training)
+        absent = [i for i in self.in_index or () if not -len(outputs) <= i < len(outputs)]
+        if absent:
+            # Usual behind a neck, whose outputs the head counts; worth a word everywhere else.
+            print_log(
+                f'in_index: {absent} found, expected levels of the {len(outputs)} outputs of the '
+                'backbone; its last output is read instead',
+                logger='current',
+                level=logging.WARNING,
+            )
         return [int(level.shape[1]) for level in read]

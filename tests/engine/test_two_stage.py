@@ -164,7 +164,7 @@ def test_a_finished_tuning_is_used_again(toy_cfg, caplog):
     toy_cfg.log_level = 'WARNING'
     runner = MixAndMatchRunner.from_cfg(toy_cfg)
     runner.train()
-    assert runner.stages['tuning'] == dict(reused=True)
+    assert runner.stages['tuning']['reused'] is True
     assert tuned_state(toy_cfg)['meta'] == first['meta']
     again = os.stat(f'{toy_cfg.work_dir}/tuning/tuned_backbone.pth').st_mtime_ns
     assert again == written
@@ -180,6 +180,21 @@ def test_other_settings_are_an_error_that_names_them_unless_overwritten(toy_cfg)
     toy_cfg.mix_and_match.overwrite = True
     MixAndMatchRunner.from_cfg(toy_cfg).train()
     assert tuned_state(toy_cfg)['meta']['hash_after'] != before
+    kept = Path(toy_cfg.work_dir, 'tuning', 'tuned_backbone.previous.pth')
+    assert torch.load(kept, weights_only=True)['meta']['hash_after'] == before
+
+
+@pytest.mark.parametrize('content', ['text', 'cut', 'foreign'])
+def test_a_finished_tuning_that_cannot_be_read_is_named(toy_cfg, content):
+    tuning = Path(toy_cfg.work_dir, 'tuning')
+    tuning.mkdir(parents=True)
+    path = tuning / 'tuned_backbone.pth'
+    torch.save({'a': torch.ones(3)}, path)
+    if content != 'foreign':
+        path.write_bytes(b'hello' if content == 'text' else path.read_bytes()[:200])
+    with pytest.raises(UserError, match=r'tuned_backbone\.pth'):
+        MixAndMatchRunner.from_cfg(toy_cfg).train()
+    assert path.exists()
 
 
 class Interrupted(Exception):
@@ -243,7 +258,7 @@ def test_resume_continues_stage_two_with_optimizer_and_schedule(toy_cfg, tmp_pat
     toy_cfg.resume = True
     runner = MixAndMatchRunner.from_cfg(toy_cfg)
     runner.train()
-    assert runner.stages['tuning'] == dict(reused=True)
+    assert runner.stages['tuning']['reused'] is True
     assert [Path(path).name for path in resumed] == ['iter_2.pth']
     half, saved = (
         torch.load(f'{toy_cfg.work_dir}/iter_{i}.pth', weights_only=False) for i in (2, 4)
