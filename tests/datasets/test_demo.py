@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mm_tuning_plugin.datasets import demo
+from mm_tuning_plugin.datasets import demo, demo_scenes
 from mm_tuning_plugin.errors import UserError
 
 SMALL = {'image_size': 48, 'num_unlabelled': 3, 'num_train': 4, 'num_val': 2}
@@ -58,6 +58,13 @@ def test_every_size_can_be_drawn(size):
         assert image.shape[:2] == seg_map.shape == (size, size)
         assert set(np.unique(seg_map)) <= {*range(len(demo.CLASSES)), 255}
         assert image.std() > 5
+
+
+def test_the_channels_are_blue_green_red():
+    red = np.empty((32, 32, 3), np.float32)
+    red[:] = (0.299, -0.14713, 0.615)  # YUV
+    blue, green, other = demo_scenes._light(np.random.default_rng(0), red).mean(axis=(0, 1))
+    assert other > 180 and max(blue, green) < 20
 
 
 def test_seeds_of_scenes_are_all_different():
