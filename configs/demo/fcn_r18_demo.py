@@ -9,7 +9,9 @@ metainfo = dict(
         [240, 140, 30], [250, 240, 60], [90, 90, 110]])
 model = dict(
     data_preprocessor=dict(size=crop_size),
-    backbone=dict(stem_channels=32, base_channels=32),
+    # Output stride 8: the scenes are small.
+    backbone=dict(
+        stem_channels=32, base_channels=32, strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)),
     decode_head=dict(in_channels=256, channels=64, num_classes=8))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -55,15 +57,16 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=300, val_interval=300)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=350, val_interval=350)
 param_scheduler = [
-    dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=300, by_epoch=False)]
+    dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=350, by_epoch=False)]
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=300),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=350),
     sampler_seed=dict(type='DistSamplerSeedHook'))
-mix_and_match = dict(max_iters=150, images_per_batch=8, retrieval_images=48)
+mix_and_match = dict(
+    max_iters=200, images_per_batch=8, retrieval_images=32, size_range=(24, 64), patch_size=64)

@@ -72,7 +72,8 @@ def _taps(low: Tensor, high: Tensor, size: int, limit: int, dtype: torch.dtype) 
     length = (high - low)[:, None]  # (P, 1)
     centres = torch.arange(size, device=low.device, dtype=torch.float64) + 0.5
     # float64: at 2,000 pixels, float32 would misplace by 1e-4 of a pixel
-    place = (centres * (length.double() / size) - 0.5).clamp_min(0)  # (P, S), in pixels of the patch
+    place = centres * (length.double() / size) - 0.5
+    place = place.clamp_min(0)  # (P, S), in pixels of the patch
     first = torch.minimum(place.long(), length - 1)
     second = torch.minimum(first + 1, length - 1)
     share = (place - first).clamp_max(1)  # of the second

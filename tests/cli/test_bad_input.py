@@ -145,7 +145,10 @@ def test_checkpoints_that_are_none(capfd, project, tmp_path, arm):
         ('nodes_per_image=0', 'mix_and_match.nodes_per_image: 0 found, expected an integer'),
         ('max_iters=0', 'mix_and_match.max_iters: 0 found, expected an integer from 1'),
         ('size_range=256,64', 'mix_and_match.size_range: [256, 64] found'),
-        ('max_iter=5', 'mix_and_match.max_iter: no such option; the nearest known one is max_iters'),
+        (
+            'max_iter=5',
+            'mix_and_match.max_iter: no such option; the nearest known one is max_iters',
+        ),
         ('recipe=best', "mix_and_match.recipe: 'best' found"),
         ('background_index=8', 'mix_and_match.background_index: 8 found, expected less than 8'),
         ('tuned_backbone=none.pth', 'none.pth: no such file'),
@@ -246,9 +249,7 @@ def test_no_distribution_installed(tmp_path, project):
     """An interpreter that finds no mmengine, mmcv or mmseg."""
     hide = tmp_path / 'sitecustomize.py'
     hide.write_text(
-        'import sys\n'
-        "for name in ('mmengine', 'mmcv', 'mmseg'):\n"
-        '    sys.modules[name] = None\n'
+        "import sys\nfor name in ('mmengine', 'mmcv', 'mmseg'):\n    sys.modules[name] = None\n"
     )
     done = run_process(ROOT / 'tools' / 'train.py', project[0], PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
@@ -271,6 +272,6 @@ def test_under_mmsegs_own_script_the_line_is_the_exceptions_message(project):
     cfg = mmengine.Config.fromfile(config)
     cfg.runner_type = 'mm_tuning_plugin.MixAndMatchRunner'
     cfg.mix_and_match.max_iters = 0
-    with pytest.raises(ValueError, match='mix_and_match.max_iters: 0 found') as info:
+    with pytest.raises(ValueError, match=r'mix_and_match\.max_iters: 0 found') as info:
         RUNNERS.build(copy.deepcopy(cfg))
     assert '\n' not in str(info.value)

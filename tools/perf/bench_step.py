@@ -86,7 +86,9 @@ def build(case: Case, device: torch.device) -> tuple[MixAndMatchTuner, Callable,
                 'std': [58.4, 57.1, 57.4], 'swap_channels': True,
             },
         )  # fmt: skip
-    sample = SamplePoints(8, case.nodes) if case.dense else SamplePatches(case.nodes, (64, 256), 128)
+    sample = (
+        SamplePoints(8, case.nodes) if case.dense else SamplePatches(case.nodes, (64, 256), 128)
+    )
     pack = PackNodeInputs()
     generator = np.random.default_rng(0)
     side = 256 if case.dense else 512
@@ -187,9 +189,7 @@ def run(wanted: set[str], device: torch.device) -> list[Comparison]:
         np.random.seed(1)
         rounds = [step(tuner, transform, images, optimizer, device) for _ in range(ROUNDS + 1)]
         rounds = rounds[1:]  # the first one warms up
-        figures = {
-            stage: summary([1e3 * one[stage] for one in rounds]) for stage in rounds[0]
-        }
+        figures = {stage: summary([1e3 * one[stage] for one in rounds]) for stage in rounds[0]}
         whole = [sum(one.values()) for one in rounds]
         figures['ours'] = summary([1e3 * value for value in whole])
         outside = [100 * (1 - one['backbone'] / all_) for one, all_ in zip(rounds, whole)]
