@@ -21,7 +21,7 @@ from ._embeddings import (
     as_precise,
     class_sums,
     full_precision,
-    inverse_norms,
+    inverse_lengths,
     pair_products,
     unit_rows,
 )
@@ -161,16 +161,21 @@ def active_triplet_share(embeddings: Tensor, triplets: Triplets, margin: float =
 def _triplet_terms(embeddings: Tensor, triplets: Triplets, margin: float) -> Tensor:
     """Returns margin + |a - p|^2 - |a - n|^2 of the unit rows: (T,), before the hinge.
 
-    By |a - p|^2 = |a|^2 + |p|^2 - 2 a.p; squared lengths are 1, or 0 for rows of zeros. Norms scale
-    the products, not the rows, so that no temporary is as large as the gathered rows.
+    By |a - p|^2 = |a|^2 + |p|^2 - 2 a.p; squared lengths are 1, or 0 for rows of zeros. Lengths
+    divide the products, not the rows, and are themselves products of a row with itself: so all that
+    touches an (N, D) tensor is one pass over pairs of rows and one sparse product for its gradient.
     """
     anchor, positive, negative = triplets
-    inverse = inverse_norms(embeddings)  # (N,)
+    everyone = torch.arange(len(embeddings), device=embeddings.device)
+    left = torch.cat((anchor, anchor, everyone))
+    right = torch.cat((positive, negative, everyone))
+    products = pair_products(embeddings, left, right)
+    sizes = [len(anchor), len(anchor), len(everyone)]
+    to_positive, to_negative, lengths = torch.split_with_sizes(products, sizes)
+    inverse = inverse_lengths(lengths)  # (N,)
     squares = (inverse > 0).to(inverse.dtype)  # (N,)
-    left = torch.cat((anchor, anchor))
-    right = torch.cat((positive, negative))
-    cosines = pair_products(embeddings, left, right) * inverse[left] * inverse[right]
-    to_positive, to_negative = cosines.chunk(2)  # (T,) each
+    to_positive = to_positive * inverse[anchor] * inverse[positive]  # (T,) cosines
+    to_negative = to_negative * inverse[anchor] * inverse[negative]
     gap = squares[positive] - squares[negative]
     return margin + gap + 2 * (to_negative - to_positive)
 
