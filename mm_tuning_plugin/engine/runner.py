@@ -34,6 +34,7 @@ from mm_tuning_plugin.engine.fingerprint import (
 from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE, unwrap, warn
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
 from mm_tuning_plugin.engine.preflight import check_training_data
+from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.start import remove_pretrained
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import RUNNERS
@@ -46,7 +47,7 @@ STAGES = 'stages.json'
 Handover = Callable[[torch.nn.Module], None]
 
 
-class FineTuningRunner(Runner):
+class FineTuningRunner(ResumableRunner):
     """A plain Runner whose backbone receives weights right after the model's own init.
 
     No backbone's private loader is involved, so none can lose them; and mmengine's own resume
@@ -163,7 +164,7 @@ class MixAndMatchRunner:
             write_json(self.tuning_dir / FINGERPRINT, current)
             cfg.dump(self.tuning_dir / TUNING_CONFIG)
         begun = time.time()
-        runner = Runner.from_cfg(cfg)
+        runner = ResumableRunner.from_cfg(cfg)
         runner.logger.info(
             f'stage 1 of 2: mix-and-match tuning, {self.options["max_iters"]} iterations, '
             f'in {self.tuning_dir}'
