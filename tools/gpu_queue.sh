@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# GPU measurements that are still to be made, each fit for a call of ten minutes on one GPU:
+#
+#   bash tools/gpu_queue.sh N OUT    runs item N and leaves its small result files in OUT
+#
+# It needs the package importable, its stack installed, and CAMVID_ROOT set for items 3 and 4.
+# What is measured goes to docs/results/, and its item leaves this list.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+item=${1:?which item} out=${2:?folder for results}
+python=${PYTHON:-python}
+mkdir -p "$out"
+case "$item" in
+    1) # tests with a device parameter
+        "$python" -m pytest tests/functional tests/models -p no:cacheprovider | tee "$out/tests.txt" ;;
+    2) # every benchmark of tools/perf on the GPU
+        "$python" tools/perf/run.py --device cuda --out "$out/cuda.json" ;;
+    3 | 4) # the arms on CamVid; started again it goes on where it was
+        "$python" tools/benchmark.py configs/benchmarks/camvid_gpu.py --work-dir work_dirs/camvid_gpu \
+            --seeds $((item - 3))
+        cp work_dirs/camvid_gpu/results.* "$out" ;;
+    *) echo "no such item: $item" >&2; exit 2 ;;
+esac
