@@ -30,4 +30,4 @@ train_cfg = dict(max_iters=1000, val_interval=1000)
 param_scheduler = [
     dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=1000, by_epoch=False)]
 default_hooks = dict(checkpoint=dict(interval=1000))
-mix_and_match = dict(max_iters=400, lr=0.05, images_per_batch=8, patch_size=64)
+mix_and_match = dict(max_iters=400, images_per_batch=8, patch_size=64)
