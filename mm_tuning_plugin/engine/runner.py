@@ -78,13 +78,18 @@ class MixAndMatchRunner:
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
-        if cfg.get('launcher', 'none') != 'none' and not is_distributed():
-            init_dist(cfg['launcher'], **(cfg.get('env_cfg') or {}).get('dist_cfg', {}))
+        _join_ranks(cfg)
         self.facts = read_facts(cfg)
         self.options = self.facts.options
         self.tuning_cfg = derive_tuning_config(cfg)
         self.work_dir = Path(cfg['work_dir'])
         self.tuning_dir = Path(self.tuning_cfg['work_dir'])
+        try:
+            self.work_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f'work_dir: {self.work_dir} found, expected a folder that can be written: {error}'
+            ) from error
         self.stages: dict[str, Any] = {}
 
     @classmethod
@@ -164,7 +169,7 @@ class MixAndMatchRunner:
             write_json(self.tuning_dir / FINGERPRINT, current)
             cfg.dump(self.tuning_dir / TUNING_CONFIG)
         begun = time.time()
-        runner = ResumableRunner.from_cfg(cfg)
+        runner = _build(ResumableRunner, cfg)
         runner.logger.info(
             f'stage 1 of 2: mix-and-match tuning, {self.options["max_iters"]} iterations, '
             f'in {self.tuning_dir}'
@@ -207,7 +212,7 @@ class MixAndMatchRunner:
             # Nothing is downloaded or read only to be overwritten.
             cfg['model'] = remove_pretrained(cfg['model'])
         begun = time.time()
-        runner = FineTuningRunner.from_cfg(cfg)
+        runner = _build(FineTuningRunner, cfg)
         runner.handover = handover
         if self.options['enabled']:
             runner.logger.info('stage 2 of 2: fine-tuning from the tuned backbone')
@@ -225,6 +230,40 @@ class MixAndMatchRunner:
         if is_main_process():
             write_json(self.work_dir / STAGES, self.stages)
         return model
+
+
+def _join_ranks(cfg: Config) -> None:
+    """Start the process group that the launcher prepared, before anything counts the ranks.
+
+    Raises:
+        UserError: The launcher's environment or the devices are not there.
+    """
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or is_distributed():
+        return
+    try:
+        init_dist(launcher, **(cfg.get('env_cfg') or {}).get('dist_cfg', {}))
+    except (KeyError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
+        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+        raise UserError(
+            f'launcher: {launcher!r} found, but no process group can be started: {reason}; '
+            'expected to be run by that launcher, with an accelerator a rank'
+        ) from error
+
+
+def _build(kind: type[Runner], cfg: Config) -> Any:
+    """Build a Runner; what is wrong with the config's model or hooks becomes one line.
+
+    Raises:
+        UserError: Something in the config cannot be built.
+    """
+    try:
+        return kind.from_cfg(cfg)
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError) as error:
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        raise UserError(f'the config cannot be built: {reason}') from error
 
 
 def _read_meta(tuned: Path) -> dict:

@@ -159,6 +159,27 @@ def test_options_that_are_wrong(capfd, project, option, line):
     assert line in fails(capfd, config, '--cfg-options', f'mix_and_match.{option}')
 
 
+@pytest.mark.parametrize('arm', [[], ['--no-tuning']])
+def test_parts_of_the_model_that_do_not_exist(capfd, project, arm):
+    config, _ = project
+    line = fails(capfd, config, *arm, '--cfg-options', 'model.backbone.type=ResNot')
+    assert 'the config cannot be built' in line and 'ResNot' in line
+    line = fails(capfd, config, *arm, '--cfg-options', 'model.backbone.depht=18')
+    assert 'depht' in line
+
+
+def test_a_work_dir_that_is_a_file(capfd, project, tmp_path):
+    (tmp_path / 'file').write_text('')
+    assert 'work_dir' in fails(capfd, project[0], '--work-dir', tmp_path / 'file')
+
+
+def test_a_launcher_that_did_not_launch(capfd, project, monkeypatch):
+    for name in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE'):
+        monkeypatch.delenv(name, raising=False)
+    line = fails(capfd, project[0], '--launcher', 'pytorch')
+    assert "launcher: 'pytorch' found" in line
+
+
 def test_cfg_options_that_lead_nowhere(capfd, project):
     config, _ = project
     assert 'expected KEY=VALUE' in fails(capfd, config, '--cfg-options', 'abc')
