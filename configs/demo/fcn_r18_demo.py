@@ -69,5 +69,4 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=350),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 mix_and_match = dict(
-    max_iters=200, lr=0.05, images_per_batch=8, retrieval_images=32, size_range=(24, 64),
-    patch_size=64)
+    max_iters=200, images_per_batch=8, retrieval_images=32, size_range=(24, 64), patch_size=64)
