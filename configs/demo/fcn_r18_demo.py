@@ -57,16 +57,16 @@ test_evaluator = val_evaluator
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005))
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=350, val_interval=350)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=300, val_interval=300)
 param_scheduler = [
-    dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=350, by_epoch=False)]
+    dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=300, by_epoch=False)]
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=350),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=300),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 mix_and_match = dict(
-    max_iters=200, images_per_batch=8, retrieval_images=32, size_range=(24, 64), patch_size=64)
+    max_iters=150, images_per_batch=8, retrieval_images=32, size_range=(24, 64), patch_size=64)

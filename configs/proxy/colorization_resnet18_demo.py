@@ -49,7 +49,7 @@ train_dataloader = dict(
     ),
 )
 
-max_iters = 200
+max_iters = 160
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(
     type='OptimWrapper',

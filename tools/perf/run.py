@@ -4,7 +4,7 @@ python tools/perf/run.py --device cpu --out docs/results/perf/cpu.json [--only S
 
 Each group asserts first that both sides compute the same. Times are medians of at least seven
 rounds in which the contenders take turns, on one CPU thread; on the CPU, processor time. Beside
-the JSON a table is written.
+the JSON a table is written. With --only, other figures of the same machine in the file are kept.
 """
 
 from __future__ import annotations
@@ -93,6 +93,18 @@ def show(figures: dict[str, float], unit: str) -> str:
     return f'{figures["median"]:.3g} {unit} ({figures["low"]:.3g}..{figures["high"]:.3g})'
 
 
+def kept_results(
+    path: Path, machine: dict[str, object], libraries: dict[str, str], again: set[str]
+) -> list[dict]:
+    """Returns what the file holds of the same machine and libraries and is not measured again."""
+    if not path.exists():
+        return []
+    report = json.loads(path.read_text(encoding='utf-8'))
+    if (report['hardware'], report['versions']) != (machine, libraries):
+        return []
+    return [result for result in report['results'] if result['id'] not in again]
+
+
 def main() -> None:
     """Parses the command line, runs the groups, writes both files."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -104,15 +116,16 @@ def main() -> None:
         parser.error('--device cuda: torch finds no GPU, expected one')
     torch.set_num_threads(1)
     device = torch.device(options.device)
-    results = []
+    machine, libraries = hardware(device), versions()
+    results = kept_results(options.out, machine, libraries, set(options.only))
     for group, names in GROUPS.items():
         if set(names) & set(options.only):
             results += [result.as_dict() for result in group.run(set(options.only), device)]
     report = {
         'device': options.device,
-        'hardware': hardware(device),
-        'versions': versions(),
-        'results': results,
+        'hardware': machine,
+        'versions': libraries,
+        'results': sorted(results, key=lambda result: ALL.index(result['id'])),
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
