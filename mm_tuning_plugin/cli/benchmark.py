@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.run import make_folder, run
 from mm_tuning_plugin.errors import UserError
 
 
@@ -117,8 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mm_tuning_plugin.benchmark.arms import make_jobs
     from mm_tuning_plugin.benchmark.tables import summary
 
-    work_dir = Path(args.work_dir)
-    work_dir.mkdir(parents=True, exist_ok=True)
+    work_dir = make_folder(args.work_dir)
     plan, base = load_plan(args.plan, work_dir)
     jobs = make_jobs(base, args.arms or plan.get('arms', []), args.seeds or plan.get('seeds', []))
     table = summary(run_jobs(jobs, work_dir))

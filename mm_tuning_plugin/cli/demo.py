@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.run import make_folder, run
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not FINE_TUNING.is_file():
         raise UserError(f'{FINE_TUNING}: no such file; the demo runs from a clone of the project')
     begun = time.time()
-    work_dir = Path(args.work_dir).resolve()
+    work_dir = make_folder(args.work_dir)
     data_root = write_demo_dataset(work_dir / 'data')
     print(f'1/4 data set drawn: {data_root}', flush=True)
     start, proxy_seconds = train_start(data_root, work_dir / 'proxy')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from mm_tuning_plugin.errors import UserError
 
@@ -25,3 +26,19 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr, flush=True)
         return 2
     return 0
+
+
+def make_folder(path: str) -> Path:
+    """Make a folder for results, with those above it.
+
+    Raises:
+        UserError: It cannot be made or written.
+    """
+    folder = Path(path).resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f'--work-dir: {path} found, expected a folder that can be written: {error}'
+        ) from error
+    return folder

@@ -173,6 +173,19 @@ def test_a_work_dir_that_is_a_file(capfd, project, tmp_path):
     assert 'work_dir' in fails(capfd, project[0], '--work-dir', tmp_path / 'file')
 
 
+@pytest.mark.parametrize('command', ['benchmark', 'demo'])
+def test_results_that_cannot_be_written(capfd, tmp_path, command):
+    import importlib
+
+    entry_of = importlib.import_module(f'mm_tuning_plugin.cli.{command}').entry
+    (tmp_path / 'file').write_text('')
+    plan = [str(ROOT / 'configs' / 'benchmarks' / 'camvid_small.py')]
+    argv = [*(plan if command == 'benchmark' else []), '--work-dir', str(tmp_path / 'file' / 'x')]
+    assert entry_of(argv) == 2
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith('error: --work-dir: ')
+
+
 def test_a_launcher_that_did_not_launch(capfd, project, monkeypatch):
     for name in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE'):
         monkeypatch.delenv(name, raising=False)
