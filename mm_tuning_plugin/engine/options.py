@@ -61,8 +61,9 @@ def _is_size_range(value: Any) -> bool:
     low, high = value
     if not (_is_number(low) and _is_number(high) and 0 < low <= high):
         return False
-    pixels = isinstance(low, int) and isinstance(high, int)
-    return low >= 2 if pixels else isinstance(low, float) and isinstance(high, float) and high <= 4
+    if isinstance(low, int) and isinstance(high, int):
+        return low >= 2 and high // 2 * 2 >= low  # sides are even: one must lie in the range
+    return isinstance(low, float) and isinstance(high, float) and high <= 4
 
 
 def _is_loss(value: Any) -> bool:
@@ -114,8 +115,8 @@ OPTIONS = (
     Option('points_per_class', 8, _integer(1), 'an integer from 1',
            'Points: most of one class in an image.'),
     Option('size_range', (64, 256), _is_size_range,
-           'a pair (smallest, largest), both ints from 2 (pixels) or both floats up to 4.0 '
-           '(shares of the shorter side), not reversed',
+           'a pair (smallest, largest), both ints from 2 (pixels, an even one among '
+           'them) or both floats up to 4.0 (shares of the shorter side), not reversed',
            'Patches: range of their sides.'),
     Option('patch_size', 128, _integer(16, 4096), 'an integer from 16 to 4096',
            'Patches: side after resizing, pixels.'),

@@ -43,6 +43,7 @@ def test_nodes_per_image_follows_the_kind_of_nodes():
         ('size_range', (0, 64)),
         ('size_range', (64,)),
         ('size_range', 64),
+        ('size_range', (65, 65)),
         ('size_range', (0.5, 64)),
         ('size_range', (0.5, 0.25)),
         ('max_overlap', 1.5),
