@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -11,6 +12,9 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
+from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.functional._embeddings import as_precise, full_precision
+from mm_tuning_plugin.models.chunks import embed_in_chunks
 from mm_tuning_plugin.models.gather import gather_nodes
 from mm_tuning_plugin.registry import MODELS
 from mm_tuning_plugin.structures import NodeBatch
@@ -36,6 +40,11 @@ class MixAndMatchTuner(BaseModel):
         min_matched: See `load_backbone_checkpoint`.
         allow_pickle: See `load_backbone_checkpoint`.
         data_preprocessor: Config of the preprocessor.
+        chunk_size: Most images that pass the backbone at once in training, each chunk being
+            recomputed in the backward pass (`embed_in_chunks`); None: all of them, once.
+
+    Raises:
+        UserError: No parameter of the backbone trains.
     """
 
     def __init__(
@@ -50,13 +59,16 @@ class MixAndMatchTuner(BaseModel):
         min_matched: float = 0.9,
         allow_pickle: bool = False,
         data_preprocessor: dict | None = None,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = MODELS.build(backbone)
         self.in_index = None if in_index is None else list(in_index)
         channels = self._measure_channels(tuple(probe_size))
+        self._refuse_frozen(backbone)
         self.embedding = MODELS.build(dict(embedding, in_channels=channels))
         self.criterion = MODELS.build(criterion)
+        self.chunk_size = chunk_size
         self.seed = seed
         self.checkpoint = checkpoint
         self.checkpoint_options = {'min_matched': min_matched, 'allow_pickle': allow_pickle}
@@ -89,14 +101,22 @@ class MixAndMatchTuner(BaseModel):
         return self.embed(nodes)[0]
 
     def embed(self, nodes: NodeBatch) -> tuple[Tensor, Tensor]:
-        """Return (N, E) float32 embeddings, and a zero that touches every unread output."""
-        outputs = self._outputs(nodes.images)
+        """Return (N, E) embeddings, and a zero that touches every unread output.
+
+        Half precision is widened to float32; float64 stays.
+        """
+        if self.chunk_size is None:
+            return self._embed(nodes.images, nodes.points)
+        return embed_in_chunks(self._embed, nodes.images, nodes.points, self.chunk_size, self)
+
+    def _embed(self, images: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self._outputs(images)
         read = self._select(outputs)
-        size = tuple(nodes.images.shape[-2:])
         # DDP must find every parameter used, also those behind outputs that nobody reads.
-        unread = sum(output.float().sum() for output in outputs) * 0.0
-        with torch.autocast(nodes.images.device.type, enabled=False):
-            embeddings = self.embedding([level.float() for level in read], nodes.points, size)
+        unread = sum(as_precise(output).sum() for output in outputs) * 0.0
+        with full_precision(images):
+            levels = [as_precise(level) for level in read]
+            embeddings = self.embedding(levels, points, tuple(images.shape[-2:]))
         return embeddings, unread
 
     def _loss(self, nodes: NodeBatch) -> dict[str, Tensor]:
@@ -140,7 +160,7 @@ class MixAndMatchTuner(BaseModel):
         stem = next(p for p in self.backbone.parameters() if p.ndim == 4)
         outputs = self._outputs(torch.zeros(1, int(stem.shape[1]), *size))
         read = self._select(outputs)
-        self.backbone.train(training)
+        self.backbone.train(training)  # only now do some backbones freeze what they freeze
         absent = [i for i in self.in_index or () if not -len(outputs) <= i < len(outputs)]
         if absent:
             # Usual behind a neck, whose outputs the head counts; worth a word everywhere else.
@@ -151,3 +171,13 @@ class MixAndMatchTuner(BaseModel):
                 level=logging.WARNING,
             )
         return [int(level.shape[1]) for level in read]
+
+    def _refuse_frozen(self, config: Mapping[str, Any]) -> None:
+        parameters = list(self.backbone.parameters())
+        if not any(parameter.requires_grad for parameter in parameters):
+            stages = config.get('frozen_stages')
+            told = '' if stages is None else f' (frozen_stages={stages})'
+            raise UserError(
+                f'backbone: all {len(parameters)} parameters of {type(self.backbone).__name__} '
+                f'frozen found{told}, expected some that train: there is nothing to tune'
+            )

@@ -1,0 +1,82 @@
+"""A batch through a network in chunks of images, each computed again in the backward pass.
+
+So a step holds the activations of one chunk, however many images the batch has.
+Shape legend: M images, N nodes, K chunks, E channels of the embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
+
+Embed = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def embed_in_chunks(
+    embed: Embed, images: Tensor, points: Tensor, chunk_size: int, network: nn.Module
+) -> tuple[Tensor, Tensor]:
+    """Embed a batch chunk by chunk; its gradient is that of the whole batch.
+
+    Layers that look across images (BatchNorm in training) see their chunk. Their running
+    statistics move once a chunk: the recomputation leaves them alone, draws the same random
+    numbers and runs under the same autocast.
+
+    Args:
+        embed: From images and points to embeddings (N, E) and a scalar to be summed.
+        images: (M, C, H, W).
+        points: (N, 3) int64, (image, y, x), in any order.
+        chunk_size: Most images of a chunk, from 1. Chunks differ by one image at most: no small
+            rest is left over, whose statistics would be poor.
+        network: All that `embed` computes with; its statistics are kept in the recomputation.
+
+    Returns:
+        What `embed` returns, of all chunks together and in the order of `points`. A batch of one
+        chunk or none is not recomputed.
+    """
+    parts = -(-len(images) // chunk_size)
+    if parts <= 1:
+        return embed(images, points)
+    chunks, order = split_nodes(images, points, parts)
+
+    norms = tracking_norms(network)
+
+    def contexts() -> tuple[nullcontext, HeldMomentum]:
+        # Without track_running_stats instead, fewer tensors would be saved than the first time,
+        # and checkpoint refuses that.
+        return nullcontext(), HeldMomentum(norms, 0.0)
+
+    # The tensors must be arguments: whose device's random state is kept is read off them.
+    done = [checkpoint(embed, *chunk, use_reentrant=False, context_fn=contexts) for chunk in chunks]
+    embeddings, extras = zip(*done)
+    return torch.cat(embeddings)[order.argsort()], torch.stack(extras).sum()
+
+
+def split_nodes(
+    images: Tensor, points: Tensor, parts: int
+) -> tuple[Iterable[tuple[Tensor, Tensor]], Tensor]:
+    """Split images evenly, and hand each point to the chunk of its image.
+
+    Args:
+        images: (M, C, H, W).
+        points: (N, 3) int64, (image, y, x).
+        parts: K, from 1 to M.
+
+    Returns:
+        K pairs of images and points, whose first coordinate counts the images of their chunk; a
+        chunk may have no point. And the order (N,) in which the chunks list the points.
+    """
+    chunks = images.tensor_split(parts)
+    sizes = torch.tensor([len(chunk) for chunk in chunks])
+    ends = sizes.cumsum(0).to(points.device)  # (K,)
+    chunk_of = torch.bucketize(points[:, 0], ends, right=True)  # (N,)
+    order = chunk_of.argsort(stable=True)
+    counts = torch.bincount(chunk_of, minlength=parts).tolist()
+    starts = (ends - sizes.to(ends.device))[chunk_of]
+    local = torch.cat([points[:, :1] - starts[:, None], points[:, 1:]], dim=1)
+    return zip(chunks, local[order].split(counts)), order
