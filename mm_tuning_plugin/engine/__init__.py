@@ -1,5 +1,6 @@
 """The two-stage run: the tuning plan, the runner, the hooks."""
 
+from mm_tuning_plugin.engine.batch_norm_hook import EstimateBatchNormHook
 from mm_tuning_plugin.engine.hooks import NodeStatisticsHook, SaveBackboneHook
 from mm_tuning_plugin.engine.options import OPTIONS, options_table, resolve_options
 from mm_tuning_plugin.engine.plan import derive_tuning_config
@@ -7,6 +8,7 @@ from mm_tuning_plugin.engine.runner import FineTuningRunner, MixAndMatchRunner
 
 __all__ = [
     'OPTIONS',
+    'EstimateBatchNormHook',
     'FineTuningRunner',
     'MixAndMatchRunner',
     'NodeStatisticsHook',

@@ -48,6 +48,13 @@ def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -
         optim_wrapper=tuning_cfg['optim_wrapper'],
         seed=(tuning_cfg.get('randomness') or {}).get('seed'),
     )
+    if tuning_cfg.get('sync_bn') is not None:
+        parts['sync_bn'] = tuning_cfg['sync_bn']
+    for hook in tuning_cfg['custom_hooks']:
+        if hook['type'].endswith('.EstimateBatchNormHook'):
+            parts['batch_norm'] = _without_paths(
+                {'batch_size': hook['batch_size'], 'dataset': hook['dataset']}
+            )
     return _flatten(json.loads(json.dumps(parts, default=str)))
 
 

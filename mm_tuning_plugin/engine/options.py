@@ -143,6 +143,14 @@ OPTIONS = (
            'Width of the projection that is dropped after tuning; 0: none.'),
     Option('grid_size', 4, _integer(1, 64), 'an integer from 1 to 64',
            'Patches: side of the grid that features are pooled to before they are flattened.'),
+    Option('chunk_size', None, _optional(_integer(1)), 'an integer from 1, or None',
+           'Most images (patches are images) that pass the backbone at once on a rank; each chunk '
+           'is computed again in the backward pass, so that memory does not grow with the batch. '
+           "BatchNorm then sees a chunk's statistics. None: the whole batch, computed once."),
+    Option('bn_crops', 0, _integer(0), 'an integer from 0',
+           "Whole crops of the config's own training pipeline, over all ranks together, on which "
+           'the BatchNorm statistics that train are estimated anew before the tuned backbone is '
+           'written; 0: those that tuning leaves.'),
     Option('checkpoint_interval', 500, _integer(1), 'an integer from 1',
            'Iterations between checkpoints of tuning.'),
     Option('val_interval', None, _optional(_integer(1)), 'an integer from 1, or None',

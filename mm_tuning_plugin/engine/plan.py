@@ -29,7 +29,7 @@ LOSS_TYPES = {
 # Taken over from the user's config as they are.
 KEPT_KEYS = (
     'default_scope', 'custom_imports', 'env_cfg', 'launcher', 'log_level', 'randomness',
-    'model_wrapper_cfg', 'find_unused_parameters',
+    'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn',
 )  # fmt: skip
 
 
@@ -133,6 +133,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         checkpoint=checkpoint,
         min_matched=options['min_matched'],
         allow_pickle=options['allow_pickle'],
+        chunk_size=options['chunk_size'],
     )
 
 
@@ -198,21 +199,28 @@ def tuning_dataset(cfg: Mapping[str, Any], facts: Facts) -> dict:
 
 
 def _train_dataloader(cfg: Mapping[str, Any], facts: Facts) -> dict:
-    loader = _loader_options(cfg['train_dataloader'])
-    world_size, images = get_world_size(), facts.options['images_per_batch']
-    if images % world_size:
-        raise UserError(
-            f'mix_and_match.images_per_batch: {images} found, expected a multiple of the '
-            f'{world_size} ranks'
-        )
     return dict(
-        **loader,
-        batch_size=images // world_size,
+        **_loader_options(cfg['train_dataloader']),
+        batch_size=_share(facts, 'images_per_batch'),
         drop_last=False,
         sampler=dict(type=f'{SCOPE}.SeededInfiniteSampler', seed=_seed(cfg)),
         dataset=dict(type=f'{SCOPE}.SeededDataset', dataset=tuning_dataset(cfg, facts)),
         collate_fn=dict(type='pseudo_collate'),
     )
+
+
+def _share(facts: Facts, option: str) -> int:
+    """What falls to one rank of an option that counts over all ranks.
+
+    Raises:
+        UserError: It does not divide.
+    """
+    world_size, number = get_world_size(), facts.options[option]
+    if number % world_size:
+        raise UserError(
+            f'mix_and_match.{option}: {number} found, expected a multiple of the {world_size} ranks'
+        )
+    return number // world_size
 
 
 def _loader_options(loader: Mapping[str, Any]) -> dict:
@@ -248,6 +256,31 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
         val_cfg=dict(type='ValLoop'),
         val_evaluator=dict(type=f'{SCOPE}.NodeRetrievalMetric'),
     )
+
+
+def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
+    """What estimates BatchNorm's statistics on crops as fine-tuning sees them; often nothing."""
+    share = _share(facts, 'bn_crops')
+    if not share:
+        return []
+    labels = dict(num_classes=facts.num_classes, ignore_values=facts.ignore_values)
+    # A point makes the crop a sample like any other; nothing reads it.
+    point = dict(type=f'{SCOPE}.SamplePoints', points_per_class=1, max_points=1, **labels)
+    dataset = pipelines.with_pipeline(
+        cfg['train_dataloader']['dataset'],
+        lambda steps: pipelines.tuning_pipeline(
+            steps, pipelines.GEOMETRIC + pipelines.PHOTOMETRIC, check_labels(facts), point
+        ),
+    )
+    return [
+        dict(
+            type=f'{SCOPE}.EstimateBatchNormHook',
+            num_crops=facts.options['bn_crops'],
+            batch_size=min(share, cfg['train_dataloader'].get('batch_size') or 1),
+            dataset=dict(type=f'{SCOPE}.SeededDataset', dataset=dataset),
+            seed=_seed(cfg) or 0,
+        )
+    ]
 
 
 def _schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
@@ -314,6 +347,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
         ),
         custom_hooks=[
             dict(type=f'{SCOPE}.NodeStatisticsHook', class_names=facts.class_names),
+            *_batch_norm_hooks(cfg, facts),
             dict(type=f'{SCOPE}.SaveBackboneHook'),
             *kept,
         ],

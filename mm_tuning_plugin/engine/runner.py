@@ -33,7 +33,7 @@ from mm_tuning_plugin.engine.fingerprint import (
 )
 from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE, unwrap, warn
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
-from mm_tuning_plugin.engine.preflight import check_training_data
+from mm_tuning_plugin.engine.preflight import check_norms, check_training_data
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.start import remove_pretrained
 from mm_tuning_plugin.errors import UserError
@@ -106,6 +106,7 @@ class MixAndMatchRunner:
         Raises:
             UserError: The data, the start, or a finished tuning in the way.
         """
+        check_norms(self.cfg)
         items = check_training_data(
             self.cfg['train_dataloader']['dataset'],
             check_labels(self.facts),
