@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
 
+SINGLE_VALUE = 'more than 1 value per channel'  # in torch's message
 Embed = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -38,6 +40,9 @@ def embed_in_chunks(
     Returns:
         What `embed` returns, of all chunks together and in the order of `points`. A batch of one
         chunk or none is not recomputed.
+
+    Raises:
+        UserError: A chunk is too small for BatchNorm to train on.
     """
     parts = -(-len(images) // chunk_size)
     if parts <= 1:
@@ -51,10 +56,26 @@ def embed_in_chunks(
         # and checkpoint refuses that.
         return nullcontext(), HeldMomentum(norms, 0.0)
 
-    # The tensors must be arguments: whose device's random state is kept is read off them.
-    done = [checkpoint(embed, *chunk, use_reentrant=False, context_fn=contexts) for chunk in chunks]
+    done = []
+    for chunk in chunks:
+        try:
+            # The tensors must be arguments: whose device's random state is kept is read off them.
+            done.append(checkpoint(embed, *chunk, use_reentrant=False, context_fn=contexts))
+        except ValueError as error:
+            if SINGLE_VALUE not in str(error):
+                raise
+            raise _too_small(chunk[0], chunk_size) from error
     embeddings, extras = zip(*done)
     return torch.cat(embeddings)[order.argsort()], torch.stack(extras).sum()
+
+
+def _too_small(images: Tensor, chunk_size: int) -> UserError:
+    """It can come only with the first chunk, not at the door: only the backbone knows its stride."""
+    count, size = len(images), ' x '.join(map(str, images.shape[-2:]))
+    return UserError(
+        f'mix_and_match.chunk_size: {chunk_size} found, expected more: a chunk of {count} '
+        f'image{"s" if count > 1 else ""} of {size} leaves BatchNorm a single value a channel'
+    )
 
 
 def split_nodes(
@@ -74,7 +95,7 @@ def split_nodes(
     chunks = images.tensor_split(parts)
     sizes = torch.tensor([len(chunk) for chunk in chunks])
     ends = sizes.cumsum(0).to(points.device)  # (K,)
-    chunk_of = torch.bucketize(points[:, 0], ends, right=True)  # (N,)
+    chunk_of = torch.bucketize(points[:, 0].contiguous(), ends, right=True)  # (N,)
     order = chunk_of.argsort(stable=True)
     counts = torch.bincount(chunk_of, minlength=parts).tolist()
     starts = (ends - sizes.to(ends.device))[chunk_of]
