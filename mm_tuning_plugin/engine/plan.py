@@ -106,6 +106,7 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
 def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
     options, norm = facts.options, facts.normalisation
     backbone, checkpoint = split_start(cfg['model'], options['checkpoint'])
+    _refuse_nested_checkpoints(backbone, options['chunk_size'])
     size = None
     if user_config.base_type(backbone) in user_config.FIXED_SIZE_BACKBONES:
         side = backbone.get('img_size', 224)
@@ -135,6 +136,17 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         allow_pickle=options['allow_pickle'],
         chunk_size=options['chunk_size'],
     )
+
+
+def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | None) -> None:
+    """mmseg's ``with_cp`` is torch's reentrant kind: inside chunks it marks a parameter ready once
+    a chunk, which DDP refuses at the first backward pass. One process may nest the two.
+    """
+    if chunk_size and get_world_size() > 1 and user_config.find_key(backbone, 'with_cp'):
+        raise UserError(
+            f'mix_and_match.chunk_size: {chunk_size} beside with_cp=True of the backbone over '
+            f'{get_world_size()} ranks found, expected one of them: both recompute activations'
+        )
 
 
 def _criterion(options: Mapping[str, Any]) -> dict:

@@ -70,7 +70,7 @@ def embed_in_chunks(
 
 
 def _too_small(images: Tensor, chunk_size: int) -> UserError:
-    """It can come only with the first chunk, not at the door: only the backbone knows its stride."""
+    """The message comes with the first chunk, since only the backbone knows its stride."""
     count, size = len(images), ' x '.join(map(str, images.shape[-2:]))
     return UserError(
         f'mix_and_match.chunk_size: {chunk_size} found, expected more: a chunk of {count} '
