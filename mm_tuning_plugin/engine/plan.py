@@ -139,9 +139,8 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
 
 
 def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | None) -> None:
-    """mmseg's ``with_cp`` is torch's reentrant kind: inside chunks it marks a parameter ready once
-    a chunk, which DDP refuses at the first backward pass. One process may nest the two.
-    """
+    # mmseg's with_cp is torch's reentrant kind: inside chunks it marks a parameter ready once a
+    # chunk, which DDP refuses at the first backward pass. One process may nest the two.
     if chunk_size and get_world_size() > 1 and user_config.find_key(backbone, 'with_cp'):
         raise UserError(
             f'mix_and_match.chunk_size: {chunk_size} beside with_cp=True of the backbone over '

@@ -80,9 +80,10 @@ def check_norms(cfg: Mapping[str, Any]) -> None:
     sync_bn = cfg.get('sync_bn')
     with random_state(0), DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmseg')):
         try:
-            model = MODELS.build(remove_pretrained(cfg['model'])).train()
+            model = MODELS.build(remove_pretrained(cfg['model']))
         except Exception:  # the Runner that builds it for good says what is wrong with it
             return
+    model.train()  # freezes what the config freezes
     names = [
         name
         for name, module in model.named_modules()

@@ -75,7 +75,8 @@ def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int:
         The number of layers whose statistics were replaced; `batches` is not read where it is 0.
     """
     modes = {module: module.training for module in network.modules()}
-    norms = [norm for norm in tracking_norms(network.train()) if norm.training]
+    network.train()  # mmseg's backbones freeze here, and return nothing
+    norms = [norm for norm in tracking_norms(network) if norm.training]
     try:
         if norms:
             network.eval()
