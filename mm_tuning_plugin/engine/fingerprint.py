@@ -13,10 +13,11 @@ from mmengine.config import Config
 
 from mm_tuning_plugin.checkpoint import hash_file
 
-# Options that change neither a weight nor a sample of tuning. The start counts by its content.
+# Options that change neither a weight nor a sample of tuning. The start counts by its content,
+# bn_crops by its hook: a tuning without one has the fingerprint it had before there were any.
 WITHOUT_EFFECT = (
     'enabled', 'checkpoint', 'tuned_backbone', 'overwrite', 'min_matched', 'allow_pickle',
-    'checkpoint_interval', 'val_interval', 'retrieval_images',
+    'checkpoint_interval', 'val_interval', 'retrieval_images', 'bn_crops',
 )  # fmt: skip
 # Where data lies and how it is read: the manifest says what it is.
 PATH_KEYS = (
@@ -53,7 +54,7 @@ def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -
     for hook in tuning_cfg['custom_hooks']:
         if hook['type'].endswith('.EstimateBatchNormHook'):
             parts['batch_norm'] = _without_paths(
-                {'batch_size': hook['batch_size'], 'dataset': hook['dataset']}
+                {key: hook[key] for key in ('num_crops', 'batch_size', 'dataset')}
             )
     return _flatten(json.loads(json.dumps(parts, default=str)))
 

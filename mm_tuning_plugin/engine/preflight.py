@@ -66,35 +66,34 @@ def check_training_data(
 
 
 def check_norms(cfg: Mapping[str, Any]) -> None:
-    """Refuse BatchNorm that synchronises over ranks without accelerators: torch cannot train it.
+    """Refuse BatchNorm that synchronises over ranks without accelerators: torch does not do it.
 
     Asked of the segmentor as built, since some backbones synchronise by default; it is built here
     only for ranks on CPUs, which no launcher of mmengine's starts by itself.
 
     Raises:
-        UserError: A launcher, no accelerator, and such a layer that trains.
+        UserError: A launcher, no accelerator, and such a layer; frozen or not, DDP refuses it.
     """
     launcher = cfg.get('launcher') or 'none'
     if launcher == 'none' or get_device() != 'cpu':
         return
-    sync_bn = cfg.get('sync_bn')
-    with random_state(0), DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmseg')):
+    sync_bn, scope = cfg.get('sync_bn'), cfg.get('default_scope') or 'mmseg'
+    with random_state(0), DefaultScope.overwrite_default_scope(scope):
         try:
             model = MODELS.build(remove_pretrained(cfg['model']))
         except Exception:  # the Runner that builds it for good says what is wrong with it
             return
-    model.train()  # freezes what the config freezes
     names = [
         name
         for name, module in model.named_modules()
-        if module.training and _synchronises(module, converted=sync_bn is not None)
+        if _synchronises(module, converted=sync_bn is not None)
     ]
     if names:
         asked = 'SyncBN' if sync_bn is None else f'sync_bn={sync_bn!r}'
         raise UserError(
             f'model: {asked} found in {len(names)} layers ({names[0]}, ...) with launcher '
             f"{launcher!r} and no accelerator, expected norm_cfg of type 'BN' and no sync_bn: "
-            'SyncBatchNorm cannot train on a CPU'
+            'SyncBatchNorm needs an accelerator'
         )
 
 
