@@ -160,7 +160,7 @@ class MixAndMatchTuner(BaseModel):
         stem = next(p for p in self.backbone.parameters() if p.ndim == 4)
         outputs = self._outputs(torch.zeros(1, int(stem.shape[1]), *size))
         read = self._select(outputs)
-        self.backbone.train(training)  # only now do some backbones freeze what they freeze
+        self.backbone.train(training)
         absent = [i for i in self.in_index or () if not -len(outputs) <= i < len(outputs)]
         if absent:
             # Usual behind a neck, whose outputs the head counts; worth a word everywhere else.

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS, MODELS
 
 from mm_tuning_plugin.datasets.wrappers import random_state
@@ -20,11 +21,21 @@ from mm_tuning_plugin.errors import UserError
 CROPS, BATCH, SEED = 5, 2, 7
 
 
+@DATASETS.register_module(force=True)
+class DrawingDataset(BaseSegDataset):
+    """A data set that draws random numbers as it is built."""
+
+    def full_init(self):
+        random.random(), np.random.rand(), torch.rand(1)
+        super().full_init()
+
+
 @pytest.fixture(params=['points', 'patches'])
 def cfg(toy_cfg, request):
     toy_cfg.mix_and_match.update(
         nodes=request.param, size_range=(16, 32), patch_size=32, max_iters=2, retrieval_images=0
     )
+    toy_cfg.train_dataloader.dataset.type = 'DrawingDataset'
     return toy_cfg
 
 

@@ -142,12 +142,13 @@ def test_norms_whose_weights_are_frozen_still_gather_statistics(toy_cfg):
     assert len(stay) == 40 and changed(watch) == set(watch.before) - stay
 
 
-def test_a_backbone_that_is_frozen_as_a_whole_is_refused(toy_cfg):
-    toy_cfg.model.backbone.frozen_stages = 4
+@pytest.mark.parametrize('backbone', [RESNET, SWIN], ids=['resnet', 'swin'])
+def test_a_backbone_that_is_frozen_as_a_whole_is_refused(toy_cfg, backbone):
+    toy_cfg.model.backbone = {**backbone, 'frozen_stages': 4}
     toy_cfg.mix_and_match.retrieval_images = 0
     message = (
-        r'^backbone: all 60 parameters of ResNet frozen found \(frozen_stages=4\), expected some '
-        r'that train: there is nothing to tune$'
+        rf'^backbone: all \d\d parameters of {backbone["type"]} frozen found \(frozen_stages=4\), '
+        r'expected some that train: there is nothing to tune$'
     )
     with pytest.raises(UserError, match=message):
         MixAndMatchRunner.from_cfg(toy_cfg).train()

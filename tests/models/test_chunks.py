@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import torch.nn.functional as F
 from mmengine.registry import DefaultScope
 from torch.nn.parallel import DistributedDataParallel
 
@@ -229,6 +230,26 @@ def test_less_is_kept_for_the_backward_pass():
         return sum(sizes.values())
 
     assert kept(2, 8) < 0.2 * kept(None, 8)
+
+
+@pytest.mark.parametrize('embedding', [POINTS, POOLED], ids=['points', 'pooled'])
+def test_double_precision_is_kept_to_the_end(embedding):
+    tuner, batch = make(VIT, 2, embedding, in_index=[0, 2]), nodes()
+    outputs = tuner.backbone(batch.images)
+    levels = [outputs[0], outputs[2]]
+    if embedding is POINTS:
+        # as resizing the map to the image and indexing its pixels
+        image, y, x = batch.points.T
+        maps = [F.interpolate(level, (SIDE, SIDE), mode='bilinear') for level in levels]
+        rows = torch.cat([level[image, :, y, x] for level in maps], dim=1)
+    else:
+        grids = [F.adaptive_avg_pool2d(level, 2).flatten(1) for level in levels]
+        rows = torch.cat(grids, dim=1)[batch.points[:, 0]]
+    expected = F.normalize(tuner.embedding.projection(rows))
+    embeddings, extra = tuner.embed(batch)
+    assert embeddings.dtype == extra.dtype == torch.float64
+    assert (embeddings - expected).abs().max() < 1e-12
+    assert tuner(batch, [], mode='loss')['loss'].dtype == torch.float64
 
 
 DDP_CASES = {
