@@ -1,6 +1,7 @@
 """A batch through a network in chunks of images, each computed again in the backward pass.
 
-So a step holds the activations of one chunk, however many images the batch has.
+So a step holds the activations of one chunk, however many images the batch has, and a second set
+of the parameters' gradients: autograd adds up there what the chunks bring.
 Shape legend: M images, N nodes, K chunks, E channels of the embedding.
 """
 

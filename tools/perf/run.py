@@ -24,6 +24,7 @@ sys.path[:0] = [str(HERE), str(HERE.parents[1]), str(HERE.parents[1] / 'tests')]
 import bench_cutting  # noqa: E402
 import bench_graph  # noqa: E402
 import bench_loss  # noqa: E402
+import bench_memory  # noqa: E402
 import bench_sampling  # noqa: E402
 import bench_step  # noqa: E402
 
@@ -33,6 +34,7 @@ GROUPS = {
     bench_graph: ('G1', 'G2'),
     bench_loss: ('L1', 'L2'),
     bench_step: ('T1',),
+    bench_memory: ('M2',),
 }
 ALL = [name for names in GROUPS.values() for name in names]
 LIBRARIES = ('torch', 'numpy', 'opencv-python', 'opencv-python-headless', 'pytorch-metric-learning')
