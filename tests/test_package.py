@@ -95,7 +95,7 @@ def test_every_registry_location_imports():
         ),
         ('TRANSFORMS', ['SamplePatches', 'SamplePoints', 'PackNodeInputs', 'MapLabels']),
         ('METRICS', ['NodeRetrievalMetric']),
-        ('HOOKS', ['SaveBackboneHook', 'NodeStatisticsHook']),
+        ('HOOKS', ['SaveBackboneHook', 'NodeStatisticsHook', 'EstimateBatchNormHook']),
         ('DATA_SAMPLERS', ['SeededInfiniteSampler']),
     ],
 )  # fmt: skip
