@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.hooks import CheckpointHook
 
 from mm_tuning_plugin.checkpoint.pickles import DAMAGED
+from mm_tuning_plugin.engine.histories import allow_histories
 from mm_tuning_plugin.engine.messages import warn
 
 NAMES = re.compile(r'(iter|epoch)_(\d+)\.pth')
@@ -26,9 +30,14 @@ def damage(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.testzip()
+        if member is not None:
+            return f'{member} does not fit its checksum'
+        with allow_histories(), contextlib.suppress(pickle.UnpicklingError):
+            # a class that is not allowed is no damage: the content is what was written
+            torch.load(path, map_location='cpu', mmap=True)
     except (*DAMAGED, NotImplementedError) as error:
-        return ' '.join(f'{type(error).__name__}: {error}'.split())
-    return None if member is None else f'{member} does not fit its checksum'
+        return ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+    return None
 
 
 def newest_sound(

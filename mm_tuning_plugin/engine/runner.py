@@ -170,7 +170,8 @@ class MixAndMatchRunner:
             _start_over(self.tuning_dir)
         barrier()
         self._run_tuning(now, resume=resume and not differing)
-        return tuned, False
+        # What stage two has done stands where the same tuning only had to be finished again.
+        return tuned, resume and before is not None and not differing
 
     def _previous_fingerprint(self, tuned: Path) -> dict | None:
         if tuned.is_file():
