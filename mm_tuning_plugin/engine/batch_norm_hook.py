@@ -12,7 +12,8 @@ from torch import Tensor
 
 from mm_tuning_plugin.datasets import SeededInfiniteSampler
 from mm_tuning_plugin.datasets.wrappers import random_state
-from mm_tuning_plugin.engine.hooks import unwrap, warn
+from mm_tuning_plugin.engine.hooks import unwrap
+from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.models.batch_norm import estimate_statistics
 from mm_tuning_plugin.registry import DATASETS, HOOKS
 
