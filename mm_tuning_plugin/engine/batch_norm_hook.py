@@ -1,10 +1,15 @@
-"""The hook that estimates BatchNorm's statistics anew before the tuned backbone is written."""
+"""The hook that estimates BatchNorm's statistics anew before the tuned backbone is written.
+
+And its config: the crops are those of fine-tuning, whatever tuning itself is shown.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
+import torch.nn.functional as F
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
@@ -12,8 +17,10 @@ from torch import Tensor
 
 from mm_tuning_plugin.datasets import SeededInfiniteSampler
 from mm_tuning_plugin.datasets.wrappers import random_state
+from mm_tuning_plugin.engine import pipelines
 from mm_tuning_plugin.engine.hooks import unwrap
 from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.user_config import read_fixed_size
 from mm_tuning_plugin.models.batch_norm import estimate_statistics
 from mm_tuning_plugin.registry import DATASETS, HOOKS
 
@@ -29,15 +36,25 @@ class EstimateBatchNormHook(Hook):
         num_crops: How many, over all ranks; a multiple of their number.
         batch_size: Most crops of a batch, on each rank.
         dataset: Config of the data set that draws the crops.
+        size: (H, W) that smaller crops are padded to, pixels: below and right, with 0, the mean, as
+            mmseg's preprocessor pads them for fine-tuning. None: to the largest of their batch.
         seed: Seed of the sequence.
     """
 
     priority = 'BELOW_NORMAL'  # before SaveBackboneHook writes
 
-    def __init__(self, num_crops: int, batch_size: int, dataset: dict, seed: int = 0) -> None:
+    def __init__(
+        self,
+        num_crops: int,
+        batch_size: int,
+        dataset: dict,
+        size: Sequence[int] | None = None,
+        seed: int = 0,
+    ) -> None:
         self.num_crops = num_crops
         self.batch_size = batch_size
         self.dataset = dataset
+        self.size = size
         self.seed = seed
 
     def after_train(self, runner) -> None:
@@ -61,4 +78,41 @@ class EstimateBatchNormHook(Hook):
         share = self.num_crops // get_world_size()
         indices = islice(SeededInfiniteSampler(dataset, self.seed), share)
         while samples := [dataset[index] for index in islice(indices, self.batch_size)]:
-            yield preprocess(pseudo_collate(samples))['nodes'].images
+            images = preprocess(pseudo_collate(samples))['nodes'].images
+            below, right = (
+                max(0, side - given) for side, given in zip(self.size or (0, 0), images.shape[-2:])
+            )
+            yield F.pad(images, (0, right, 0, below))
+
+
+def estimate_config(
+    cfg: Mapping[str, Any], number: int, share: int, check: Mapping[str, Any], seed: int
+) -> dict:
+    """Derive the config of the hook.
+
+    Args:
+        cfg: The user's config.
+        number: Crops over all ranks.
+        share: Crops of one rank.
+        check: Config of the label check.
+        seed: Seed of the crops.
+    """
+    # A point makes the crop a sample like any other; nothing reads it.
+    point = dict(check, type='mm_tuning_plugin.SamplePoints', points_per_class=1, max_points=1)
+    loader, model = cfg['train_dataloader'], cfg['model']
+    dataset = pipelines.with_pipeline(
+        loader['dataset'],
+        lambda steps: pipelines.tuning_pipeline(
+            steps, pipelines.GEOMETRIC + pipelines.PHOTOMETRIC, check, point
+        ),
+    )
+    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    size = None if read_fixed_size(model['backbone']) else preprocessor.get('size')
+    return dict(
+        type='mm_tuning_plugin.EstimateBatchNormHook',
+        num_crops=number,
+        batch_size=min(share, loader.get('batch_size') or 1),
+        dataset=dict(type='mm_tuning_plugin.SeededDataset', dataset=dataset),
+        size=None if size is None else list(size),
+        seed=seed,
+    )

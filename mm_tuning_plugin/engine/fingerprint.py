@@ -54,7 +54,7 @@ def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -
     for hook in tuning_cfg['custom_hooks']:
         if hook['type'].endswith('.EstimateBatchNormHook'):
             parts['batch_norm'] = _without_paths(
-                {key: hook[key] for key in ('num_crops', 'batch_size', 'dataset')}
+                {key: hook[key] for key in ('num_crops', 'batch_size', 'dataset', 'size')}
             )
     return _flatten(json.loads(json.dumps(parts, default=str)))
 

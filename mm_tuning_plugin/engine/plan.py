@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 from mm_tuning_plugin.engine import pipelines, user_config
+from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.options import resolve_options
 from mm_tuning_plugin.engine.start import split_start
 from mm_tuning_plugin.errors import UserError
@@ -107,10 +108,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
     options, norm = facts.options, facts.normalisation
     backbone, checkpoint = split_start(cfg['model'], options['checkpoint'])
     _refuse_nested_checkpoints(backbone, options['chunk_size'])
-    size = None
-    if user_config.base_type(backbone) in user_config.FIXED_SIZE_BACKBONES:
-        side = backbone.get('img_size', 224)
-        size = [side, side] if isinstance(side, int) else list(side)
+    size = user_config.read_fixed_size(backbone)
     embedding = dict(projection_channels=options['projection_channels'])
     if options['nodes'] == 'patches':
         embedding.update(type=f'{SCOPE}.PooledEmbedding', grid_size=options['grid_size'])
@@ -270,28 +268,11 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
 
 
 def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
-    """What estimates BatchNorm's statistics on crops as fine-tuning sees them; often nothing."""
     share = _share(facts, 'bn_crops')
     if not share:
         return []
-    labels = dict(num_classes=facts.num_classes, ignore_values=facts.ignore_values)
-    # A point makes the crop a sample like any other; nothing reads it.
-    point = dict(type=f'{SCOPE}.SamplePoints', points_per_class=1, max_points=1, **labels)
-    dataset = pipelines.with_pipeline(
-        cfg['train_dataloader']['dataset'],
-        lambda steps: pipelines.tuning_pipeline(
-            steps, pipelines.GEOMETRIC + pipelines.PHOTOMETRIC, check_labels(facts), point
-        ),
-    )
-    return [
-        dict(
-            type=f'{SCOPE}.EstimateBatchNormHook',
-            num_crops=facts.options['bn_crops'],
-            batch_size=min(share, cfg['train_dataloader'].get('batch_size') or 1),
-            dataset=dict(type=f'{SCOPE}.SeededDataset', dataset=dataset),
-            seed=_seed(cfg) or 0,
-        )
-    ]
+    number, seed = facts.options['bn_crops'], _seed(cfg) or 0
+    return [estimate_config(cfg, number, share, check_labels(facts), seed)]
 
 
 def _schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:

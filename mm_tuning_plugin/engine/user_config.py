@@ -97,6 +97,14 @@ def read_levels(head: Mapping[str, Any]) -> list[int] | None:
     return list(index) if isinstance(index, (list, tuple)) else [index]
 
 
+def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
+    """(H, W) of the only images that a backbone accepts; None where it accepts any."""
+    if base_type(backbone) not in FIXED_SIZE_BACKBONES:
+        return None
+    side = backbone.get('img_size', 224)
+    return [side, side] if isinstance(side, int) else list(side)
+
+
 def read_normalisation(cfg: Mapping[str, Any]) -> Normalisation:
     """Mean, std and channel order.
 

@@ -36,6 +36,9 @@ def cfg(toy_cfg, request):
         nodes=request.param, size_range=(16, 32), patch_size=32, max_iters=2, retrieval_images=0
     )
     toy_cfg.train_dataloader.dataset.type = 'DrawingDataset'
+    if request.param == 'patches':  # crops as large as the images, padded for fine-tuning
+        toy_cfg.train_dataloader.dataset.pipeline[2].crop_size = (80, 96)
+        toy_cfg.model.data_preprocessor.size = (80, 96)
     return toy_cfg
 
 
@@ -54,7 +57,7 @@ def tune(cfg, tmp_path, name, crops):
 
 
 def crops_as_fine_tuning_draws_them(cfg):
-    """The user's own pipeline, nothing derived; normalised by hand. (CROPS, 3, 48, 48)."""
+    """The user's own pipeline, nothing derived; normalised and padded by hand. (CROPS, 3, H, W)."""
     with DefaultScope.overwrite_default_scope('mmseg'):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
         order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(SEED))
@@ -64,7 +67,10 @@ def crops_as_fine_tuning_draws_them(cfg):
                 images.append(dataset[int(order[position])]['inputs'].double())
     settings = cfg.model.data_preprocessor
     mean, std = (torch.tensor(settings[k]).double()[:, None, None] for k in ('mean', 'std'))
-    return torch.stack([(image.flip(0) - mean) / std for image in images])
+    crops = torch.zeros(CROPS, 3, *settings['size']).double()
+    for crop, image in zip(crops, images):
+        crop[:, : image.shape[1], : image.shape[2]] = (image.flip(0) - mean) / std
+    return crops
 
 
 def by_plain_loop(cfg, weights, crops):
@@ -114,7 +120,7 @@ def test_crops_keep_the_transforms_that_tuning_drops(toy_cfg):
         'LoadImageFromFile', 'LoadAnnotations', 'CheckLabels', 'RandomCrop', 'RandomFlip',
         'PhotoMetricDistortion', 'SamplePoints', 'PackNodeInputs',
     ]  # fmt: skip
-    assert (hook.num_crops, hook.batch_size, hook.seed) == (64, 2, 7)
+    assert (hook.num_crops, hook.batch_size, hook.seed, hook.size) == (64, 2, 7, [48, 48])
     kinds = [hook.type.rsplit('.')[-1] for hook in derived.custom_hooks]
     assert kinds.index('EstimateBatchNormHook') < kinds.index('SaveBackboneHook')
     toy_cfg.mix_and_match.bn_crops = 0

@@ -24,8 +24,7 @@ VIT = dict(
 # further options
 CASES = {
     'resnet': (None, 1, {}),
-    'swin': (SWIN, 3, {}),
-    'swin, its first level': (SWIN, 0, {}),
+    'swin': (SWIN, 1, {}),
     'vit': (VIT, 0, {}),
     'chunks and statistics': (None, 2, dict(chunk_size=1, bn_crops=4)),
     'patches': (None, 3, dict(nodes='patches', size_range=(16, 32), patch_size=64, chunk_size=8)),
