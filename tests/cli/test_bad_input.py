@@ -309,3 +309,15 @@ def test_under_mmsegs_own_script_the_line_is_the_exceptions_message(project):
     with pytest.raises(ValueError, match=r'mix_and_match\.max_iters: 0 found') as info:
         RUNNERS.build(copy.deepcopy(cfg))
     assert '\n' not in str(info.value)
+
+
+def test_nothing_to_tune(capfd, project):
+    line = fails(capfd, project[0], '--cfg-options', 'model.backbone.frozen_stages=4')
+    assert 'parameters of ResNet frozen found (frozen_stages=4), expected some that train' in line
+
+
+def test_chunks_too_small_for_batch_norm(capfd, project):
+    options = ('nodes=patches', 'size_range=[16,32]', 'patch_size=32', 'chunk_size=1')
+    given = [f'mix_and_match.{option}' for option in options]
+    line = fails(capfd, project[0], '--cfg-options', *given)
+    assert 'mix_and_match.chunk_size: 1 found, expected more: a chunk of 1 image of 32 x 32' in line
