@@ -1,13 +1,51 @@
 """What several tests need: a small data set on disk and a small config over it."""
 
+import gc
 import os
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
+import mmengine.config.config
 import pytest
 import torch
+from torch.utils.data import _utils as loader_utils
+from yapf.yapflib import yapf_api
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def quick():
+    """Spare what toy runs would spend most of their time in; no result depends on it.
+
+    * mmengine lays each config out with yapf a dozen times a run: the same text once is enough.
+    * torch waits 5 s for the workers of a loader that was collected in a cycle of references (its
+      queues may go first, so that nothing tells them to stop), and then ends them.
+    """
+    plain, known = yapf_api.FormatCode, {}
+
+    def format_once(text, **options):
+        key = text, repr(options)
+        if key not in known:
+            known[key] = plain(text, **options)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yapf_api, 'FormatCode', format_once)
+        if hasattr(mmengine.config.config, 'FormatCode'):  # the original imports it by name
+            patch.setattr(mmengine.config.config, 'FormatCode', format_once)
+        patch.setattr(loader_utils, 'MP_STATUS_CHECK_INTERVAL', 0.5)
+        yield
+
+
+@pytest.fixture(scope='session')
+def imported():
+    """Import what runs import, and keep it out of the garbage that each data set collects."""
+    import mmseg.models  # noqa: F401
+    import torch._dynamo  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope='session')
@@ -20,7 +58,7 @@ def demo_root(tmp_path_factory):
 
 
 @pytest.fixture
-def toy_cfg(demo_root, tmp_path):
+def toy_cfg(imported, demo_root, tmp_path):
     """The config of an ordinary mmseg project: 4 iterations of a very small network."""
     from mmengine.config import Config
 
