@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 # torch comes first and exact: with any other range pip takes gigabytes of CUDA packages.
 TORCH := torch==2.13.0
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
-# Two processes, each with whole files, so that what a file's tests share is made once. How many
-# tests, or which: make test PYTEST_ARGS='tests/engine -x'.
-PYTEST := python -m pytest --numprocesses 2 --dist loadfile
+# Two processes, each with whole files, so that what a file's tests share is made once. Which
+# tests: make test PYTEST_ARGS='tests/engine -x'.
+PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 PYTEST_ARGS ?= tests
 
 # The original mmengine, mmcv and mmsegmentation own the same import names as the fork: an

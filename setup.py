@@ -24,7 +24,7 @@ TEST = [
     'hypothesis>=6.100',
     'mypy>=1.11',
     'pytest>=8.0',
-    'pytest-xdist>=3.6',
+    'pytest-xdist>=3.7',
     'pytorch-metric-learning>=2.6',
     'ruff>=0.6',
     'types-PyYAML',

@@ -5,7 +5,6 @@ import os
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-import mmengine.config.config
 import pytest
 import torch
 from torch.utils.data import _utils as loader_utils
@@ -13,29 +12,22 @@ from yapf.yapflib import yapf_api
 
 torch.set_num_threads(1)
 
+# Toy runs would spend most of their time in two waits; no result depends on either.
+# torch waits for the workers of a loader that was collected in a cycle of references, then ends
+# them: its queues may have gone first, so that nothing tells the workers to stop.
+loader_utils.MP_STATUS_CHECK_INTERVAL = 0.5  # instead of 5 s
+# mmengine lays each config out with yapf a dozen times a run; the same text once is enough.
+lay_out, layouts = yapf_api.FormatCode, {}
 
-@pytest.fixture(scope='session', autouse=True)
-def quick():
-    """Spare what toy runs would spend most of their time in; no result depends on it.
 
-    * mmengine lays each config out with yapf a dozen times a run: the same text once is enough.
-    * torch waits 5 s for the workers of a loader that was collected in a cycle of references (its
-      queues may go first, so that nothing tells them to stop), and then ends them.
-    """
-    plain, known = yapf_api.FormatCode, {}
+def lay_out_once(text, **options):
+    key = text, repr(options)
+    if key not in layouts:
+        layouts[key] = lay_out(text, **options)
+    return layouts[key]
 
-    def format_once(text, **options):
-        key = text, repr(options)
-        if key not in known:
-            known[key] = plain(text, **options)
-        return known[key]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(yapf_api, 'FormatCode', format_once)
-        if hasattr(mmengine.config.config, 'FormatCode'):  # the original imports it by name
-            patch.setattr(mmengine.config.config, 'FormatCode', format_once)
-        patch.setattr(loader_utils, 'MP_STATUS_CHECK_INTERVAL', 0.5)
-        yield
+yapf_api.FormatCode = lay_out_once  # before mmengine is imported, which may keep it by name
 
 
 @pytest.fixture(scope='session')
