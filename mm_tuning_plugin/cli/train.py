@@ -155,9 +155,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     apply_arguments(cfg, args)
 
     if is_proxy_task(cfg):
-        from mmengine.runner import Runner
+        from mm_tuning_plugin.engine.resume import ResumableRunner
 
-        Runner.from_cfg(cfg).train()
+        ResumableRunner.from_cfg(cfg).train()
         return
     from mm_tuning_plugin.engine import MixAndMatchRunner
 
