@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mm_tuning_plugin.functional._embeddings import as_precise
 from mm_tuning_plugin.functional.reading import read_at_points
 from mm_tuning_plugin.registry import MODELS
 
@@ -49,14 +50,14 @@ class _EmbeddingHead(BaseModule):
             image_size: (H, W) of the images, pixels.
 
         Returns:
-            (N, E) float32 with rows of length 1.
+            (N, E), at least float32, with rows of length 1.
         """
         return F.normalize(self.projection(self.describe(features, points, image_size)))
 
     def describe(
         self, features: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
     ) -> Tensor:
-        """Read (N, D) float32 descriptors: what the backbone alone says of the nodes."""
+        """Read (N, D) descriptors, at least float32: what the backbone alone says of the nodes."""
         raise NotImplementedError
 
 
@@ -88,7 +89,7 @@ class PooledEmbedding(_EmbeddingHead):
         self, features: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
     ) -> Tensor:
         """Pool each level to the grid; node i gets the row of its image."""
-        grids = [F.adaptive_avg_pool2d(level.float(), self.grid_size) for level in features]
+        grids = [F.adaptive_avg_pool2d(as_precise(level), self.grid_size) for level in features]
         return torch.cat([grid.flatten(1) for grid in grids], dim=1)[points[:, 0]]
 
 
@@ -115,5 +116,5 @@ class PointEmbedding(_EmbeddingHead):
     ) -> Tensor:
         """Read each level at the points."""
         return torch.cat(
-            [read_at_points(level, points, image_size).float() for level in features], dim=1
+            [as_precise(read_at_points(level, points, image_size)) for level in features], dim=1
         )

@@ -89,19 +89,19 @@ class MixAndMatchTuner(BaseModel):
         return self.embed(nodes)[0]
 
     def embed(self, nodes: NodeBatch) -> tuple[Tensor, Tensor]:
-        """Return (N, E) float32 embeddings, and a zero that touches every unread output."""
+        """Return (N, E) embeddings and a zero that touches every unread output."""
         outputs = self._outputs(nodes.images)
         read = self._select(outputs)
         size = tuple(nodes.images.shape[-2:])
         # DDP must find every parameter used, also those behind outputs that nobody reads.
         unread = sum(output.float().sum() for output in outputs) * 0.0
         with torch.autocast(nodes.images.device.type, enabled=False):
-            embeddings = self.embedding([level.float() for level in read], nodes.points, size)
+            embeddings = self.embedding([_widen(level) for level in read], nodes.points, size)
         return embeddings, unread
 
     def _loss(self, nodes: NodeBatch) -> dict[str, Tensor]:
         embeddings, unread = self.embed(nodes)
-        embeddings, labels = gather_nodes(embeddings, nodes.labels)
+        embeddings, labels, counts = gather_nodes(embeddings, nodes.labels)
         generator = torch.Generator(device=labels.device)
         generator.manual_seed(self.seed + 1_000_003 * int(self.step))
         self.step += 1
@@ -109,6 +109,9 @@ class MixAndMatchTuner(BaseModel):
             losses = self.criterion(embeddings, labels, generator)
         losses['loss'] = losses['loss'] + unread + embeddings.sum() * 0.0
         losses['nodes'] = labels.new_tensor(float(len(labels)), dtype=torch.float32)
+        if len(counts) > 1:
+            idle = counts.count(0)
+            losses['ranks_without_nodes'] = labels.new_tensor(float(idle), dtype=torch.float32)
         return losses
 
     def _predict(self, nodes: NodeBatch, counts: Sequence[int]) -> list[dict[str, Tensor]]:
@@ -151,3 +154,8 @@ class MixAndMatchTuner(BaseModel):
                 level=logging.WARNING,
             )
         return [int(level.shape[1]) for level in read]
+
+
+def _widen(level: Tensor) -> Tensor:
+    """Half precision ends at the backbone; float32 and float64 stay as they are."""
+    return level.float() if level.dtype in (torch.float16, torch.bfloat16) else level
