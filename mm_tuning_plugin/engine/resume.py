@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import Runner
+
+from mm_tuning_plugin.engine.launch import RankRunner
 
 STATISTICS = ('min', 'max', 'current', 'mean')
 # torch before 2.6 neither refuses these files nor can allow-list under another name.
@@ -56,7 +57,7 @@ def allow_histories() -> Iterator[None]:
         yield
 
 
-class ResumableRunner(Runner):
+class ResumableRunner(RankRunner):
     """A plain Runner that can read its own checkpoints under every torch."""
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
