@@ -205,11 +205,12 @@ def _train_dataloader(cfg: Mapping[str, Any], facts: Facts) -> dict:
             f'mix_and_match.images_per_batch: {images} found, expected a multiple of the '
             f'{world_size} ranks'
         )
+    own = images // world_size
     return dict(
         **loader,
-        batch_size=images // world_size,
+        batch_size=own,
         drop_last=False,
-        sampler=dict(type=f'{SCOPE}.SeededInfiniteSampler', seed=_seed(cfg)),
+        sampler=dict(type=f'{SCOPE}.SeededInfiniteSampler', seed=_seed(cfg), batch_size=own),
         dataset=dict(type=f'{SCOPE}.SeededDataset', dataset=tuning_dataset(cfg, facts)),
         collate_fn=dict(type='pseudo_collate'),
     )
@@ -313,7 +314,11 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
             sampler_seed=dict(type='DistSamplerSeedHook'),
         ),
         custom_hooks=[
-            dict(type=f'{SCOPE}.NodeStatisticsHook', class_names=facts.class_names),
+            dict(
+                type=f'{SCOPE}.NodeStatisticsHook',
+                class_names=facts.class_names,
+                interval=options['checkpoint_interval'],
+            ),
             dict(type=f'{SCOPE}.SaveBackboneHook'),
             *kept,
         ],
