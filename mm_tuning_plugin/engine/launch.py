@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import init_dist, is_distributed
+from mmengine.dist import init_dist, is_distributed, is_main_process
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
@@ -91,11 +91,12 @@ def _join_cpu_ranks(launcher: str, options: dict[str, Any]) -> None:
     if options.get('timeout') is not None:
         options['timeout'] = datetime.timedelta(seconds=options['timeout'])
     dist.init_process_group('gloo', **options)
-    print_log(
-        f'{dist.get_world_size()} CPU ranks over gloo: meant for tests, not for training',
-        logger='current',
-        level=logging.WARNING,
-    )
+    if is_main_process():  # a logger from before the ranks joined speaks on all of them
+        print_log(
+            f'{dist.get_world_size()} CPU ranks over gloo: meant for tests, not for training',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def _variable(launcher: str, name: str) -> str:
