@@ -11,7 +11,7 @@ import cv2
 import mmseg
 import numpy as np
 import pytest
-from launching import events, free_port, start, told, with_probe
+from launching import events, free_port, start, told, with_probe, without
 
 from mm_tuning_plugin.datasets.samplers import SeededInfiniteSampler
 
@@ -43,8 +43,9 @@ SCONTROL = """#!/bin/bash
 def project(toy_cfg, tmp_path):
     """A short project; what turns it into a two-stage run is given on the command line."""
     cfg = with_probe(toy_cfg)
-    cfg.mix_and_match.update(max_iters=ITERS, images_per_batch=2, retrieval_images=0)
-    cfg.train_cfg.max_iters = cfg.train_cfg.val_interval = ITERS
+    without(cfg, 'val', 'test')
+    cfg.mix_and_match.update(max_iters=ITERS, images_per_batch=2)
+    cfg.train_cfg.max_iters = ITERS
     cfg.work_dir = str(tmp_path / 'run')
     cfg.env_cfg = dict(dist_cfg=dict(backend='nccl'))  # as every config of mmseg says
     return cfg
@@ -101,8 +102,7 @@ def spoil_labels(cfg, tmp_path):
     """
     data = tmp_path / 'data'
     shutil.copytree(cfg.train_dataloader.dataset.data_root, data)
-    for loader in ('train', 'val', 'test'):
-        cfg[f'{loader}_dataloader'].dataset.data_root = str(data)
+    cfg.train_dataloader.dataset.data_root = str(data)
     paths = sorted((data / 'ann' / 'train').iterdir())
     sampler = SeededInfiniteSampler(paths, seed=cfg.randomness.seed)
     read = [paths[index] for index in itertools.islice(sampler, 4)]  # two a step, in rank order

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import PROBE, ROOT, events, start, told, with_probe
+from launching import PROBE, ROOT, events, start, told, with_probe, without
 from mmengine.runner import Runner
 
 from mm_tuning_plugin.engine import derive_tuning_config
@@ -20,6 +20,7 @@ GROWING = ('.log', '.json', 'last_checkpoint')
 def project(toy_cfg, tmp_path):
     """Stage one of 4 iterations with 4 images each, on statistics that ranks share."""
     cfg = with_probe(toy_cfg)
+    without(cfg, 'test')
     cfg.model.backbone.norm_eval = True
     cfg.mix_and_match.update(loss='graph_triplet', nodes_per_image=12)
     cfg.work_dir = str(tmp_path / 'run')

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 
 import torch
 from mmengine.hooks import Hook
@@ -91,6 +92,8 @@ class RankProbe(Hook):
         # Running statistics are each rank's own; the main rank's are saved.
         weights = hash_state_dict(dict(model.named_parameters()))
         tell(event='end', stage=self.stage(runner), iter=runner.iter, weights=weights)
+        if self.stage(runner) == 'tuning' and runner.rank == 0 and runner.world_size > 1:
+            time.sleep(1)  # the main rank is slow to write: do the others wait for the file?
 
 
 if WATCHED:
