@@ -155,9 +155,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     apply_arguments(cfg, args)
 
     if is_proxy_task(cfg):
-        from mmengine.runner import Runner
+        from mm_tuning_plugin.engine.launch import RankRunner, join_ranks
 
-        Runner.from_cfg(cfg).train()
+        join_ranks(cfg)
+        RankRunner.from_cfg(cfg).train()
         return
     from mm_tuning_plugin.engine import MixAndMatchRunner
 

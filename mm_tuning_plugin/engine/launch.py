@@ -21,7 +21,6 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
-from torch.nn.parallel import DistributedDataParallel
 
 from mm_tuning_plugin.errors import UserError
 
@@ -138,10 +137,7 @@ class RankRunner(Runner):
             'type': 'MMDistributedDataParallel',
             **(model_wrapper_cfg or dict(broadcast_buffers=False, find_unused_parameters=unused)),
         }
-        kind = wrapper['type']
-        kind = MODEL_WRAPPERS.get(kind) if isinstance(kind, str) else kind
-        if issubclass(kind, DistributedDataParallel):
-            wrapper.setdefault('device_ids', None)  # mmengine's default is the rank's accelerator
+        # No device_ids here, where mmengine adds the rank's accelerator.
         return MODEL_WRAPPERS.build(wrapper, default_args=dict(module=revert_sync_batchnorm(model)))
 
     def save_checkpoint(self, *args: Any, meta: dict | None = None, **kwargs: Any) -> None:

@@ -7,9 +7,10 @@ import socket
 import pytest
 import torch
 import torch.distributed as dist
-from launching import free_port
+from launching import ROOT, free_port
 from torch.nn.parallel import DistributedDataParallel
 
+from mm_tuning_plugin.cli.train import entry
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config, plan
 from mm_tuning_plugin.engine.launch import RankRunner, check_ranks, join_ranks
 from mm_tuning_plugin.engine.runner import FineTuningRunner
@@ -162,6 +163,21 @@ def test_the_model_is_wrapped_for_cpus_as_mmengine_wraps_it_for_gpus(monkeypatch
     model = built(toy_cfg, experiment_name='d').model
     assert not [m for m in model.modules() if isinstance(m, torch.nn.SyncBatchNorm)]
     assert 'SyncBatchNorm needs accelerators' in capsys.readouterr().out
+
+
+def test_a_proxy_task_over_ranks(monkeypatch, demo_root, tmp_path):
+    torchrun(monkeypatch)
+    config = ROOT / 'configs' / 'proxy' / 'colorization_resnet18_demo.py'
+    options = [
+        f'train_dataloader.dataset.data_root={demo_root}', 'train_dataloader.batch_size=2',
+        'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
+        'train_cfg.max_iters=1', 'train_cfg.val_interval=1',
+    ]  # fmt: skip
+    arguments = [config, '--launcher', 'pytorch', '--work-dir', tmp_path]
+    assert entry([*map(str, arguments), '--cfg-options', *options]) == 0
+    saved = torch.load(tmp_path / 'iter_1.pth', weights_only=False)
+    assert saved['meta']['world_size'] == 1 and dist.is_initialized()
+    assert not [name for name in saved['state_dict'] if name.startswith('module.')]
 
 
 def test_images_that_the_ranks_cannot_share(monkeypatch, toy_cfg):
