@@ -1,5 +1,6 @@
 """Reading any self-supervised file, fitting it to a backbone, and the report of what was done."""
 
+from .aside import full_disk_named, remove_leftovers, write_aside
 from .load import load_backbone_checkpoint
 from .read import read_tensors
 from .report import Layout, LoadReport
@@ -8,10 +9,13 @@ from .store import hash_file, hash_state_dict, load_backbone_strict, save_backbo
 __all__ = [
     'Layout',
     'LoadReport',
+    'full_disk_named',
     'hash_file',
     'hash_state_dict',
     'load_backbone_checkpoint',
     'load_backbone_strict',
     'read_tensors',
+    'remove_leftovers',
     'save_backbone',
+    'write_aside',
 ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .aside import write_aside
 from .read import PathLike, inspect_file, read_content
 
 
@@ -52,8 +51,6 @@ def save_backbone(
 ) -> None:
     """Writes ``{'state_dict': ..., 'meta': ...}``; the file is either whole or not there.
 
-    Written to a neighbouring file, synchronised to the disk, then renamed over `path`.
-
     Args:
         path: The file; missing folders are made.
         state_dict: Plain names of the backbone to tensors on any device; stored on the CPU.
@@ -61,6 +58,7 @@ def save_backbone(
 
     Raises:
         ValueError: If `meta` holds anything else, or `state_dict` something that is no tensor.
+        UserError: If the file can't be written; what was there is left as it was.
     """
     path = Path(path)
     plain = {key: _plain(value, f'meta[{key!r}]') for key, value in meta.items()}
@@ -69,18 +67,9 @@ def save_backbone(
             raise ValueError(f'state_dict[{name!r}] must be a tensor, got {type(tensor).__name__}')
     # clone: a view would take its whole storage with it
     weights = {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        with open(aside, 'wb') as file:
-            torch.save({'state_dict': weights, 'meta': plain}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    # an open file, not its name: torch writes the name into the file
+    with write_aside(path) as aside, open(aside, 'wb') as file:
+        torch.save({'state_dict': weights, 'meta': plain}, file)
 
 
 def load_backbone_strict(backbone: nn.Module, path: PathLike) -> dict[str, Any]:
@@ -94,8 +83,9 @@ def load_backbone_strict(backbone: nn.Module, path: PathLike) -> dict[str, Any]:
         The `meta` of the file.
 
     Raises:
-        UserError: If the file can't be read, was not written by `save_backbone`, or its names or
-            shapes are not exactly the backbone's.
+        UserError: If the file can't be read, was not written by `save_backbone`, its weights are
+            not those that its `meta` tells the hash of (``hash_after``, where it tells it), or its
+            names or shapes are not exactly the backbone's.
     """
     path = Path(path)
     content = read_content(path)
@@ -107,6 +97,12 @@ def load_backbone_strict(backbone: nn.Module, path: PathLike) -> dict[str, Any]:
         or not all(isinstance(value, Tensor) for value in weights.values())
     ):
         raise UserError(f"{path}: expected 'state_dict' and 'meta' as this package writes them")
+    found, expected = hash_state_dict(weights), meta.get('hash_after')
+    if expected not in (None, found):
+        raise UserError(
+            f'{path}: damaged: weights of hash {found[:12]} found, expected {expected[:12]}, '
+            'which they had when they were written'
+        )
     targets = {k: v for k, v in backbone.state_dict().items() if isinstance(v, Tensor)}
     name = type(backbone).__name__
     for problem, keys in (
@@ -145,13 +141,3 @@ def _plain(value: Any, where: str) -> Any:
     if value is None or type(value) in (str, int, float, bool):
         return value
     raise ValueError(f'{where} must be a plain built-in, got {type(value).__name__}')
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename in a folder durable, where the system can."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -155,10 +155,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     apply_arguments(cfg, args)
 
     if is_proxy_task(cfg):
-        from mm_tuning_plugin.engine.launch import RankRunner, join_ranks
+        from mm_tuning_plugin.engine.launch import join_ranks
+        from mm_tuning_plugin.engine.resume import ResumableRunner
 
         join_ranks(cfg)
-        RankRunner.from_cfg(cfg).train()
+        ResumableRunner.from_cfg(cfg).train()
         return
     from mm_tuning_plugin.engine import MixAndMatchRunner
 

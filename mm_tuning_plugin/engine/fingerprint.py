@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mm_tuning_plugin.checkpoint import hash_file
+from mm_tuning_plugin.checkpoint import hash_file, write_aside
 
 # Options that change neither a weight nor a sample of tuning. The start counts by its content.
 WITHOUT_EFFECT = (
@@ -79,10 +79,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write a JSON file aside and rename it, so that a reader never finds half of it."""
-    aside = Path(f'{path}.writing')
-    aside.write_text(json.dumps(content, indent=1, default=str) + '\n', encoding='utf-8')
-    os.replace(aside, path)
+    """Write a JSON file that is whole or not there."""
+    with write_aside(path) as aside:
+        aside.write_text(json.dumps(content, indent=1, default=str) + '\n', encoding='utf-8')
 
 
 def _without_paths(config: Any) -> Any:

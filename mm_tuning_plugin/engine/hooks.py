@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,21 +9,16 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_gather_object, get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 
 from mm_tuning_plugin import __version__
-from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone
+from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone, write_aside
+from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.registry import HOOKS
 
 TUNED_BACKBONE = 'tuned_backbone.pth'
 CARRIED = 'mm_tuning_plugin'  # the key in a checkpoint under which the hooks leave what they know
 COUNTERS = ('batches', 'batches_without_triplets', 'batches_with_idle_ranks')
-
-
-def warn(message: str) -> None:
-    """Log one line as a warning."""
-    print_log(message, logger='current', level=logging.WARNING)
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
@@ -167,8 +161,8 @@ class SaveBackboneHook(Hook):
         if report is not None:
             runner.logger.info(f'start of the backbone:\n{report}')
             if is_main_process():
-                path = Path(runner.work_dir, 'load_report.json')
-                path.write_text(report.to_json(), encoding='utf-8')
+                with write_aside(Path(runner.work_dir, 'load_report.json')) as aside:
+                    aside.write_text(report.to_json(), encoding='utf-8')
         if runner.iter == 0 and runner.val_loop is not None:
             runner.val_loop.run()
 

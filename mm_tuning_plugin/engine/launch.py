@@ -7,7 +7,6 @@ ranks talk over gloo, so that a run over ranks can be tested where there is no a
 from __future__ import annotations
 
 import datetime
-import logging
 import os
 import subprocess
 from typing import Any
@@ -17,11 +16,11 @@ import torch.distributed as dist
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import init_dist, is_distributed, is_main_process
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
 
+from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.errors import UserError
 
 # What torch reads from the environment, by the names under which each launcher leaves it there.
@@ -91,11 +90,7 @@ def _join_cpu_ranks(launcher: str, options: dict[str, Any]) -> None:
         options['timeout'] = datetime.timedelta(seconds=options['timeout'])
     dist.init_process_group('gloo', **options)
     if is_main_process():  # a logger from before the ranks joined speaks on all of them
-        print_log(
-            f'{dist.get_world_size()} CPU ranks over gloo: meant for tests, not for training',
-            logger='current',
-            level=logging.WARNING,
-        )
+        warn(f'{dist.get_world_size()} CPU ranks over gloo: meant for tests, not for training')
 
 
 def _variable(launcher: str, name: str) -> str:
@@ -121,7 +116,7 @@ def _first_host(nodes: str) -> str:
 
 
 class RankRunner(Runner):
-    """A plain Runner whose ranks may be CPUs and whose checkpoints say how many ranks wrote them.
+    """A plain Runner whose ranks may be CPUs.
 
     Without ranks, and with an accelerator, the model is wrapped as mmengine wraps it.
     """
@@ -139,45 +134,3 @@ class RankRunner(Runner):
         }
         # No device_ids here, where mmengine adds the rank's accelerator.
         return MODEL_WRAPPERS.build(wrapper, default_args=dict(module=revert_sync_batchnorm(model)))
-
-    def save_checkpoint(self, *args: Any, meta: dict | None = None, **kwargs: Any) -> None:
-        """See mmengine; ``meta`` also tells the number of ranks."""
-        meta = {**(meta or {}), 'world_size': self.world_size}
-        super().save_checkpoint(*args, meta=meta, **kwargs)
-
-    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> dict:
-        """See mmengine.
-
-        Raises:
-            UserError: On resuming, where fewer ranks wrote the checkpoint.
-        """
-        checkpoint = super().load_checkpoint(filename, *args, **kwargs)
-        if self._resume:
-            check_ranks(filename, checkpoint['meta'].get('world_size'), self.world_size)
-        return checkpoint
-
-
-def check_ranks(filename: str, written_by: int | None, resumed_by: int) -> None:
-    """Compare the ranks that wrote a checkpoint with those that continue it.
-
-    Args:
-        filename: The checkpoint.
-        written_by: Ranks that wrote it; None: it does not say.
-        resumed_by: Ranks that continue it; fewer are warned of.
-
-    Raises:
-        UserError: More ranks: what they need, such as random states, was never saved.
-    """
-    if written_by is None or written_by == resumed_by:
-        return
-    if resumed_by > written_by:
-        raise UserError(
-            f'{filename}: written by {written_by} rank(s), {resumed_by} found, expected no more to '
-            'resume it; start that many, or leave --resume out'
-        )
-    print_log(
-        f'{filename}: written by {written_by} ranks, resumed by {resumed_by}: a batch of stage two '
-        'is smaller from here on, since its batch_size counts for each rank',
-        logger='current',
-        level=logging.WARNING,
-    )

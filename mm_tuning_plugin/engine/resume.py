@@ -1,66 +1,174 @@
-"""Reading mmengine's own checkpoints again, where torch refuses them.
+"""A mmengine Runner that can be stopped at any moment and taken up to the bit.
 
-torch >= 2.6 loads with ``weights_only=True`` unless told otherwise, and the original mmengine does
-not tell it: its checkpoints hold log histories, so every resume fails. They are allowed here by
-name, for the length of one load, and nothing wider than they need.
+Uninterrupted it computes exactly what a plain Runner computes.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from mmengine.dist import (
+    all_gather_object,
+    barrier,
+    broadcast_object_list,
+    get_rank,
+    get_world_size,
+    is_main_process,
+)
+from mmengine.hooks import CheckpointHook, Hook
 
+from mm_tuning_plugin.checkpoint import write_aside
+from mm_tuning_plugin.engine.checkpoints import newest_sound, with_careful_hook
+from mm_tuning_plugin.engine.histories import allow_histories
 from mm_tuning_plugin.engine.launch import RankRunner
+from mm_tuning_plugin.engine.loops import OURS, with_resumable_loop
+from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.progress import Progress
+from mm_tuning_plugin.engine.signals import Interruption
 
-STATISTICS = ('min', 'max', 'current', 'mean')
-# torch before 2.6 neither refuses these files nor can allow-list under another name.
-REFUSES = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
-
-
-def history_statistic(owner: Any, name: str) -> Any:
-    """Stand in for ``getattr`` in a pickle: the statistics of HistoryBuffer, nothing else.
-
-    Raises:
-        pickle.UnpicklingError: Anything else is asked for.
-    """
-    if owner is not HistoryBuffer or name not in STATISTICS:
-        raise pickle.UnpicklingError(f'builtins.getattr of {owner!r} is not allowed')
-    return getattr(owner, name)
+KEY = 'resume_state'
 
 
-@contextmanager
-def allow_histories() -> Iterator[None]:
-    """Let ``torch.load(weights_only=True)`` read mmengine's log histories inside the block."""
-    if not REFUSES:
-        yield
-        return
-    reconstruct = np.zeros(1).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    allowed: list[Any] = [
-        HistoryBuffer,
-        np.ndarray,
-        np.dtype,
-        type(np.dtype(np.float64)),
-        type(np.dtype(np.int64)),
-        (history_statistic, 'builtins.getattr'),
-    ]
-    for package in ('numpy.core', 'numpy._core'):  # NumPy 2 renamed it
-        allowed.append((reconstruct, f'{package}.multiarray._reconstruct'))
-        allowed.append((scalar, f'{package}.multiarray.scalar'))
-    with torch.serialization.safe_globals(allowed):
-        yield
+class ResumeStateHook(Hook):
+    """Carry what resuming to the bit needs through mmengine's own checkpoints."""
+
+    priority = 'VERY_HIGH'
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Put it in; only the main rank comes here."""
+        checkpoint[KEY] = dict(run=runner.run_id, ranks=runner.states_of_ranks)
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Take it out."""
+        runner.loaded_state = checkpoint.pop(KEY, None)
+
+    def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Stop between two images; ranks, which may have unequal numbers of them, go on."""
+        if get_world_size() == 1 and runner.iter > 0:
+            runner.stop_if_asked()
 
 
 class ResumableRunner(RankRunner):
-    """A plain Runner that can read its own checkpoints under every torch."""
+    """A plain Runner, but for what happens when it is interrupted.
+
+    Attributes:
+        progress: What its checkpoints hold beside mmengine's.
+        interruption: Tells whether a signal asks it to end; None: nobody listens.
+        run_id: Tells its checkpoints from those of an earlier run in its folder; None: unknown.
+    """
+
+    interruption: Interruption | None = None
+    run_id: str | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.progress = Progress()
+        self.states_of_ranks: list[dict] | None = None
+        self.loaded_state: dict | None = None
+        self._saved: tuple[int, str] | None = None
+        super().__init__(*args, **kwargs)
+        self.register_hook(ResumeStateHook())
+
+    def register_hook(self, hook: Any, *args: Any, **kwargs: Any) -> None:
+        """See mmengine."""
+        super().register_hook(with_careful_hook(hook), *args, **kwargs)
+
+    def build_train_loop(self, loop: Any) -> Any:
+        """See mmengine."""
+        return super().build_train_loop(with_resumable_loop(loop))
 
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
-        """See mmengine."""
+        """See mmengine; also under a torch that refuses its checkpoints."""
         with allow_histories():
             return super().load_checkpoint(*args, **kwargs)
+
+    def load_or_resume(self) -> None:
+        """See mmengine; without a file named, resume from the newest one that is sound."""
+        if self._has_loaded or not self._resume or self._load_from is not None:
+            super().load_or_resume()
+            return
+        found = [newest_sound(Path(self.work_dir), self._is_ours) if is_main_process() else None]
+        broadcast_object_list(found)
+        if found[0] is None:
+            self.logger.info(
+                f'{self.work_dir}: no checkpoint to resume from: starts at iteration 0'
+            )
+            return
+        self.resume(str(found[0]))
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """See mmengine; random states and data are set as the training loop begins."""
+        super().resume(filename, *args, **kwargs)
+        state, self.loaded_state = self.loaded_state, None
+        ranks = state['ranks'] if state else None
+        if not ranks:
+            warn(
+                f'{filename}: no random states found, expected those that this package saves: what '
+                'follows differs from an uninterrupted run'
+            )
+        elif len(ranks) != get_world_size():
+            warn(
+                f'{filename}: written by {len(ranks)} ranks, resumed by {get_world_size()}: what '
+                'follows differs from an uninterrupted run'
+            )
+        else:
+            self.progress.resumed = ranks[get_rank()]
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """See mmengine; a local file is whole or not there. Every rank comes here.
+
+        Raises:
+            UserError: It cannot be written; older ones are still there.
+        """
+        own = None
+        if isinstance(self.train_loop, tuple(OURS.values())):
+            own = self.progress.state_dict(self.train_loop.position.state_dict())
+        ranks = all_gather_object(own)
+        self.states_of_ranks = None if own is None else ranks
+        if kwargs.get('save_optimizer', True):
+            meta = kwargs.get('meta') or {}
+            self._saved = meta.get('iter', self.iter + 1), f'{out_dir}/{filename}'
+        if not is_main_process():
+            return
+        if '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        with write_aside(Path(out_dir, filename)) as aside:
+            super().save_checkpoint(out_dir, aside.name, *args, **kwargs)
+
+    def stop_if_asked(self) -> None:
+        """End the process with a checkpoint and one line, if a signal asked for it.
+
+        Raises:
+            SystemExit: It did.
+        """
+        if self.interruption is None or not self.interruption.asked():
+            return
+        if self._saved is None or self._saved[0] != self.iter:
+            self._save_now()
+        barrier()
+        self.interruption.end(
+            f'iteration {self.iter} of {self.max_iters} is kept in {self._saved[1]}; '
+            '--resume (resume=True) goes on from there'
+        )
+
+    def _save_now(self) -> None:
+        meta = dict(epoch=self.epoch, iter=self.iter)
+        for hook in self.hooks:
+            if isinstance(hook, CheckpointHook) and not hook.by_epoch:
+                hook._save_checkpoint_with_step(self, self.iter, meta)
+                return
+        self.save_checkpoint(self.work_dir, f'iter_{self.iter}.pth', meta=meta, by_epoch=False)
+
+    def _is_ours(self, path: Path) -> bool:
+        """Whether a checkpoint is of this run: what is not known to be of another one is."""
+        if self.run_id is None:
+            return True
+        try:
+            with allow_histories():
+                content = torch.load(path, map_location='cpu', mmap=True)
+        except pickle.UnpicklingError:  # holds things of the user's own hooks
+            return True
+        return (content.get(KEY) or {}).get('run') in (None, self.run_id)

@@ -19,23 +19,33 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mm_tuning_plugin.checkpoint import load_backbone_checkpoint, load_backbone_strict
+from mm_tuning_plugin.checkpoint import (
+    full_disk_named,
+    load_backbone_checkpoint,
+    load_backbone_strict,
+    remove_leftovers,
+    write_aside,
+)
 from mm_tuning_plugin.checkpoint.read import read_content
+from mm_tuning_plugin.engine.checkpoints import damage
 from mm_tuning_plugin.engine.fingerprint import (
     data_manifest,
     differences,
     fingerprint,
     write_json,
 )
-from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE, unwrap, warn
+from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
+from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
 from mm_tuning_plugin.engine.preflight import check_training_data
 from mm_tuning_plugin.engine.resume import ResumableRunner
+from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
+from mm_tuning_plugin.engine.signals import Interruption
 from mm_tuning_plugin.engine.start import remove_pretrained
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import RUNNERS
@@ -105,8 +115,15 @@ class MixAndMatchRunner:
             The fine-tuned model.
 
         Raises:
-            UserError: The data, the start, or a finished tuning in the way.
+            UserError: The data, the start, a finished tuning in the way, or a full disk.
+        SystemExit: After SIGINT or SIGTERM, with a checkpoint and one line.
         """
+        with Interruption() as self.interruption, full_disk_named(self.work_dir):
+            return self._train()
+
+    def _train(self) -> torch.nn.Module:
+        self.record = begin_or_resume(self.work_dir, bool(self.cfg.get('resume', False)))
+        self.cfg = with_seed(self.cfg, self.record.seed)
         items = check_training_data(
             self.cfg['train_dataloader']['dataset'],
             check_labels(self.facts),
@@ -125,6 +142,8 @@ class MixAndMatchRunner:
     def _tune(self, manifest: str) -> tuple[Path, bool]:
         """Run stage one unless it is finished; also say whether stage two may resume."""
         tuned = self.tuning_dir / TUNED_BACKBONE
+        if self.cfg.get('resume', False):
+            _put_aside_if_damaged(tuned)
         now = fingerprint(self.tuning_cfg, self.options, manifest)
         before = self._previous_fingerprint(tuned)
         resume = bool(self.cfg.get('resume', False))
@@ -146,7 +165,8 @@ class MixAndMatchRunner:
             _start_over(self.tuning_dir)
         barrier()
         self._run_tuning(now, resume=resume and not differing)
-        return tuned, False
+        # What stage two has done stands where the same tuning only had to be finished again.
+        return tuned, resume and before is not None and not differing
 
     def _previous_fingerprint(self, tuned: Path) -> dict | None:
         if tuned.is_file():
@@ -160,23 +180,23 @@ class MixAndMatchRunner:
             return {}  # a damaged file equals no settings
 
     def _run_tuning(self, current: dict, resume: bool) -> None:
-        cfg = self.tuning_cfg
+        cfg = derive_tuning_config(self.cfg)  # once more: it has a seed by now
         cfg['resume'] = resume
         for hook in cfg['custom_hooks']:
             if hook['type'].endswith('.SaveBackboneHook'):
                 hook['fingerprint'] = current
         if is_main_process():
-            self.tuning_dir.mkdir(parents=True, exist_ok=True)
             write_json(self.tuning_dir / FINGERPRINT, current)
-            cfg.dump(self.tuning_dir / TUNING_CONFIG)
+            with write_aside(self.tuning_dir / TUNING_CONFIG) as aside:
+                aside.write_text(cfg.pretty_text, encoding='utf-8')
         begun = time.time()
-        runner = _build(ResumableRunner, cfg)
+        runner = self._build(ResumableRunner, cfg)
         runner.logger.info(
             f'stage 1 of 2: mix-and-match tuning, {self.options["max_iters"]} iterations, '
             f'in {self.tuning_dir}'
         )
         runner.train()
-        barrier()  # the main rank may still be writing what all ranks read now
+        barrier()  # the main rank has written the backbone
         self.stages['tuning'] = dict(
             seconds=round(time.time() - begun, 2), **_told(self.tuning_dir / TUNED_BACKBONE)
         )
@@ -202,8 +222,8 @@ class MixAndMatchRunner:
             )
             print_log(f'start of the backbone:\n{report}', logger='current')
             if is_main_process():
-                path = self.work_dir / 'load_report.json'
-                path.write_text(report.to_json(), encoding='utf-8')
+                with write_aside(self.work_dir / 'load_report.json') as aside:
+                    aside.write_text(report.to_json(), encoding='utf-8')
 
         return hand_over
 
@@ -214,7 +234,8 @@ class MixAndMatchRunner:
             # Nothing is downloaded or read only to be overwritten.
             cfg['model'] = remove_pretrained(cfg['model'])
         begun = time.time()
-        runner = _build(FineTuningRunner, cfg)
+        self._stop_between_stages()
+        runner = self._build(FineTuningRunner, cfg)
         runner.handover = handover
         if self.options['enabled']:
             runner.logger.info('stage 2 of 2: fine-tuning from the tuned backbone')
@@ -233,20 +254,43 @@ class MixAndMatchRunner:
             write_json(self.work_dir / STAGES, self.stages)
         return model
 
+    def _stop_between_stages(self) -> None:
+        if self.interruption.asked():
+            self.interruption.end('between the stages; --resume (resume=True) goes on from there')
 
-def _build(kind: type[Runner], cfg: Config) -> Any:
-    """Build a Runner; what is wrong with the config's model or hooks becomes one line.
+    def _build(self, kind: type[ResumableRunner], cfg: Config) -> Any:
+        """Build the Runner of a stage; what is wrong with its config becomes one line.
 
-    Raises:
-        UserError: Something in the config cannot be built.
-    """
-    try:
-        return kind.from_cfg(cfg)
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError) as error:
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-        raise UserError(f'the config cannot be built: {reason}') from error
+        Raises:
+            UserError: Something in the config cannot be built.
+        """
+        if is_main_process():
+            remove_leftovers(cfg['work_dir'])
+        try:
+            runner = kind.from_cfg(cfg)
+        except UserError:
+            raise
+        except (
+            KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError,
+        ) as error:  # fmt: skip
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+            raise UserError(f'the config cannot be built: {reason}') from error
+        runner.interruption = self.interruption
+        runner.run_id = self.record.id
+        return runner
+
+
+def _put_aside_if_damaged(tuned: Path) -> None:
+    """Rename a damaged tuned backbone, so that the last checkpoint of its stage makes it anew."""
+    reason = [damage(tuned) if is_main_process() and tuned.is_file() else None]
+    broadcast_object_list(reason)
+    if reason[0] is None:
+        return
+    if is_main_process():
+        kept = tuned.with_suffix('.damaged')
+        os.replace(tuned, kept)
+        warn(f'{tuned}: damaged: {reason[0]}; kept as {kept.name}, and made again')
+    barrier()
 
 
 def _read_meta(tuned: Path) -> dict:

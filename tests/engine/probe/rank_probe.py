@@ -14,9 +14,12 @@ import time
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from yapf.yapflib import yapf_api
 
 from mm_tuning_plugin.checkpoint import hash_state_dict
 
+# mmengine lays out its config's text again for every checkpoint: most of the time of a toy run.
+yapf_api.FormatCode = lambda text, **options: (text, True)
 WATCHED = os.environ.get('PROBE_WATCH')
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-from mm_tuning_plugin.engine.resume import REFUSES, allow_histories, history_statistic
+from mm_tuning_plugin.engine.histories import REFUSES, allow_histories, history_statistic
 
 
 def a_history():

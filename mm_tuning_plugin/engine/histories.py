@@ -1,0 +1,55 @@
+"""Reading mmengine's own checkpoints again, where torch refuses them.
+
+torch >= 2.6 loads with ``weights_only=True`` unless told otherwise, and the original mmengine does
+not tell it: its checkpoints hold log histories, so every resume fails. They are allowed here by
+name, for the length of one load, and nothing wider than they need.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+
+STATISTICS = ('min', 'max', 'current', 'mean')
+# torch before 2.6 neither refuses these files nor can allow-list under another name.
+REFUSES = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
+
+
+def history_statistic(owner: Any, name: str) -> Any:
+    """Stand in for ``getattr`` in a pickle: the statistics of HistoryBuffer, nothing else.
+
+    Raises:
+        pickle.UnpicklingError: Anything else is asked for.
+    """
+    if owner is not HistoryBuffer or name not in STATISTICS:
+        raise pickle.UnpicklingError(f'builtins.getattr of {owner!r} is not allowed')
+    return getattr(owner, name)
+
+
+@contextmanager
+def allow_histories() -> Iterator[None]:
+    """Let ``torch.load(weights_only=True)`` read mmengine's log histories inside the block."""
+    if not REFUSES:
+        yield
+        return
+    reconstruct = np.zeros(1).__reduce__()[0]
+    scalar = np.float64(0).__reduce__()[0]
+    allowed: list[Any] = [
+        HistoryBuffer,
+        np.ndarray,
+        np.dtype,
+        type(np.dtype(np.float64)),
+        type(np.dtype(np.int64)),
+        (history_statistic, 'builtins.getattr'),
+    ]
+    for package in ('numpy.core', 'numpy._core'):  # NumPy 2 renamed it
+        allowed.append((reconstruct, f'{package}.multiarray._reconstruct'))
+        allowed.append((scalar, f'{package}.multiarray.scalar'))
+    with torch.serialization.safe_globals(allowed):
+        yield

@@ -1,0 +1,156 @@
+"""Where the training data stand, so that an interrupted run draws what an uninterrupted one would.
+
+Stage two keeps the sampler, the workers and the seeds of plain mmengine, so that a run of it equals
+plain mmseg to the last bit. Its augmentations are then drawn from the random states of the loading
+workers, which neither stack restores. Here each batch carries the state that its worker had behind
+it; a checkpoint holds the last one of each worker, and a resumed run starts its workers from them.
+The images that were already seen are skipped as indices: none of them is read again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
+
+from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.random_states import capture, restore
+
+ENDLESS = ('InfiniteSampler', 'SeededInfiniteSampler')
+KEY = 'mm_tuning_plugin.worker'  # of a batch: (index of the worker, its random states)
+
+
+class CarryWorkerState:
+    """A collate function whose batches carry the random states of the worker that made them."""
+
+    def __init__(self, collate: Callable) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: list) -> Any:
+        """Collate; a batch that is no dict carries nothing."""
+        batch = self.collate(samples)
+        worker = get_worker_info()
+        if worker is not None and isinstance(batch, dict):
+            batch[KEY] = (worker.id, capture().numpy().tobytes())
+        return batch
+
+
+class StartWorker:
+    """A worker's initialisation that ends by setting the random states it is to continue from."""
+
+    def __init__(self, init: Callable | None, states: dict[int, Tensor]) -> None:
+        self.init = init
+        self.states = states
+
+    def __call__(self, index: int) -> None:
+        """Initialise worker `index`."""
+        if self.init is not None:
+            self.init(index)
+        if index in self.states:
+            restore(self.states[index])
+
+
+class From:
+    """A sampler that leaves out the first `count` indices of its first pass."""
+
+    def __init__(self, sampler: Any, count: int) -> None:
+        self.sampler = sampler
+        self.count = count
+
+    def __iter__(self) -> Iterator[int]:
+        count, self.count = self.count, 0
+        return itertools.islice(iter(self.sampler), count, None)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'sampler':  # asked for before it is set, while copying
+            raise AttributeError(name)
+        return getattr(self.sampler, name)
+
+
+class DataPosition:
+    """Follows the batches of a training DataLoader, and puts a new one where another one stood.
+
+    Args:
+        loader: Not yet iterated.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.loader = loader
+        self.passes = 0  # over a sampler that ends
+        self.batches = 0  # taken in this pass
+        self.workers: dict[int, Tensor] = {}
+        if loader.num_workers:
+            loader.collate_fn = CarryWorkerState(loader.collate_fn)
+
+    @property
+    def known(self) -> bool:
+        """Whether the order of the data can be followed: not that of any batch sampler."""
+        return {'sampler', 'batch_size'} <= set(dir(self.loader.batch_sampler))
+
+    def take(self, batch: Any, passes: int) -> None:
+        """Count a batch that was delivered, and free it of what it carries for us.
+
+        Args:
+            batch: It, in place.
+            passes: Whole passes over the sampler before the one that it belongs to.
+        """
+        if passes != self.passes:
+            self.passes, self.batches = passes, 0
+            if not self.loader.persistent_workers:
+                self.workers.clear()
+        self.batches += 1
+        if isinstance(batch, dict) and KEY in batch:
+            index, states = batch.pop(KEY)
+            self.workers[index] = torch.frombuffer(bytearray(states), dtype=torch.uint8)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `start_from` takes: built-ins and tensors only."""
+        return dict(
+            passes=self.passes,
+            batches=self.batches,
+            num_workers=self.loader.num_workers,
+            workers=dict(self.workers),
+        )
+
+    def start_from(self, state: dict[str, Any]) -> Iterator:
+        """Begin an iteration of the loader where another one stood.
+
+        Returns:
+            The iterator; with workers, they are running.
+        """
+        loader, self.passes, self.batches = self.loader, state['passes'], state['batches']
+        if state['num_workers'] == loader.num_workers:
+            self.workers = {index: states.cpu() for index, states in state['workers'].items()}
+        else:
+            warn(
+                f'num_workers: {loader.num_workers} found, expected {state["num_workers"]}, as '
+                'before the interruption: augmentations differ from those of an uninterrupted run'
+            )
+        sampler = loader.batch_sampler.sampler
+        if hasattr(sampler, '_indices_of_rank'):
+            # mmengine's InfiniteSampler is one endless generator, which prefetching may have begun.
+            sampler.indices = sampler._indices_of_rank()
+        if hasattr(sampler, 'set_epoch'):
+            sampler.set_epoch(self.passes)
+        loader.batch_sampler.sampler = From(sampler, self.batches * loader.batch_sampler.batch_size)
+        init = loader.worker_init_fn
+        loader.worker_init_fn = StartWorker(init, self._by_turn())
+        loader._iterator = None  # persistent workers of an iteration that began at the beginning
+        iterator = iter(loader)
+        loader.worker_init_fn = init  # workers of later passes start as usual
+        return iterator
+
+    def _by_turn(self) -> dict[int, Tensor]:
+        """The states for new workers: batches go to them in turn, and worker 0 comes first."""
+        endless = type(self.loader.sampler).__name__ in ENDLESS
+        pass_is_over = not endless and self.batches >= len(self.loader)
+        begun = 0 if pass_is_over else self.batches  # every pass begins with worker 0
+        count = self.loader.num_workers
+        return {(index - begun) % count: states for index, states in self.workers.items()}

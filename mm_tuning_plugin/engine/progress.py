@@ -1,0 +1,59 @@
+"""What a checkpoint must hold beside mmengine's own for a run to be taken up to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+
+from mm_tuning_plugin.engine.random_states import (
+    capture,
+    capture_device,
+    restore,
+    restore_device,
+)
+
+
+class Progress:
+    """The random states of one rank and whether they are those before or after a validation.
+
+    mmengine writes the checkpoint of an iteration, then validates, and may write it again with the
+    best score. So a checkpoint says whether the validation of its iteration lies behind it, and
+    holds the random states that fit.
+
+    Attributes:
+        validated: Whether the validation after the latest iteration is done.
+        resumed: State of this rank that a resume has read; None if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.validated = False
+        self.resumed: dict[str, Any] | None = None
+        self._before: tuple[Tensor, Tensor | None] | None = None
+
+    @contextmanager
+    def validation(self) -> Iterator[None]:
+        """Around a validation: until `validated` is set, the states are those of its beginning."""
+        self.validated, self._before = False, (capture(), capture_device())
+        try:
+            yield
+        finally:
+            self._before = None
+
+    def state_dict(self, data: dict[str, Any]) -> dict[str, Any]:
+        """This rank's part of a checkpoint: built-ins and tensors only.
+
+        Args:
+            data: Where its data stand.
+        """
+        before = None if self.validated else self._before
+        random, device = before or (capture(), capture_device())
+        return dict(random=random, device=device, data=data, validated=self.validated)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Set the random states of a checkpoint."""
+        restore(state['random'])
+        restore_device(state['device'])
+        self.validated = state['validated']

@@ -1,0 +1,136 @@
+"""Runs of the toy project in forked processes that are killed at chosen moments.
+
+A forked process has everything imported, so that a whole two-stage run takes a second or two.
+"""
+
+import copy
+import importlib
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import torch
+
+# Imported once here instead of in every process.
+for package in ('mmseg', 'mm_tuning_plugin'):
+    for module in ('datasets', 'engine', 'evaluation', 'models', 'visualization'):
+        importlib.import_module(f'{package}.{module}')
+
+
+def in_folder(cfg, folder, resume=False):
+    """A copy of a config with another work_dir."""
+    cfg = copy.deepcopy(cfg)
+    cfg.work_dir, cfg.resume = str(folder), resume
+    return cfg
+
+
+def train(cfg):
+    from mm_tuning_plugin.engine import MixAndMatchRunner
+
+    MixAndMatchRunner.from_cfg(cfg).train()
+
+
+def forked(cfg, prepare=lambda: None, after=None, signum=signal.SIGKILL):
+    """Train in a forked process; returns (exit status or minus the signal, what it printed).
+
+    Args:
+        cfg: Config of the run.
+        prepare: Called in the process first.
+        after: Seconds after which it is sent a signal; None: it is left alone.
+        signum: That signal.
+    """
+    log = Path(cfg.work_dir).with_suffix('.log')
+    log.parent.mkdir(parents=True, exist_ok=True)
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(out, 1)
+            os.dup2(out, 2)
+            sys.stdout, sys.stderr = os.fdopen(1, 'w'), os.fdopen(2, 'w')
+            prepare()
+            from mm_tuning_plugin.cli.run import run
+
+            status = run(lambda _: train(cfg))
+        except SystemExit as ended:
+            status = int(ended.code)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    timer = threading.Timer(after or 0, os.kill, (process, signum))
+    if after is not None:
+        timer.start()
+    _, status = os.waitpid(process, 0)
+    timer.cancel()
+    return os.waitstatus_to_exitcode(status), log.read_text()
+
+
+def at_event(number, act):
+    """Make the process act at its `number`-th event; returns the list that counts them.
+
+    Events are hooks called, and halves of checkpoints written, files synchronised and renamed: a
+    kill at any of them is one at another moment of the run.
+    """
+    from mmengine.fileio import LocalBackend
+    from mmengine.runner import Runner
+
+    seen = []
+
+    def happens(what):
+        seen.append(what)
+        if len(seen) == number:
+            act()
+
+    def before(owner, name, label):
+        plain = getattr(owner, name)
+
+        def wrapped(*args, **kwargs):
+            happens(label)
+            return plain(*args, **kwargs)
+
+        setattr(owner, name, wrapped)
+
+    def put(self, obj, path):
+        with open(path, 'wb') as file:
+            file.write(obj[: len(obj) // 2])
+            file.flush()
+            happens('half a checkpoint')
+            file.write(obj[len(obj) // 2 :])
+
+    LocalBackend.put = put
+    before(Runner, 'call_hook', 'hook')
+    before(os, 'fsync', 'fsync')
+    before(os, 'replace', 'replace')
+    return seen
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def results(cfg):
+    """Weights at the end of both stages, and the state of the optimizer."""
+    tuned = torch.load(f'{cfg.work_dir}/tuning/tuned_backbone.pth', weights_only=True)
+    saved = torch.load(f'{cfg.work_dir}/iter_{cfg.train_cfg.max_iters}.pth', weights_only=False)
+    momentum = {
+        f'momentum {i}': s['momentum_buffer'] for i, s in saved['optimizer']['state'].items()
+    }
+    return {
+        **{f'tuned {k}': v for k, v in tuned['state_dict'].items()},
+        **saved['state_dict'],
+        **momentum,
+    }
+
+
+def differing(a, b):
+    """Names under which two results differ."""
+    return [
+        k for k in a.keys() | b.keys() if k not in a or k not in b or not torch.equal(a[k], b[k])
+    ]

@@ -1,0 +1,75 @@
+"""Killed at any moment and resumed, a run ends with the very weights of an uninterrupted one.
+
+``MM_TUNING_KILLS=30`` tries that many moments of each kind instead of a few.
+"""
+
+import json
+import os
+import random
+import signal
+import time
+
+import killing
+import pytest
+
+KILLS = int(os.environ.get('MM_TUNING_KILLS', '2'))
+
+
+@pytest.fixture(params=[0, 2], ids=['no worker', '2 workers'])
+def cfg(toy_cfg, request):
+    """Everything random that a run can have: flips, colours, patches, dropout; and validations."""
+    toy_cfg.mix_and_match.update(max_iters=5, nodes='patches', size_range=(16, 32), patch_size=32)
+    toy_cfg.train_cfg.update(max_iters=5, val_interval=2)
+    toy_cfg.train_dataloader.num_workers = request.param
+    pipeline = toy_cfg.train_dataloader.dataset.pipeline
+    pipeline.insert(-1, dict(type='PhotoMetricDistortion'))
+    toy_cfg.model.decode_head.dropout_ratio = 0.5
+    return toy_cfg
+
+
+@pytest.fixture
+def whole(cfg, tmp_path):
+    """An uninterrupted run: (its results, how many events it has, its seconds)."""
+    run, counted = killing.in_folder(cfg, tmp_path / 'whole'), tmp_path / 'events.json'
+
+    def count():
+        events = killing.at_event(-1, killing.kill)
+        leave = os._exit
+        os._exit = lambda status: (counted.write_text(json.dumps(events)), leave(status))
+
+    begun = time.time()
+    status, log = killing.forked(run, count)
+    assert status == 0, log
+    return killing.results(run), len(json.loads(counted.read_text())), time.time() - begun
+
+
+def resumed(cfg, folder, prepare=lambda: None, after=None):
+    return killing.forked(killing.in_folder(cfg, folder, resume=True), prepare, after)
+
+
+def test_killed_while_something_happens(cfg, tmp_path, whole):
+    expected, events, _ = whole
+    draws = random.Random(events)
+    for number in draws.sample(range(1, events), KILLS):
+        folder = tmp_path / f'killed {number}'
+        status, log = killing.forked(
+            killing.in_folder(cfg, folder), lambda n=number: killing.at_event(n, killing.kill)
+        )
+        assert status == -signal.SIGKILL, log
+        status, log = resumed(cfg, folder)
+        assert status == 0, log
+        found = killing.results(killing.in_folder(cfg, folder))
+        assert not killing.differing(found, expected), f'killed at {number} of {events}'
+
+
+def test_killed_at_any_time_and_killed_again(cfg, tmp_path, whole):
+    expected, _, seconds = whole
+    draws = random.Random(2)
+    for number in range(KILLS):
+        folder, moments = tmp_path / f'killed {number}', [seconds * draws.random() for _ in '12']
+        killing.forked(killing.in_folder(cfg, folder), after=moments[0])
+        resumed(cfg, folder, after=moments[1])
+        status, log = resumed(cfg, folder)
+        assert status == 0, log
+        found = killing.results(killing.in_folder(cfg, folder))
+        assert not killing.differing(found, expected), f'killed after {moments} of {seconds} s'
