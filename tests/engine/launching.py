@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -37,9 +38,20 @@ def environment(first='', **variables):
     }
 
 
-def start(*command, cwd=None, **variables):
+def documented(mark, replacements):
+    """The one command of docs/distributed.md that has `mark` in it, with words replaced."""
+    text = (ROOT / 'docs' / 'distributed.md').read_text(encoding='utf-8')
+    (command,) = [block for block in re.findall(r'```bash\n(.*?)```', text, re.S) if mark in block]
+    for word, value in replacements.items():
+        assert word in command
+        command = command.replace(word, str(value))
+    return command.replace('\\\n', ' ').strip()
+
+
+def start(command, cwd, **variables):
+    """Run a line of shell as a user would."""
     return subprocess.run(
-        list(map(str, command)),
+        ['bash', '-c', command],
         capture_output=True,
         text=True,
         cwd=cwd,

@@ -11,7 +11,7 @@ import cv2
 import mmseg
 import numpy as np
 import pytest
-from launching import events, free_port, start, told, with_probe, without
+from launching import documented, events, free_port, start, told, with_probe, without
 
 from mm_tuning_plugin.datasets.samplers import SeededInfiniteSampler
 
@@ -51,18 +51,16 @@ def project(toy_cfg, tmp_path):
     return cfg
 
 
-def launch(script, cfg, folder, *before, **variables):
-    """Run a script as the docs say, from the folder that holds mmseg's ``tools``."""
+def launch(script, cfg, folder, words, **variables):
+    """Run the command of the docs, in the folder that holds mmseg's ``tools``."""
     if not (TOOLS / script).is_file():
         pytest.skip(f'this distribution of mmseg carries no {script}')
     config = folder / 'config.py'
     cfg.dump(config)
-    arguments = [config if argument == 'CONFIG' else argument for argument in before]
-    done = start(
-        'bash', TOOLS / script, *arguments,
-        '--cfg-options', 'runner_type=mm_tuning_plugin.MixAndMatchRunner',
-        cwd=TOOLS.parent, PROBE=folder, PROBE_WATCH=cfg.work_dir, **variables,
-    )  # fmt: skip
+    words = {**words, 'CONFIG.py': config, 'WORK_DIR': cfg.work_dir}
+    command = documented(f'tools/{script}', words)
+    variables = {'PROBE': folder, 'PROBE_WATCH': cfg.work_dir, **variables}
+    done = start(command, cwd=TOOLS.parent, **variables)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -83,10 +81,9 @@ def test_slurm_train(project, tmp_path):
     for name, text in (('srun', SRUN), ('scontrol', SCONTROL)):
         (commands / name).write_text(text)
         (commands / name).chmod(0o755)
-    said = launch(
-        'slurm_train.sh', project, tmp_path, 'partition', 'job', 'CONFIG',
-        GPUS=2, GPUS_PER_NODE=2, MASTER_PORT=free_port(), FAKE_SLURM=tmp_path, first=commands,
-    )  # fmt: skip
+    words = {'GPUS=8': 'GPUS=2', 'GPUS_PER_NODE=8': 'GPUS_PER_NODE=2'}
+    variables = dict(MASTER_PORT=free_port(), FAKE_SLURM=tmp_path, first=commands)
+    said = launch('slurm_train.sh', project, tmp_path, words, **variables)
     check_finished(project, tmp_path)
     asked = (tmp_path / 'asked').read_text()
     assert '--ntasks=2' in asked and 'python -u tools/train.py' in asked
@@ -114,7 +111,7 @@ def spoil_labels(cfg, tmp_path):
 
 def test_dist_train_and_what_only_the_other_rank_sees(project, tmp_path):
     image = spoil_labels(project, tmp_path)
-    said = launch('dist_train.sh', project, tmp_path, 'CONFIG', 2, PORT=free_port())
+    said = launch('dist_train.sh', project, tmp_path, {'.py 8': '.py 2'}, PORT=free_port())
     check_finished(project, tmp_path)
     assert f'{image}.jpg: an image without usable labels' in said
     assert 'iteration 1: 1 of 2 ranks without nodes' in said

@@ -1,13 +1,12 @@
 """The two-stage run under two real ranks: killed in each stage, resumed, finished."""
 
 import copy
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
-from launching import PROBE, ROOT, events, start, told, with_probe, without
+from launching import PROBE, ROOT, documented, events, start, told, with_probe, without
 from mmengine.runner import Runner
 
 from mm_tuning_plugin.engine import derive_tuning_config
@@ -29,14 +28,12 @@ def project(toy_cfg, tmp_path):
     return cfg, path
 
 
-def train(config, folder, watch, *arguments, ranks=2, **variables):
-    """Really launch the ranks; what they told goes to `folder`."""
+def train(config, folder, run, more='', **variables):
+    """Launch two ranks by the command of the docs; what they told goes to `folder`."""
     folder.mkdir()
-    done = start(
-        sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', ranks,
-        ROOT / 'tools' / 'train.py', config, '--launcher', 'pytorch', *arguments,
-        PROBE=folder, PROBE_WATCH=watch, **variables,
-    )  # fmt: skip
+    words = {'per_node 8': 'per_node 2', 'CONFIG.py': config, 'WORK_DIR': run}
+    command = f'{documented("torch.distributed.run", words)} {more}'
+    done = start(command, cwd=ROOT, PROBE=folder, PROBE_WATCH=run, **variables)
     return done, told(folder)
 
 
