@@ -40,10 +40,14 @@ def join_ranks(cfg: Config) -> None:
         cfg: The user's config; ``launcher`` and ``env_cfg.dist_cfg`` are read.
 
     Raises:
-        UserError: The launcher's environment or the devices are not there.
+        UserError: The launcher's environment or the devices are not there, or a launcher is at
+            work that the config does not name.
     """
     launcher = cfg.get('launcher', 'none')
-    if launcher == 'none' or is_distributed():
+    if is_distributed():
+        return
+    if launcher == 'none':
+        _refuse_unnamed_torchrun()
         return
     options = dict((cfg.get('env_cfg') or {}).get('dist_cfg') or {})
     try:
@@ -59,6 +63,15 @@ def join_ranks(cfg: Config) -> None:
             f'launcher: {launcher!r} found, but no process group can be started: {reason}; '
             'expected to be run by that launcher, with an accelerator a rank or none at all'
         ) from error
+
+
+def _refuse_unnamed_torchrun() -> None:
+    count = os.environ.get('WORLD_SIZE', '1')
+    if 'TORCHELASTIC_RUN_ID' in os.environ and count != '1':
+        raise UserError(
+            f"launcher: 'none' found in {count} processes of torchrun, expected 'pytorch' "
+            '(--launcher pytorch): each would run all of it, into the same files'
+        )
 
 
 def _join_cpu_ranks(launcher: str, options: dict[str, Any]) -> None:

@@ -44,7 +44,7 @@ def gather_nodes(embeddings: Tensor, labels: Tensor) -> GatheredNodes:
     count = torch.tensor([len(labels)], device=labels.device)
     counts = [torch.empty_like(count) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, count)
-    sizes = tuple(int(c) for c in counts)
+    sizes = tuple(torch.cat(counts).tolist())
     # Ranks must exchange equal shapes: pad with rows that are cut off again.
     padding = max(sizes) - len(labels)
     all_labels = [labels.new_empty(max(sizes)) for _ in sizes]

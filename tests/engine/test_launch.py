@@ -68,6 +68,14 @@ def test_without_a_launcher_nothing_is_started(monkeypatch):
     assert not dist.is_initialized()
 
 
+def test_torchrun_without_a_word_of_it(monkeypatch):
+    torchrun(monkeypatch, WORLD_SIZE=4, TORCHELASTIC_RUN_ID='none')
+    assert "launcher: 'none' found in 4 processes of torchrun, expected 'pytorch'" in fails('none')
+    torchrun(monkeypatch, WORLD_SIZE=1)
+    join_ranks(dict(launcher='none'))
+    assert not dist.is_initialized()
+
+
 def test_srun_on_a_cpu(monkeypatch, tmp_path):
     launched_by(monkeypatch, **SLURM, LOCAL_RANK=5)
     scontrol(monkeypatch, tmp_path, r'127.0.0.1\nnode8\n')
