@@ -20,21 +20,27 @@ from torch.utils.data import DataLoader, get_worker_info
 from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.engine.random_states import capture, restore
 
-ENDLESS = ('InfiniteSampler', 'SeededInfiniteSampler')
 KEY = 'mm_tuning_plugin.worker'  # of a batch: (index of the worker, its random states)
 
 
 class CarryWorkerState:
-    """A collate function whose batches carry the random states of the worker that made them."""
+    """A collate function whose batches carry the random states of the worker that made them.
+
+    Attributes:
+        after_first: By worker, states to set once its first batch is made; each worker has a copy.
+    """
 
     def __init__(self, collate: Callable) -> None:
         self.collate = collate
+        self.after_first: dict[int, Tensor] = {}
 
     def __call__(self, samples: list) -> Any:
         """Collate; a batch that is no dict carries nothing."""
         batch = self.collate(samples)
         worker = get_worker_info()
         if worker is not None and isinstance(batch, dict):
+            if worker.id in self.after_first:
+                restore(self.after_first.pop(worker.id))
             batch[KEY] = (worker.id, capture().numpy().tobytes())
         return batch
 
@@ -139,18 +145,30 @@ class DataPosition:
             sampler.indices = sampler._indices_of_rank()
         if hasattr(sampler, 'set_epoch'):
             sampler.set_epoch(self.passes)
-        loader.batch_sampler.sampler = From(sampler, self.batches * loader.batch_sampler.batch_size)
-        init = loader.worker_init_fn
-        loader.worker_init_fn = StartWorker(init, self._by_turn())
-        loader._iterator = None  # persistent workers of an iteration that began at the beginning
-        iterator = iter(loader)
-        loader.worker_init_fn = init  # workers of later passes start as usual
-        return iterator
+        return self._start_workers()
 
-    def _by_turn(self) -> dict[int, Tensor]:
-        """The states for new workers: batches go to them in turn, and worker 0 comes first."""
-        endless = type(self.loader.sampler).__name__ in ENDLESS
-        pass_is_over = not endless and self.batches >= len(self.loader)
-        begun = 0 if pass_is_over else self.batches  # every pass begins with worker 0
-        count = self.loader.num_workers
-        return {(index - begun) % count: states for index, states in self.workers.items()}
+    def _start_workers(self) -> Iterator:
+        """Begin to iterate such that each worker goes on with its own states.
+
+        Batches go to the workers in turn, beginning with worker 0. So we begin at the last batch
+        that was worker 0's turn; the batches from there that were taken, less than one a worker,
+        are read again and dropped, and their workers' states set behind them.
+        """
+        loader, count = self.loader, self.loader.num_workers
+        again = self.batches % count if count else 0
+        sampler, size = loader.batch_sampler.sampler, loader.batch_sampler.batch_size
+        loader.batch_sampler.sampler = From(sampler, (self.batches - again) * size)
+        loader._iterator = None  # persistent workers of an iteration that began at the beginning
+        if not count:
+            return iter(loader)
+        init, collate = loader.worker_init_fn, loader.collate_fn
+        loader.worker_init_fn = StartWorker(
+            init, {i: states for i, states in self.workers.items() if i >= again}
+        )
+        collate.after_first = {i: states for i, states in self.workers.items() if i < again}
+        iterator = iter(loader)
+        # workers of later passes start as usual
+        loader.worker_init_fn, collate.after_first = init, {}
+        for _ in range(again):
+            next(iterator)
+        return iterator

@@ -32,7 +32,7 @@ def train(cfg):
     MixAndMatchRunner.from_cfg(cfg).train()
 
 
-def forked(cfg, prepare=lambda: None, after=None, signum=signal.SIGKILL):
+def forked(cfg, prepare=lambda: None, after=None, signum=signal.SIGKILL, log=None):
     """Train in a forked process; returns (exit status or minus the signal, what it printed).
 
     Args:
@@ -40,8 +40,9 @@ def forked(cfg, prepare=lambda: None, after=None, signum=signal.SIGKILL):
         prepare: Called in the process first.
         after: Seconds after which it is sent a signal; None: it is left alone.
         signum: That signal.
+        log: File for what it prints; None: beside the work_dir.
     """
-    log = Path(cfg.work_dir).with_suffix('.log')
+    log = log or Path(cfg.work_dir).with_suffix('.log')
     log.parent.mkdir(parents=True, exist_ok=True)
     process = os.fork()
     if process == 0:
@@ -116,17 +117,18 @@ def kill():
 
 
 def results(cfg):
-    """Weights at the end of both stages, and the state of the optimizer."""
-    tuned = torch.load(f'{cfg.work_dir}/tuning/tuned_backbone.pth', weights_only=True)
-    saved = torch.load(f'{cfg.work_dir}/iter_{cfg.train_cfg.max_iters}.pth', weights_only=False)
-    momentum = {
-        f'momentum {i}': s['momentum_buffer'] for i, s in saved['optimizer']['state'].items()
-    }
-    return {
-        **{f'tuned {k}': v for k, v in tuned['state_dict'].items()},
-        **saved['state_dict'],
-        **momentum,
-    }
+    """Weights at the end of the stages that ran, and the state of the optimizer."""
+    by_epoch = 'max_epochs' in cfg.train_cfg
+    last = f'epoch_{cfg.train_cfg.max_epochs}' if by_epoch else f'iter_{cfg.train_cfg.max_iters}'
+    saved = torch.load(f'{cfg.work_dir}/{last}.pth', weights_only=False)
+    found = dict(saved['state_dict'])
+    for index, state in saved['optimizer']['state'].items():
+        found[f'momentum {index}'] = state['momentum_buffer']
+    tuned = Path(cfg.work_dir, 'tuning', 'tuned_backbone.pth')
+    if cfg.mix_and_match.get('enabled', True):
+        weights = torch.load(tuned, weights_only=True)['state_dict']
+        found.update({f'tuned {name}': value for name, value in weights.items()})
+    return found
 
 
 def differing(a, b):

@@ -73,11 +73,11 @@ def finished(toy_cfg):
     return toy_cfg, killing.results(toy_cfg)
 
 
-def resume(cfg, tuned=True):
+def resume(cfg):
     cfg.resume = True
     status, log = killing.forked(cfg)
     assert status == 0, log
-    return killing.results(cfg) if tuned else None, log
+    return killing.results(cfg), log
 
 
 def test_a_damaged_checkpoint_of_either_stage_is_named_and_the_one_before_it_used(finished):
@@ -171,7 +171,7 @@ def test_the_old_checkpoint_goes_once_the_new_one_is_written(toy_cfg):
     assert killing.forked(toy_cfg, kill_while_the_second_is_written)[0] < 0
     kept = sorted(path.name for path in Path(toy_cfg.work_dir).glob('*.pth'))
     assert kept == ['best_mIoU_iter_2.pth', 'iter_2.pth']
-    resume(toy_cfg, tuned=False)
+    resume(toy_cfg)
     left = sorted(path.name for path in Path(toy_cfg.work_dir).glob('*.pth'))
     assert left[-1] == 'iter_4.pth' and 'iter_2.pth' not in left
     assert not list(Path(toy_cfg.work_dir).glob('.*.part'))

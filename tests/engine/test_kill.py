@@ -12,6 +12,8 @@ import time
 import killing
 import pytest
 
+from mm_tuning_plugin.engine.checkpoints import damage
+
 KILLS = int(os.environ.get('MM_TUNING_KILLS', '2'))
 
 
@@ -29,7 +31,7 @@ def cfg(toy_cfg, request):
 
 @pytest.fixture
 def whole(cfg, tmp_path):
-    """An uninterrupted run: (its results, how many events it has, its seconds)."""
+    """An uninterrupted run: (its results, its events, its seconds)."""
     run, counted = killing.in_folder(cfg, tmp_path / 'whole'), tmp_path / 'events.json'
 
     def count():
@@ -40,7 +42,7 @@ def whole(cfg, tmp_path):
     begun = time.time()
     status, log = killing.forked(run, count)
     assert status == 0, log
-    return killing.results(run), len(json.loads(counted.read_text())), time.time() - begun
+    return killing.results(run), json.loads(counted.read_text()), time.time() - begun
 
 
 def resumed(cfg, folder, prepare=lambda: None, after=None):
@@ -49,17 +51,21 @@ def resumed(cfg, folder, prepare=lambda: None, after=None):
 
 def test_killed_while_something_happens(cfg, tmp_path, whole):
     expected, events, _ = whole
-    draws = random.Random(events)
-    for number in draws.sample(range(1, events), KILLS):
+    draws = random.Random(len(events))
+    written = [i for i, event in enumerate(events, 1) if event == 'half a checkpoint']
+    others = draws.sample(range(1, len(events)), KILLS - 1)
+    for number in [draws.choice(written), *others]:
         folder = tmp_path / f'killed {number}'
         status, log = killing.forked(
             killing.in_folder(cfg, folder), lambda n=number: killing.at_event(n, killing.kill)
         )
         assert status == -signal.SIGKILL, log
+        assert not [path for path in folder.rglob('*.pth') if damage(path)], 'whole or not there'
         status, log = resumed(cfg, folder)
         assert status == 0, log
         found = killing.results(killing.in_folder(cfg, folder))
-        assert not killing.differing(found, expected), f'killed at {number} of {events}'
+        assert not killing.differing(found, expected), f'killed at {number} of {len(events)}'
+        assert not list(folder.rglob('*.part'))
 
 
 def test_killed_at_any_time_and_killed_again(cfg, tmp_path, whole):
