@@ -30,20 +30,18 @@ def unwrap(model: torch.nn.Module) -> torch.nn.Module:
 class NodeStatisticsHook(Hook):
     """Warn of images without usable labels, ranks without nodes, batches without triplets.
 
-    And of classes never seen. mmengine lets the main rank alone warn, so ranks tell each other
-    every `interval` iterations and at the end what they saw. What was seen by then goes into the
-    checkpoint: with `interval` that of the checkpoints, an interruption loses nothing of it.
+    And of classes never seen. mmengine lets the main rank alone warn, so the ranks tell each other
+    what they saw: before every checkpoint, which carries it over an interruption, and at the end.
+    A plain mmengine Runner does not ask for the first of these.
 
     Args:
         class_names: Names of the classes.
-        interval: Iterations between two exchanges.
     """
 
-    priority = 'BELOW_NORMAL'  # before the hook that writes checkpoints
+    priority = 'BELOW_NORMAL'
 
-    def __init__(self, class_names: Sequence[str], interval: int = 1000) -> None:
+    def __init__(self, class_names: Sequence[str]) -> None:
         self.class_names = list(class_names)
-        self.interval = interval
         # Of all ranks, up to the last exchange.
         self.nodes_per_class = torch.zeros(len(self.class_names), dtype=torch.int64)
         self.images_without_nodes: set[str] = set()
@@ -65,7 +63,7 @@ class NodeStatisticsHook(Hook):
                 self._tell_of_image(path)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Count batches that taught nothing, or not on every rank; exchange when it is time."""
+        """Count batches that taught nothing, and those that were not on every rank."""
         self.batches += 1
         if float(outputs.get('triplets', 1)) == 0:
             self.batches_without_triplets += 1
@@ -86,9 +84,6 @@ class NodeStatisticsHook(Hook):
                     'nodes: no usable label in their images; the graph spans the nodes of the '
                     'others'
                 )
-        # At the last iteration a checkpoint is written too.
-        if self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner):
-            self._exchange()
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Carry what was seen over an interruption; only the main rank is asked."""
@@ -108,7 +103,8 @@ class NodeStatisticsHook(Hook):
                 setattr(self, name, seen[name])
 
     def after_train(self, runner) -> None:
-        """Sum up; the last iteration was exchanged."""
+        """Sum up."""
+        self.exchange_over_ranks(runner)
         never = [name for name, count in zip(self.class_names, self.nodes_per_class) if not count]
         if never:
             warn(f'classes that never occurred among the nodes of tuning: {", ".join(never)}')
@@ -119,7 +115,7 @@ class NodeStatisticsHook(Hook):
                 f'{self.batches_with_idle_ranks} of {self.batches} batches had ranks without nodes'
             )
 
-    def _exchange(self) -> None:
+    def exchange_over_ranks(self, runner) -> None:
         """Bring together what the ranks saw since the last time; every rank must call it."""
         for nodes, images in all_gather_object((self.own_nodes, sorted(self.own_images))):
             self.nodes_per_class += nodes

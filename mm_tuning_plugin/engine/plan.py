@@ -314,11 +314,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
             sampler_seed=dict(type='DistSamplerSeedHook'),
         ),
         custom_hooks=[
-            dict(
-                type=f'{SCOPE}.NodeStatisticsHook',
-                class_names=facts.class_names,
-                interval=options['checkpoint_interval'],
-            ),
+            dict(type=f'{SCOPE}.NodeStatisticsHook', class_names=facts.class_names),
             dict(type=f'{SCOPE}.SaveBackboneHook'),
             *kept,
         ],

@@ -122,6 +122,7 @@ class ResumableRunner(RankRunner):
         Raises:
             UserError: It cannot be written; older ones are still there.
         """
+        self.call_hook('exchange_over_ranks')  # hooks whose ranks saw different things
         own = None
         if isinstance(self.train_loop, tuple(OURS.values())):
             own = self.progress.state_dict(self.train_loop.position.state_dict())

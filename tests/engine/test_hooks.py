@@ -10,9 +10,9 @@ from mm_tuning_plugin.engine import NodeStatisticsHook, SaveBackboneHook
 NAMES = ['ground', 'field', 'water', 'roof']
 
 
-def see(hook, *images, iteration=0, max_iters=100, **outputs):
+def see(hook, *images, iteration=0, **outputs):
     """One iteration over images given as (path, labels)."""
-    runner = SimpleNamespace(iter=iteration, max_iters=max_iters)
+    runner = SimpleNamespace(iter=iteration)
     batch = dict(
         labels=[torch.tensor(labels, dtype=torch.int64) for _, labels in images],
         meta=dict(img_path=[path for path, _ in images]),
@@ -38,13 +38,15 @@ def said(capsys):
 
 @pytest.mark.parametrize('exchanged', [True, False])
 def test_what_was_seen_before_an_interruption_is_known_after_it(tmp_path, said, exchanged):
-    hook = NodeStatisticsHook(NAMES, interval=1 if exchanged else 50)
+    hook = NodeStatisticsHook(NAMES)
     see(hook, ('a.jpg', [0, 0, 2]), ('b.jpg', []), triplets=torch.tensor(0.0))
+    if exchanged:
+        hook.exchange_over_ranks(None)
     assert 'b.jpg: an image without usable labels' in said()
-    resumed = NodeStatisticsHook(NAMES, interval=50)
+    resumed = NodeStatisticsHook(NAMES)
     resumed.after_load_checkpoint(None, checkpoint_of(tmp_path, hook))
     assert resumed.images_without_nodes == {'b.jpg'}
-    see(resumed, ('a.jpg', [0, 1]), ('b.jpg', []), iteration=1, max_iters=2)
+    see(resumed, ('a.jpg', [0, 1]), ('b.jpg', []), iteration=1)
     assert 'b.jpg' not in said()
     resumed.after_train(None)
     text = said()
@@ -56,7 +58,7 @@ def test_what_was_seen_before_an_interruption_is_known_after_it(tmp_path, said, 
 def test_a_checkpoint_without_counts_is_no_error(said):
     hook = NodeStatisticsHook(NAMES)
     hook.after_load_checkpoint(None, {'mm_tuning_plugin': {'hash_before': 'x'}})
-    see(hook, ('a.jpg', [0, 1, 2, 3]), iteration=9, max_iters=10)
+    see(hook, ('a.jpg', [0, 1, 2, 3]), iteration=9)
     hook.after_train(None)
     assert 'never occurred' not in said()
 
@@ -74,7 +76,7 @@ def test_ranks_without_nodes_are_warned_of_once_and_counted(said):
     image = ('a.jpg', [0, 1, 2, 3])
     for iteration, idle in enumerate([0, 2, 1]):
         see(hook, image, iteration=iteration, ranks_without_nodes=torch.tensor(float(idle)))
-    see(hook, image, iteration=3, max_iters=4)
+    see(hook, image, iteration=3)
     text = said()
     assert text.count('ranks without nodes') == 1 and 'iteration 2: 2 of 1 ranks without' in text
     hook.after_train(None)
