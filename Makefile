@@ -4,13 +4,34 @@ VENV := .venv
 BIN := $(VENV)/bin
 # torch comes first and exact: with any other range pip takes gigabytes of CUDA packages.
 TORCH := torch==2.13.0
+PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
+# Two processes, each with whole files, so that what a file's tests share is made once. Which
+# tests: make test PYTEST_ARGS='tests/engine -x'.
+PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST_ARGS ?= tests
 
-.PHONY: demo test lint types docs clean
+# The original mmengine, mmcv and mmsegmentation own the same import names as the fork: an
+# environment of their own.
+ORIGINAL_VENV := .venv-original
+ORIGINAL_BIN := $(ORIGINAL_VENV)/bin
+STUB := tests/original/mmcv_ext_stub.py
+
+.PHONY: demo test test-original lint types docs clean
 
 $(VENV)/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[fork,test]'
+	$(BIN)/$(PIP_INSTALL) $(TORCH)
+	$(BIN)/$(PIP_INSTALL) $(TORCH) -e '.[fork,test]'
+	touch $@
+
+# mmcv-lite, because a build of mmcv's ops takes a compiler and a quarter of an hour. The original
+# mmseg does not import without them, so a stub of mmcv._ext is laid into this environment, for
+# every process that runs there; what calls an op fails. Nothing of this package needs one.
+$(ORIGINAL_VENV)/.installed: setup.py pyproject.toml $(STUB)
+	$(PYTHON) -m venv $(ORIGINAL_VENV)
+	$(ORIGINAL_BIN)/$(PIP_INSTALL) $(TORCH)
+	$(ORIGINAL_BIN)/$(PIP_INSTALL) $(TORCH) -e '.[original-lite,test]'
+	cp $(STUB) "$$($(ORIGINAL_BIN)/python -c 'import mmcv; print(mmcv.__path__[0])')/_ext.py"
 	touch $@
 
 demo: $(VENV)/.installed
@@ -24,10 +45,13 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest tests
+	$(BIN)/$(PYTEST) $(PYTEST_ARGS)
+
+test-original: $(ORIGINAL_VENV)/.installed
+	$(ORIGINAL_BIN)/$(PYTEST) $(PYTEST_ARGS)
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m mm_tuning_plugin.cli.options_doc docs/options.md
 
 clean:
-	rm -rf $(VENV) demo_output
+	rm -rf $(VENV) $(ORIGINAL_VENV) demo_output

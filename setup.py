@@ -15,11 +15,16 @@ VERSION = re.search(
 # Two distributions own the import names mmengine, mmcv and mmseg, so neither may be required:
 # pip would install one over the other. The user names one of them by its extra, or has it already.
 FORK = ['onedl-mmengine==0.10.12', 'onedl-mmcv==2.3.6', 'onedl-mmsegmentation==1.4.2']
-ORIGINAL = ['mmengine==0.10.7', 'mmcv==2.1.0', 'mmsegmentation==1.2.2']
+# ftfy and regex: mmseg.utils imports them, and mmsegmentation does not require them.
+ORIGINAL = ['mmengine==0.10.7', 'mmcv==2.1.0', 'mmsegmentation==1.2.2', 'ftfy', 'regex']
+# mmcv-lite is mmcv without compiled ops, which nothing here needs but mmseg's models import: alone
+# it is not enough (see tests/original/mmcv_ext_stub.py).
+ORIGINAL_LITE = [name.replace('mmcv==', 'mmcv-lite==') for name in ORIGINAL]
 TEST = [
     'hypothesis>=6.100',
     'mypy>=1.11',
     'pytest>=8.0',
+    'pytest-xdist>=3.7',
     'pytorch-metric-learning>=2.6',
     'ruff>=0.6',
     'types-PyYAML',
@@ -46,5 +51,10 @@ setup(
         'scipy',
         'torch>=2.1',
     ],
-    extras_require={'fork': FORK, 'original': ORIGINAL, 'test': TEST},
+    extras_require={
+        'fork': FORK,
+        'original': ORIGINAL,
+        'original-lite': ORIGINAL_LITE,
+        'test': TEST,
+    },
 )

@@ -1,16 +1,34 @@
 """What several tests need: a small data set on disk and a small config over it."""
 
+import gc
 import os
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest
 import torch
+from torch.utils.data import _utils as loader_utils
 from yapf.yapflib import yapf_api
 
 torch.set_num_threads(1)
-# mmengine lays out its config's text again for every checkpoint: most of the time of a toy run.
+
+# Toy runs would spend most of their time in two waits; no result depends on either.
+# torch waits for the workers of a loader that was collected in a cycle of references, then ends
+# them: its queues may have gone first, so that nothing tells the workers to stop.
+loader_utils.MP_STATUS_CHECK_INTERVAL = 0.5  # instead of 5 s
+# mmengine lays its config out with yapf for every checkpoint. (Before mmengine is imported, which
+# may keep the function by name.)
 yapf_api.FormatCode = lambda text, **options: (text, True)
+
+
+@pytest.fixture(scope='session')
+def imported():
+    """Import what runs import, and keep it out of the garbage that each data set collects."""
+    import mmseg.models  # noqa: F401
+    import torch._dynamo  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope='session')
@@ -23,7 +41,7 @@ def demo_root(tmp_path_factory):
 
 
 @pytest.fixture
-def toy_cfg(demo_root, tmp_path):
+def toy_cfg(imported, demo_root, tmp_path):
     """The config of an ordinary mmseg project: 4 iterations of a very small network."""
     from mmengine.config import Config
 

@@ -81,32 +81,37 @@ def test_every_registry_location_imports():
             importlib.import_module(location)
 
 
-@pytest.mark.parametrize(
-    ('registry', 'names'),
-    [
-        ('RUNNERS', ['MixAndMatchRunner']),
-        (
-            'MODELS',
-            [
-                'MixAndMatchTuner', 'PooledEmbedding', 'PointEmbedding', 'NodeDataPreprocessor',
-                'GraphTripletLoss', 'ExpectedTripletLoss', 'SupervisedContrastiveLoss',
-                'ColorizationModel',
-            ],
-        ),
-        ('TRANSFORMS', ['SamplePatches', 'SamplePoints', 'PackNodeInputs', 'MapLabels']),
-        ('METRICS', ['NodeRetrievalMetric']),
-        ('HOOKS', ['SaveBackboneHook', 'NodeStatisticsHook']),
-        ('DATA_SAMPLERS', ['SeededInfiniteSampler']),
+NAMES = {
+    'RUNNERS': ['MixAndMatchRunner'],
+    'MODELS': [
+        'MixAndMatchTuner', 'PooledEmbedding', 'PointEmbedding', 'NodeDataPreprocessor',
+        'GraphTripletLoss', 'ExpectedTripletLoss', 'SupervisedContrastiveLoss',
+        'ColorizationModel',
     ],
-)  # fmt: skip
-def test_names_resolve_from_mmsegs_scope_without_custom_imports(registry, names):
-    lookups = '\n'.join(
-        f"assert R.get('mm_tuning_plugin.{name}') is not None, {name!r}" for name in names
-    )
-    # The hub of runners is asked through mmseg, as its train.py does; the others as a Runner does.
-    origin = 'mmseg.registry'
-    code = f'from {origin} import {registry} as R\n{lookups}'
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=False)
+    'TRANSFORMS': ['SamplePatches', 'SamplePoints', 'PackNodeInputs', 'MapLabels'],
+    'METRICS': ['NodeRetrievalMetric'],
+    'HOOKS': ['SaveBackboneHook', 'NodeStatisticsHook'],
+    'DATA_SAMPLERS': ['SeededInfiniteSampler'],
+}  # fmt: skip
+# Each registry is asked in a process of its own, so that what one look-up imports helps no other.
+# The hub of runners is asked through mmseg, as its train.py does; the others as a Runner does.
+LOOK_UP = f"""
+import os, sys
+import mmengine.runner, mmseg.registry  # what takes long, and nothing of this package
+assert not any(name.startswith('mm_tuning_plugin') for name in sys.modules)
+for registry, names in {NAMES!r}.items():
+    child = os.fork()
+    if child == 0:
+        for name in names:
+            found = getattr(mmseg.registry, registry).get(f'mm_tuning_plugin.{{name}}')
+            assert found is not None, name
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, registry
+"""
+
+
+def test_names_resolve_from_mmsegs_scope_without_custom_imports():
+    done = subprocess.run([sys.executable, '-c', LOOK_UP], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-1000:]
 
 

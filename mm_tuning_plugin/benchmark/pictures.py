@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 
 from mm_tuning_plugin import visualization
 from mm_tuning_plugin.checkpoint import load_backbone_strict
+from mm_tuning_plugin.checkpoint.read import read_content
 from mm_tuning_plugin.datasets.samplers import SeededIndex
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.plan import derive_tuning_config, read_facts
@@ -108,7 +109,8 @@ def draw_predictions(
         model = MODELS.build(copy.deepcopy(cfg['model'])).eval()
         predictions = {}
         for arm, checkpoint in checkpoints.items():
-            load_checkpoint(model, str(checkpoint), map_location='cpu', strict=True)
+            # not mmengine's own reader: the original's is refused its own files from torch 2.6 on
+            model.load_state_dict(read_content(checkpoint)['state_dict'])
             predictions[arm] = [_predict(model, sample) for sample in samples]
     picture = visualization.prediction_sheet(
         [_rgb(sample['inputs'].permute(1, 2, 0).numpy()) for sample in samples],

@@ -12,6 +12,7 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Sequence
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Callable
 
 from mm_tuning_plugin.cli.environment import (
@@ -121,10 +122,18 @@ def check_packages() -> list[Finding]:
 
 
 def check_ops() -> Finding:
-    """Whether mmcv has compiled operators; nothing of this package uses them."""
-    if importlib.util.find_spec('mmcv._ext') is not None:
+    """Whether mmcv has compiled operators; nothing of this package uses them.
+
+    Python source in their place is a stub, which lets the original mmseg import and no more.
+    """
+    spec = importlib.util.find_spec('mmcv._ext')
+    needs = 'nothing here needs them, a few heads of mmseg do'
+    if spec is None:
+        return Finding(OK, 'mmcv ops', f'not compiled; {needs}')
+    if str(spec.origin).endswith(tuple(EXTENSION_SUFFIXES)):
         return Finding(OK, 'mmcv ops', 'compiled; nothing here needs them')
-    return Finding(OK, 'mmcv ops', 'not compiled; nothing here needs them, a few heads of mmseg do')
+    found = f'not compiled: {spec.origin} is a stub of them; {needs}'
+    return Finding(NOTE, 'mmcv ops', found, 'an mmcv with compiled ops, where one is called')
 
 
 def check_locations() -> list[Finding]:

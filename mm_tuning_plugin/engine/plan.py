@@ -87,6 +87,13 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
     model = user_config.read_model(cfg)
     if not isinstance(cfg.get('train_dataloader'), Mapping):
         raise UserError('train_dataloader: none found, expected the data to tune and train on')
+    for name in ('train_dataloader', 'val_dataloader'):
+        loader = cfg.get(name) or {}
+        if loader.get('persistent_workers') and not loader.get('num_workers'):
+            raise UserError(
+                f'{name}.persistent_workers: True found with num_workers=0, expected at least one '
+                'worker to persist'
+            )
     num_classes, class_names = user_config.read_classes(cfg)
     normalisation = user_config.read_normalisation(cfg)
     head_ignores = user_config.find_key(user_config.read_head(model), 'ignore_index')

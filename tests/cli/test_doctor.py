@@ -1,8 +1,10 @@
 """The doctor under made-up installations, and once for real."""
 
 import importlib.metadata
+import importlib.util
 import subprocess
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,29 @@ def test_the_first_failing_import_is_named_with_its_remedy(installed):
     ]
     with pytest.raises(UserError, match=r"import mmcv: fails: .*No module named 'cv2'"):
         require_stack()
+
+
+def test_models_of_the_original_without_compiled_ops(installed):
+    """mmseg itself imports there, so that its models must be tried."""
+    lite = {name.replace('mmcv', 'mmcv-lite'): version for name, version in ORIGINAL.items()}
+    installed(lite, {'mmseg.models': "ModuleNotFoundError: No module named 'mmcv._ext'"})
+    with pytest.raises(UserError, match=r'import mmseg\.models: fails: .*mmcv._ext.*compiled ops'):
+        require_stack()
+
+
+@pytest.mark.parametrize(
+    ('origin', 'level', 'found'),
+    [
+        (None, OK, 'not compiled; nothing here needs them'),
+        (f'mmcv/_ext{EXTENSION_SUFFIXES[0]}', OK, 'compiled; nothing here needs them'),
+        ('mmcv/_ext.py', NOTE, 'not compiled: mmcv/_ext.py is a stub'),
+    ],
+)
+def test_ops_compiled_missing_or_a_stub(monkeypatch, origin, level, found):
+    spec = origin and importlib.util.spec_from_loader('mmcv._ext', loader=None, origin=origin)
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: spec)
+    finding = doctor.check_ops()
+    assert finding.level == level and finding.found.startswith(found)
 
 
 @pytest.mark.parametrize(

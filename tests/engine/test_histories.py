@@ -1,5 +1,6 @@
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
@@ -26,6 +27,15 @@ def test_histories_are_read_inside_the_block_only(tmp_path):
     assert history.current() == 2.5 and history.statistics('mean') == 2.0
     with pytest.raises(pickle.UnpicklingError):
         torch.load(path, weights_only=True)
+
+
+@pytest.mark.skipif(not REFUSES, reason='this torch reads everything')
+@pytest.mark.parametrize('kind', [np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_])
+def test_scalars_of_numpy_are_read(tmp_path, kind):
+    torch.save({'best_score': kind(1)}, tmp_path / 'saved.pth')
+    with allow_histories():
+        loaded = torch.load(tmp_path / 'saved.pth', weights_only=True)
+    assert loaded['best_score'] == 1 and loaded['best_score'].dtype == kind
 
 
 class Evil:

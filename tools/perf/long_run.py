@@ -41,7 +41,9 @@ class ProcessHook(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, *_: Any, **__: Any) -> None:
         """Take a sample."""
         if batch_idx % self.interval == 0:
-            self.samples.append({'step': batch_idx, **held()})
+            histories = runner.message_hub.log_scalars.values()  # mmengine keeps every value
+            kept = sum(sum(array.nbytes for array in history.data) for history in histories)
+            self.samples.append({'step': batch_idx, **held(), 'log_histories_mib': kept / 2**20})
 
 
 def held() -> dict[str, float]:
@@ -126,7 +128,11 @@ def draw(samples: list[dict[str, float]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(2, 1, figsize=(7, 4.5), sharex=True, layout='constrained')
     steps = [sample['step'] for sample in samples]
-    for name, label in (('rss_mib', 'process'), ('workers_rss_mib', 'loading workers')):
+    for name, label in (
+        ('rss_mib', 'process'),
+        ('workers_rss_mib', 'loading workers'),
+        ('log_histories_mib', "mmengine's log histories"),
+    ):
         axes[0].plot(steps, [sample[name] for sample in samples], label=label)
     for name in ('handles', 'threads', 'children'):
         axes[1].plot(steps, [sample[name] for sample in samples], label=name)
