@@ -155,8 +155,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     apply_arguments(cfg, args)
 
     if is_proxy_task(cfg):
+        from mm_tuning_plugin.engine.launch import join_ranks
         from mm_tuning_plugin.engine.resume import ResumableRunner
 
+        join_ranks(cfg)
         ResumableRunner.from_cfg(cfg).train()
         return
     from mm_tuning_plugin.engine import MixAndMatchRunner

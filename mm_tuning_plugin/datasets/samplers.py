@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sized
 
 import torch
@@ -31,7 +32,10 @@ class SeededIndex(int):
 
 @DATA_SAMPLERS.register_module()
 class SeededInfiniteSampler:
-    """Shuffled epochs without end; rank r of W takes positions r, r + W, r + 2 W, ...
+    """Shuffled epochs without end; W ranks take turns, `batch_size` positions each.
+
+    So a batch of W ranks with B samples each is, in rank order, the batch of one rank with W * B:
+    the nodes of both are the same and stand in the same order.
 
     Position p lies in epoch p // n of n images; each epoch is a permutation seeded by
     (seed, epoch). Skipping is free, so a resumed run continues at its position.
@@ -39,10 +43,12 @@ class SeededInfiniteSampler:
     Args:
         dataset: The data set; only its length is read.
         seed: Seed; drawn and shared by all ranks where None.
+        batch_size: Samples of one rank in a batch.
     """
 
-    def __init__(self, dataset: Sized, seed: int | None = None) -> None:
+    def __init__(self, dataset: Sized, seed: int | None = None, batch_size: int = 1) -> None:
         self.rank, self.world_size = get_dist_info()
+        self.batch_size = batch_size
         self.size = len(dataset)
         self.seed = int(sync_random_seed() if seed is None else seed)
         self.skipped = 0
@@ -55,15 +61,15 @@ class SeededInfiniteSampler:
         """Do nothing: epochs follow from the position."""
 
     def __iter__(self) -> Iterator[SeededIndex]:
-        position = self.rank + self.skipped * self.world_size
         epoch, order = -1, []
-        while True:
+        for sample in itertools.count(self.skipped):
+            batch, slot = divmod(sample, self.batch_size)
+            position = (batch * self.world_size + self.rank) * self.batch_size + slot
             if position // self.size != epoch:
                 epoch = position // self.size
                 generator = torch.Generator().manual_seed(self.seed + 1_000_003 * epoch)
                 order = torch.randperm(self.size, generator=generator).tolist()
             yield SeededIndex(order[position % self.size], (self.seed, position))
-            position += self.world_size
 
     def __len__(self) -> int:
         return self.size

@@ -215,11 +215,12 @@ def tuning_dataset(cfg: Mapping[str, Any], facts: Facts) -> dict:
 
 
 def _train_dataloader(cfg: Mapping[str, Any], facts: Facts) -> dict:
+    own = _share(facts, 'images_per_batch')
     return dict(
         **_loader_options(cfg['train_dataloader']),
-        batch_size=_share(facts, 'images_per_batch'),
+        batch_size=own,
         drop_last=False,
-        sampler=dict(type=f'{SCOPE}.SeededInfiniteSampler', seed=_seed(cfg)),
+        sampler=dict(type=f'{SCOPE}.SeededInfiniteSampler', seed=_seed(cfg), batch_size=own),
         dataset=dict(type=f'{SCOPE}.SeededDataset', dataset=tuning_dataset(cfg, facts)),
         collate_fn=dict(type='pseudo_collate'),
     )

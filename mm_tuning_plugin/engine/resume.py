@@ -19,11 +19,11 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.runner import Runner
 
 from mm_tuning_plugin.checkpoint import write_aside
 from mm_tuning_plugin.engine.checkpoints import newest_sound, with_careful_hook
 from mm_tuning_plugin.engine.histories import allow_histories
+from mm_tuning_plugin.engine.launch import RankRunner
 from mm_tuning_plugin.engine.loops import OURS, with_resumable_loop
 from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.engine.progress import Progress
@@ -51,7 +51,7 @@ class ResumeStateHook(Hook):
             runner.stop_if_asked()
 
 
-class ResumableRunner(Runner):
+class ResumableRunner(RankRunner):
     """A plain Runner, but for what happens when it is interrupted.
 
     Attributes:
@@ -122,6 +122,7 @@ class ResumableRunner(Runner):
         Raises:
             UserError: It cannot be written; older ones are still there.
         """
+        self.call_hook('exchange_over_ranks')  # hooks whose ranks saw different things
         own = None
         if isinstance(self.train_loop, tuple(OURS.values())):
             own = self.progress.state_dict(self.train_loop.position.state_dict())

@@ -19,13 +19,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import (
-    barrier,
-    broadcast_object_list,
-    init_dist,
-    is_distributed,
-    is_main_process,
-)
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
@@ -45,6 +39,7 @@ from mm_tuning_plugin.engine.fingerprint import (
     write_json,
 )
 from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE, unwrap
+from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
 from mm_tuning_plugin.engine.preflight import check_norms, check_training_data
@@ -94,7 +89,7 @@ class MixAndMatchRunner:
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
-        _join_ranks(cfg)
+        join_ranks(cfg)
         self.facts = read_facts(cfg)
         self.options = self.facts.options
         self.tuning_cfg = derive_tuning_config(cfg)
@@ -284,25 +279,6 @@ class MixAndMatchRunner:
         runner.interruption = self.interruption
         runner.run_id = self.record.id
         return runner
-
-
-def _join_ranks(cfg: Config) -> None:
-    """Start the process group that the launcher prepared, before anything counts the ranks.
-
-    Raises:
-        UserError: The launcher's environment or the devices are not there.
-    """
-    launcher = cfg.get('launcher', 'none')
-    if launcher == 'none' or is_distributed():
-        return
-    try:
-        init_dist(launcher, **(cfg.get('env_cfg') or {}).get('dist_cfg', {}))
-    except (KeyError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
-        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
-        raise UserError(
-            f'launcher: {launcher!r} found, but no process group can be started: {reason}; '
-            'expected to be run by that launcher, with an accelerator a rank'
-        ) from error
 
 
 def _put_aside_if_damaged(tuned: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -11,7 +11,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def gather_nodes(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+class GatheredNodes(NamedTuple):
+    """The nodes of all ranks, in rank order; the same on every rank.
+
+    Attributes:
+        embeddings: (N, E), N = sum of `counts`.
+        labels: (N,) int64.
+        counts: How many nodes each rank brought, W of them; 0 where a rank had none.
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    counts: tuple[int, ...]
+
+
+def gather_nodes(embeddings: Tensor, labels: Tensor) -> GatheredNodes:
     """Concatenate the nodes of all ranks, in rank order; every rank gets the same result.
 
     The gather's backward sums over ranks. Each rank computes the loss of all nodes, and DDP
@@ -23,22 +37,23 @@ def gather_nodes(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         labels: (N_r,) int64.
 
     Returns:
-        (sum N_r, E) and (sum N_r,); the input itself where nothing is distributed.
+        The nodes of all ranks; the input itself where nothing is distributed.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return embeddings, labels
+        return GatheredNodes(embeddings, labels, (len(labels),))
     count = torch.tensor([len(labels)], device=labels.device)
     counts = [torch.empty_like(count) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, count)
-    sizes = [int(c) for c in counts]
+    sizes = tuple(torch.cat(counts).tolist())
     # Ranks must exchange equal shapes: pad with rows that are cut off again.
     padding = max(sizes) - len(labels)
     all_labels = [labels.new_empty(max(sizes)) for _ in sizes]
     dist.all_gather(all_labels, F.pad(labels, (0, padding)))
     all_embeddings = _AllGather.apply(F.pad(embeddings, (0, 0, 0, padding)))
-    return (
+    return GatheredNodes(
         torch.cat([rows[:n] for rows, n in zip(all_embeddings, sizes)]),
         torch.cat([rows[:n] for rows, n in zip(all_labels, sizes)]),
+        sizes,
     )
 
 

@@ -121,7 +121,7 @@ class MixAndMatchTuner(BaseModel):
 
     def _loss(self, nodes: NodeBatch) -> dict[str, Tensor]:
         embeddings, unread = self.embed(nodes)
-        embeddings, labels = gather_nodes(embeddings, nodes.labels)
+        embeddings, labels, counts = gather_nodes(embeddings, nodes.labels)
         generator = torch.Generator(device=labels.device)
         generator.manual_seed(self.seed + 1_000_003 * int(self.step))
         self.step += 1
@@ -129,6 +129,9 @@ class MixAndMatchTuner(BaseModel):
             losses = self.criterion(embeddings, labels, generator)
         losses['loss'] = losses['loss'] + unread + embeddings.sum() * 0.0
         losses['nodes'] = labels.new_tensor(float(len(labels)), dtype=torch.float32)
+        if len(counts) > 1:
+            idle = counts.count(0)
+            losses['ranks_without_nodes'] = labels.new_tensor(float(idle), dtype=torch.float32)
         return losses
 
     def _predict(self, nodes: NodeBatch, counts: Sequence[int]) -> list[dict[str, Tensor]]:

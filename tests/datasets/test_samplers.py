@@ -9,9 +9,9 @@ from mm_tuning_plugin.datasets import samplers
 from mm_tuning_plugin.datasets.samplers import SeededIndex, SeededInfiniteSampler
 
 
-def make(monkeypatch, size=7, seed=3, rank=0, world_size=1):
+def make(monkeypatch, size=7, seed=3, rank=0, world_size=1, batch_size=1):
     monkeypatch.setattr(samplers, 'get_dist_info', lambda: (rank, world_size))
-    return SeededInfiniteSampler(range(size), seed=seed)
+    return SeededInfiniteSampler(range(size), seed=seed, batch_size=batch_size)
 
 
 def drawn(sampler, count):
@@ -72,18 +72,28 @@ def test_drawing_leaves_the_random_state_alone(monkeypatch):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize('batch_size', [1, 3])
 @pytest.mark.parametrize('world_size', [2, 3, 8])  # 8: more ranks than images
-def test_ranks_partition_the_positions(monkeypatch, world_size):
-    together = drawn(make(monkeypatch), 12 * world_size)
-    apart = [drawn(make(monkeypatch, rank=r, world_size=world_size), 12) for r in range(world_size)]
-    assert [item for turn in zip(*apart) for item in turn] == together
+def test_a_batch_of_all_ranks_is_that_of_one(monkeypatch, world_size, batch_size):
+    batches, options = 4, dict(world_size=world_size, batch_size=batch_size)
+    together = drawn(make(monkeypatch), batches * world_size * batch_size)
+    apart = [
+        drawn(make(monkeypatch, rank=rank, **options), batches * batch_size)
+        for rank in range(world_size)
+    ]
+    joined = []
+    for start in range(0, batches * batch_size, batch_size):
+        for own in apart:
+            joined += own[start : start + batch_size]
+    assert joined == together
 
 
+@pytest.mark.parametrize('batch_size', [1, 4])
 @pytest.mark.parametrize('world_size', [1, 2])
 @pytest.mark.parametrize('skips', [(0,), (1,), (5, 6), (100,)])
-def test_skipping_equals_having_consumed(monkeypatch, world_size, skips):
+def test_skipping_equals_having_consumed(monkeypatch, world_size, batch_size, skips):
     for rank in range(world_size):
-        sampler = make(monkeypatch, rank=rank, world_size=world_size)
+        sampler = make(monkeypatch, rank=rank, world_size=world_size, batch_size=batch_size)
         expected = drawn(sampler, sum(skips) + 10)[sum(skips) :]
         for skip in skips:
             sampler.skip(skip)

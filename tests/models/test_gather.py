@@ -32,7 +32,7 @@ class Model(torch.nn.Module):
         self.loss = loss
 
     def forward(self, inputs, labels):
-        embeddings, labels = gather_nodes(F.normalize(self.layer(inputs)), labels)
+        embeddings, labels, self.counts = gather_nodes(F.normalize(self.layer(inputs)), labels)
         self.labels = labels
         generator = torch.Generator().manual_seed(1)
         return self.loss(embeddings, labels, generator)['loss'] + 0.0 * embeddings.sum()
@@ -56,7 +56,7 @@ def work(rank, world_size, folder):
             value = model(*own_part(rank, split))
             value.backward()
             gradients = [parameter.grad for parameter in model.parameters()]
-            done[name, case] = value.detach(), gradients, model.module.labels
+            done[name, case] = value.detach(), gradients, model.module.labels, model.module.counts
             # without DDP's averaging, the ranks' gradients add up to as many times the gradient
             bare = Model(loss)
             bare(*own_part(rank, split)).backward()
@@ -64,9 +64,9 @@ def work(rank, world_size, folder):
             dist.all_reduce(summed)
             done[name, case, 'summed'] = summed / world_size
     nothing = torch.zeros(0, 4, requires_grad=True)
-    embeddings, labels = gather_nodes(nothing, LABELS[:0])
+    embeddings, labels, counts = gather_nodes(nothing, LABELS[:0])
     embeddings.sum().backward()
-    done['nothing'] = tuple(embeddings.shape), tuple(labels.shape), tuple(nothing.grad.shape)
+    done['nothing'] = *(tuple(t.shape) for t in (embeddings, labels, nothing.grad)), counts
     torch.save(done, f'{folder}/rank{rank}.pt')
     dist.destroy_process_group()
 
@@ -85,8 +85,9 @@ def test_two_processes_equal_one(ranks, name, case):
     expected = model(rows(), LABELS)
     expected.backward()
     for rank in ranks:
-        value, gradients, labels = rank[name, case]
+        value, gradients, labels, counts = rank[name, case]
         assert torch.equal(labels, LABELS), 'in rank order'
+        assert counts == SPLITS[case]
         assert abs(value - expected) < 1e-10
         for gradient, parameter in zip(gradients, model.parameters()):
             assert parameter.grad.abs().max() > 1e-4
@@ -95,10 +96,10 @@ def test_two_processes_equal_one(ranks, name, case):
 
 
 def test_no_node_anywhere(ranks):
-    assert [rank['nothing'] for rank in ranks] == [((0, 4), (0,), (0, 4))] * 2
+    assert [rank['nothing'] for rank in ranks] == [((0, 4), (0,), (0, 4), (0, 0))] * 2
 
 
 def test_one_process_gathers_nothing():
     inputs = rows()
-    embeddings, labels = gather_nodes(inputs, LABELS)
-    assert embeddings is inputs and labels is LABELS
+    embeddings, labels, counts = gather_nodes(inputs, LABELS)
+    assert embeddings is inputs and labels is LABELS and counts == (10,)
