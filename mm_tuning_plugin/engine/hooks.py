@@ -72,8 +72,7 @@ class NodeStatisticsHook(Hook):
                 whose = 'its' if get_world_size() == 1 else "the main rank's"
                 warn(
                     f'iteration {runner.iter + 1}: a batch without triplets: {classes} classes '
-                    f'among {whose} nodes, expected two, one of them twice; nothing is learnt '
-                    'from it'
+                    f'among {whose} nodes, expected two, one of them twice'
                 )
         idle = int(outputs.get('ranks_without_nodes', 0))
         if idle:

@@ -138,8 +138,9 @@ class RankRunner(Runner):
         """See mmengine."""
         if not self.distributed or get_device() != 'cpu' or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
-        if any(isinstance(module, torch.nn.SyncBatchNorm) for module in model.modules()):
-            self.logger.warning('SyncBatchNorm needs accelerators: on CPU ranks it is BatchNorm')
+        kinds = {type(module).__name__ for module in model.modules()}  # torch's, or mmcv's own
+        if 'SyncBatchNorm' in kinds or self.cfg.get('sync_bn') is not None:
+            warn('SyncBN found, expected accelerators for it: on CPU ranks it is BatchNorm')
         unused = self.cfg.get('find_unused_parameters', False)
         wrapper = {
             'type': 'MMDistributedDataParallel',

@@ -7,16 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from mmengine.device import get_device
 from mmengine.registry import DefaultScope
-from mmseg.registry import DATASETS, MODELS
-from torch.nn import Module
-from torch.nn.modules.batchnorm import _BatchNorm
+from mmseg.registry import DATASETS
 
 from mm_tuning_plugin.datasets.labels import IGNORE
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
 from mm_tuning_plugin.engine.pipelines import tuning_pipeline, with_pipeline
-from mm_tuning_plugin.engine.start import remove_pretrained
 from mm_tuning_plugin.errors import UserError
 
 SAMPLES_READ = 64
@@ -63,44 +59,6 @@ def check_training_data(
                 'labels of at least one class; are ignore_index and reduce_zero_label right?'
             )
     return items
-
-
-def check_norms(cfg: Mapping[str, Any]) -> None:
-    """Refuse BatchNorm that synchronises over ranks without accelerators: torch does not do it.
-
-    Asked of the segmentor as built, since some backbones synchronise by default; it is built here
-    only for ranks on CPUs, which no launcher of mmengine's starts by itself.
-
-    Raises:
-        UserError: A launcher, no accelerator, and such a layer; frozen or not, DDP refuses it.
-    """
-    launcher = cfg.get('launcher') or 'none'
-    if launcher == 'none' or get_device() != 'cpu':
-        return
-    sync_bn, scope = cfg.get('sync_bn'), cfg.get('default_scope') or 'mmseg'
-    with random_state(0), DefaultScope.overwrite_default_scope(scope):
-        try:
-            model = MODELS.build(remove_pretrained(cfg['model']))
-        except Exception:  # the Runner that builds it for good says what is wrong with it
-            return
-    names = [
-        name
-        for name, module in model.named_modules()
-        if _synchronises(module, converted=sync_bn is not None)
-    ]
-    if names:
-        asked = 'SyncBN' if sync_bn is None else f'sync_bn={sync_bn!r}'
-        raise UserError(
-            f'model: {asked} found in {len(names)} layers ({names[0]}, ...) with launcher '
-            f"{launcher!r} and no accelerator, expected norm_cfg of type 'BN' and no sync_bn: "
-            'SyncBatchNorm needs an accelerator'
-        )
-
-
-def _synchronises(module: Module, converted: bool) -> bool:
-    if converted and isinstance(module, _BatchNorm):
-        return True
-    return type(module).__name__ == 'SyncBatchNorm'  # torch's, or mmcv's own
 
 
 def _build(config: Mapping[str, Any]) -> Any:

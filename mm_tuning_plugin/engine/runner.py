@@ -42,7 +42,7 @@ from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
-from mm_tuning_plugin.engine.preflight import check_norms, check_training_data
+from mm_tuning_plugin.engine.preflight import check_training_data
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.signals import Interruption
@@ -118,7 +118,6 @@ class MixAndMatchRunner:
             UserError: The data, the start, a finished tuning in the way, or a full disk.
         SystemExit: After SIGINT or SIGTERM, with a checkpoint and one line.
         """
-        check_norms(self.cfg)
         with Interruption() as self.interruption, full_disk_named(self.work_dir):
             return self._train()
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional._embeddings import as_precise, full_precision
+from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
 from mm_tuning_plugin.models.chunks import embed_in_chunks
 from mm_tuning_plugin.models.gather import gather_nodes
 from mm_tuning_plugin.registry import MODELS
@@ -144,9 +145,13 @@ class MixAndMatchTuner(BaseModel):
     def _outputs(self, images: Tensor) -> list[Tensor]:
         if not len(images):
             # No node on this rank: blank images keep every parameter in the graph. Two of them:
-            # BatchNorm refuses a single value a channel, which one small image may leave.
+            # BatchNorm refuses a single value a channel, which one small image may leave. They
+            # leave its running statistics alone.
             images = images.new_zeros((2, *images.shape[1:]))
-        outputs = self.backbone(images)
+            with HeldMomentum(tracking_norms(self.backbone), 0.0):
+                outputs = self.backbone(images)
+        else:
+            outputs = self.backbone(images)
         outputs = [outputs] if isinstance(outputs, Tensor) else outputs
         # Some backbones return (map, class token) pairs.
         return [output[0] if isinstance(output, (tuple, list)) else output for output in outputs]

@@ -32,7 +32,7 @@ def train(cfg):
     MixAndMatchRunner.from_cfg(cfg).train()
 
 
-def forked(cfg, prepare=lambda: None, after=None, signum=signal.SIGKILL, log=None):
+def forked(cfg, prepare=lambda: None, after=None, signum=signal.SIGKILL, log=None, train=train):
     """Train in a forked process; returns (exit status or minus the signal, what it printed).
 
     Args:
@@ -41,6 +41,7 @@ def forked(cfg, prepare=lambda: None, after=None, signum=signal.SIGKILL, log=Non
         after: Seconds after which it is sent a signal; None: it is left alone.
         signum: That signal.
         log: File for what it prints; None: beside the work_dir.
+        train: What is done with the config.
     """
     log = log or Path(cfg.work_dir).with_suffix('.log')
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -142,7 +142,7 @@ def test_a_checkpoint_of_plain_mmengine_is_resumed_with_a_warning(toy_cfg):
     plain = killing.in_folder(toy_cfg, toy_cfg.work_dir)
     plain.pop('mix_and_match')
     plain.train_cfg.max_iters = 2
-    Runner.from_cfg(plain).train()
+    killing.forked(plain, train=lambda cfg: Runner.from_cfg(cfg).train())
     toy_cfg.mix_and_match.enabled = False
     toy_cfg.resume = True
     status, log = killing.forked(toy_cfg)

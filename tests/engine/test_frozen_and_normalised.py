@@ -18,7 +18,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mm_tuning_plugin.checkpoint import load_backbone_strict
-from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config, plan, preflight
+from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config, plan
 from mm_tuning_plugin.errors import UserError
 
 BN = {'type': 'BN', 'requires_grad': True}
@@ -194,44 +194,6 @@ def test_sync_bn_of_the_config_reaches_stage_one(toy_cfg, group, monkeypatch):
     else:
         Runner.from_cfg(derived)
     assert converted == [('MixAndMatchTuner', 'torch')]
-
-
-@pytest.mark.skipif(get_device() != 'cpu', reason='this machine can train SyncBN')
-@pytest.mark.parametrize('asked', ['backbone', 'head', 'sync_bn', 'default of the backbone'])
-def test_sync_bn_over_ranks_on_cpus_is_refused(toy_cfg, group, asked):
-    found = 'SyncBN'
-    if asked == 'backbone':
-        # frozen or not: DDP refuses the layer itself
-        toy_cfg.model.backbone.update(norm_cfg={'type': 'SyncBN'}, norm_eval=True)
-    elif asked == 'head':
-        toy_cfg.model.decode_head.norm_cfg = {'type': 'SyncBN'}
-    elif asked == 'sync_bn':
-        toy_cfg.sync_bn = 'torch'
-        found = "sync_bn='torch'"
-    else:
-        toy_cfg.model.backbone = dict(
-            type='MSCAN', embed_dims=[8, 8, 16, 16], depths=[1, 1, 1, 1], drop_path_rate=0.0
-        )
-    toy_cfg.update(launcher='pytorch', model_wrapper_cfg=WRAPPER)
-    message = (
-        rf'^model: {found} found in \d+ layers \(.*\) with launcher \'pytorch\' and no '
-        r"accelerator, expected norm_cfg of type 'BN' and no sync_bn: .*$"
-    )
-    with pytest.raises(UserError, match=message):
-        MixAndMatchRunner.from_cfg(toy_cfg).train()
-    assert not list(Path(toy_cfg.work_dir).rglob('*.pth'))
-    toy_cfg.launcher = 'none'
-    preflight.check_norms(toy_cfg)
-
-
-def test_what_can_train_is_let_through(toy_cfg, monkeypatch):
-    toy_cfg.launcher = 'pytorch'
-    random = torch.get_rng_state()
-    preflight.check_norms(toy_cfg)
-    toy_cfg.model.backbone.norm_cfg.type = 'SyncBN'
-    monkeypatch.setattr(preflight, 'get_device', lambda: 'cuda')
-    preflight.check_norms(toy_cfg)
-    assert torch.equal(torch.get_rng_state(), random)
 
 
 @pytest.mark.parametrize('backbone', [SWIN, MIT], ids=['swin', 'mit'])

@@ -158,7 +158,7 @@ def test_the_model_is_wrapped_for_cpus_as_mmengine_wraps_it_for_gpus(monkeypatch
     model = built(toy_cfg, experiment_name='a').model
     assert type(model).__name__ == 'MMDistributedDataParallel' and model.device_ids is None
     assert not model.broadcast_buffers and not model.find_unused_parameters
-    assert 'SyncBatchNorm needs' not in capsys.readouterr().out
+    assert 'on CPU ranks it is' not in capsys.readouterr().out
     model = built(toy_cfg, experiment_name='b', find_unused_parameters=True).model
     assert model.find_unused_parameters
 
@@ -167,10 +167,13 @@ def test_the_model_is_wrapped_for_cpus_as_mmengine_wraps_it_for_gpus(monkeypatch
     assert type(model) is DistributedDataParallel and model.device_ids is None
     assert model.broadcast_buffers and wrapper.keys() == {'type', 'broadcast_buffers'}
 
-    toy_cfg.model.backbone.norm_cfg.type = 'SyncBN'
-    model = built(toy_cfg, experiment_name='d').model
-    assert not [m for m in model.modules() if isinstance(m, torch.nn.SyncBatchNorm)]
-    assert 'SyncBatchNorm needs accelerators' in capsys.readouterr().out
+    synchronised = copy.deepcopy(toy_cfg.model)
+    synchronised.backbone.norm_cfg.type = 'SyncBN'
+    for changes in (dict(model=synchronised), dict(sync_bn='torch')):
+        name = next(iter(changes))
+        model = built(toy_cfg, experiment_name=name, **changes).model
+        assert not [m for m in model.modules() if isinstance(m, torch.nn.SyncBatchNorm)]
+        assert 'on CPU ranks it is BatchNorm' in capsys.readouterr().out
 
 
 def test_a_proxy_task_over_ranks(monkeypatch, demo_root, tmp_path):

@@ -112,6 +112,14 @@ def test_no_nodes_on_images_that_leave_one_cell():
     assert losses_of(model, NO_NODES) == [0]
 
 
+def test_no_nodes_leave_the_running_statistics_alone():
+    model = make(embedding=POOLED).train()
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    model(NO_NODES, [], mode='loss')['loss'].backward()
+    for name, value in model.backbone.state_dict().items():
+        assert name.endswith('num_batches_tracked') or torch.equal(value, before[name]), name
+
+
 @pytest.mark.parametrize('channels', [1, 3, 5])
 def test_channels_of_the_images_are_those_of_the_stem(channels):
     model = make({**RESNET, 'in_channels': channels})
