@@ -23,7 +23,7 @@ Indices = NDArray[np.int64]
 
 def on_host(tensor: Tensor) -> NDArray[Any]:
     """Returns a tensor as an array: a view of what is on the CPU, a copy of anything else."""
-    array: NDArray[Any] = tensor.cpu().numpy()
+    array: NDArray[Any] = tensor.numpy(force=True)
     return array
 
 

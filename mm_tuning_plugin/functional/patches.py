@@ -15,7 +15,7 @@ XiaohangZhan/mix-and-match at 8d4c9df). Deviations, each of them from a slip of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -30,7 +30,7 @@ from ._runs import find_runs
 
 CANDIDATES = 5  # per foreground patch that is wanted
 
-Box = tuple[int, int, int, int]
+Box = Sequence[int]  # y0, x0, y1, x1
 
 
 def sample_patches(
@@ -93,9 +93,9 @@ def sample_patches(
     if len(centres) == 0 and quota and len(background):  # nothing but background
         background = draw_pixels(flat, is_background, num_patches, generator)
     split = len(centres)
-    centres = np.concatenate((centres, background))
-    sides = least + 2 * integers((most - least) // 2 + 1, len(centres), generator)
-    boxes = _boxes_around(centres, sides, seg_map.shape[1])
+    centres = np.concatenate((centres, background)) if len(background) else centres
+    halves = least // 2 + integers((most - least) // 2 + 1, len(centres), generator)
+    boxes = _boxes_around(centres, halves, seg_map.shape[1])
     chosen = spread_out(boxes[:split], quota, max_overlap) + list(range(split, len(centres)))
     return PatchBoxes(
         torch.from_numpy(boxes[chosen]).to(seg_map.device),
@@ -123,7 +123,7 @@ def spread_out(boxes: Indices, count: int, max_overlap: float) -> list[int]:
     """
     kept: dict[int, Box] = {}
     dropped: list[int] = []
-    for index, box in enumerate(map(tuple, boxes.tolist())):
+    for index, box in enumerate(boxes.tolist()):
         if len(kept) == count:
             break
         top, left, bottom, right = box
@@ -141,7 +141,7 @@ def _free_area(box: Box, others: Iterable[Box]) -> int:
     Each of them leaves of what is free the parts above, below, to the left and to the right of it.
     """
     top, left, bottom, right = box
-    free = [box]
+    free: list[Box] = [box]
     for y0, x0, y1, x1 in others:
         if y0 >= bottom or y1 <= top or x0 >= right or x1 <= left:
             continue
@@ -208,9 +208,8 @@ def _class_balanced(
     return drawn
 
 
-def _boxes_around(centres: Indices, sides: Indices, width: int) -> Indices:
-    """Returns the squares (K, 4) of even sides (K,) around flat positions (K,)."""
-    halves = sides // 2
+def _boxes_around(centres: Indices, halves: Indices, width: int) -> Indices:
+    """Returns the squares (K, 4) around flat positions (K,), given half their sides (K,)."""
     y, x = np.divmod(centres, max(1, width))
     return np.array((y - halves, x - halves, y + halves, x + halves)).T
 

@@ -42,7 +42,7 @@ def test_spreading_out_equals_the_mask_of_pixels(rectangles, count, max_overlap)
 @pytest.mark.parametrize('seed', range(5))
 def test_spreading_out_equals_the_mask_for_boxes_of_the_usual_size(seed):
     rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 512, (200, 2))
+    pixels = rng.integers(0, 512, (2, 200))
     boxes, _ = reference.draw_boxes(pixels, 120, (64, 256), rng)
     expected = reference.spread_out(boxes, 24, 0.6)
     assert spread_out(np.array(boxes), 24, 0.6) == expected

@@ -39,7 +39,7 @@ def run(wanted: set[str], device: torch.device) -> list[Comparison]:
 
     rng = np.random.default_rng(0)
     image = image_like_a_photograph(rng)
-    candidates, _ = reference.draw_boxes(rng.integers(0, 512, (400, 2)), 45, (64, 256), rng)
+    candidates, _ = reference.draw_boxes(rng.integers(0, 512, (2, 400)), 45, (64, 256), rng)
     boxes = torch.tensor(np.array(candidates)[spread_out(np.array(candidates), 9, 0.6)])
     worker = partial(cut_patches, image, boxes.numpy(), SIDE, (0, 0, 0))
     planes = torch.from_numpy(image).permute(2, 0, 1).contiguous()

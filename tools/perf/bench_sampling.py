@@ -68,7 +68,7 @@ def check(maps: list[Tensor], count: int, background: int | None) -> None:
         assert torch.equal(seg_map[centres[:, 0], centres[:, 1]], labels)
         assert len(labels) == count == len(plain_labels)
         assert (labels == 0).sum() == plain_labels.count(0) or background is None
-        pixels = rng.integers(0, seg_map.shape, (400, 2))
+        pixels = rng.integers(0, seg_map.shape, (400, 2)).T
         candidates, _ = reference.draw_boxes(pixels, 5 * count, SIZE_RANGE, rng)
         kept = spread_out(np.array(candidates), count, 0.6)
         assert kept == reference.spread_out(candidates, count, 0.6)
