@@ -9,7 +9,8 @@ XiaohangZhan/mix-and-match at 8d4c9df). Deviations, each of them from a slip of 
 * Without a background pixel no background patch is drawn; there, foreground gets the label 0.
 * The ignore label is never a class; there, it becomes one where a crop shows nothing else.
 * Whether there is a background class is an option; there, class 0 always is (road in Cityscapes).
-* Overlap is relative to the area of the candidate; there, to that of the first candidate.
+* Overlap is relative to the area of the candidate; there, to that of the first candidate. What is
+  covered counts wherever it lies; there, inside the image only.
 """
 
 from __future__ import annotations

@@ -244,6 +244,19 @@ def test_same_seed_same_boxes_and_no_global_state(device, seeded):
     assert not torch.equal(one.boxes, other.boxes)
 
 
+@pytest.mark.parametrize('balance', ['pixel', 'class'])
+def test_a_cpu_generator_draws_the_same_on_any_device(balance, device):
+    options = {'num_patches': 20, 'size_range': (8, 16), 'balance': balance}
+    here, there = (
+        sample_patches(
+            seg_map, background_index=0, generator=torch.Generator().manual_seed(2), **options
+        )
+        for seg_map in (scene(), scene().to(device))
+    )
+    assert there.boxes.device.type == there.labels.device.type == device.type
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there))
+
+
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [

@@ -55,8 +55,8 @@ def sample_patches(
 
     As released: the map is copied to int64 first, both lists of pixels are made in full, five
     candidates are drawn for each patch of either kind, all candidates of the foreground are
-    de-duplicated and the first are taken. Without a background class there is but one list, which is
-    cheaper than what was released (there class 0 always is the background).
+    de-duplicated and the first are taken. Without a background class there is but one list, which
+    is cheaper than what was released (there class 0 always is the background).
     """
     seg_map = seg_map.astype(np.int64)
     foreground, background = seg_map != ignore_index, ([], [])
