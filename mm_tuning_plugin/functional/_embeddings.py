@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 TINY = 1e-12
-# Numbers per temporary of the pair products: 512 KiB, which stay in the cache of a CPU; 128 MiB on a
-# GPU, where every chunk is three launches.
+# Numbers per temporary of the pair products: 512 KiB, which stay in the cache of a CPU; on a GPU
+# 128 MiB, as every chunk is three launches.
 _CHUNK, _CHUNK_ON_GPU = 1 << 17, 1 << 25
 
 

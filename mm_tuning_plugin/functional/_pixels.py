@@ -48,7 +48,7 @@ def draw_pixels(
         (count,) flat positions; none at all if the map shows nothing that is wanted.
     """
     found = np.empty(0, dtype=np.int64)
-    trials = 8 + 3 * count // 2
+    trials = 8 + 5 * count // 4
     for _ in range(3):
         if trials > min(len(flat) // 8, 2048 + 256 * count):  # listing is cheaper
             break

@@ -16,7 +16,7 @@ XiaohangZhan/mix-and-match at 8d4c9df). Deviations, each of them from a slip of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
@@ -31,7 +31,7 @@ from ._runs import find_runs
 
 CANDIDATES = 5  # per foreground patch that is wanted
 
-Box = Sequence[int]  # y0, x0, y1, x1
+Box = tuple[int, int, int, int]
 
 
 def sample_patches(
@@ -112,7 +112,7 @@ def spread_out(boxes: Indices, count: int, max_overlap: float) -> list[int]:
 
     Exact for any boxes, whatever the size of the image. Each decision hangs on all before it, so
     this is a loop; it ends with the last box needed. A turn handles a few rectangles, for which
-    Python's own integers take half the time of arrays.
+    Python's own integers take a third of the time of arrays.
 
     Args:
         boxes: (K, 4).
@@ -124,16 +124,35 @@ def spread_out(boxes: Indices, count: int, max_overlap: float) -> list[int]:
     """
     kept: dict[int, Box] = {}
     dropped: list[int] = []
-    for index, box in enumerate(boxes.tolist()):
+    for index, box in enumerate(zip(*boxes.T.tolist())):
         if len(kept) == count:
             break
-        top, left, bottom, right = box
-        area = (bottom - top) * (right - left)
-        if area - _free_area(box, kept.values()) > max_overlap * area:
+        if _is_covered(box, kept.values(), max_overlap):
             dropped.append(index)
         else:
             kept[index] = box
     return [*kept, *dropped[: count - len(kept)]]
+
+
+def _is_covered(box: Box, others: Iterable[Box], share: float) -> bool:
+    """Returns whether the union of the others covers more than a share of a box.
+
+    Mostly the single overlaps decide: one alone is more than that, or all together are not.
+    """
+    top, left, bottom, right = box
+    area = (bottom - top) * (right - left)
+    limit, total, near = share * area, 0, []
+    for other in others:
+        y0, x0, y1, x1 = other
+        if y0 < bottom and y1 > top and x0 < right and x1 > left:
+            # min() and max() would take longer than all the rest
+            height = (y1 if y1 < bottom else bottom) - (y0 if y0 > top else top)
+            width = (x1 if x1 < right else right) - (x0 if x0 > left else left)
+            if height * width > limit:
+                return True
+            total += height * width
+            near.append(other)
+    return total > limit and area - _free_area(box, near) > limit
 
 
 def _free_area(box: Box, others: Iterable[Box]) -> int:
@@ -141,28 +160,25 @@ def _free_area(box: Box, others: Iterable[Box]) -> int:
 
     Each of them leaves of what is free the parts above, below, to the left and to the right of it.
     """
-    top, left, bottom, right = box
-    free: list[Box] = [box]
+    free = [box]
     for y0, x0, y1, x1 in others:
-        if y0 >= bottom or y1 <= top or x0 >= right or x1 <= left:
-            continue
         parts, free = free, []
         for part in parts:
-            v0, u0, v1, u1 = part
-            if y0 >= v1 or y1 <= v0 or x0 >= u1 or x1 <= u0:
+            top, left, bottom, right = part
+            if y0 >= bottom or y1 <= top or x0 >= right or x1 <= left:
                 free.append(part)
                 continue
-            if v0 < y0:
-                free.append((v0, u0, y0, u1))
-                v0 = y0
-            if y1 < v1:
-                free.append((y1, u0, v1, u1))
-                v1 = y1
-            if u0 < x0:
-                free.append((v0, u0, v1, x0))
-            if x1 < u1:
-                free.append((v0, x1, v1, u1))
-    return sum([(v1 - v0) * (u1 - u0) for v0, u0, v1, u1 in free])
+            if top < y0:
+                free.append((top, left, y0, right))
+                top = y0
+            if y1 < bottom:
+                free.append((y1, left, bottom, right))
+                bottom = y1
+            if left < x0:
+                free.append((top, left, bottom, x0))
+            if x1 < right:
+                free.append((top, x1, bottom, right))
+    return sum([(bottom - top) * (right - left) for top, left, bottom, right in free])
 
 
 def _foreground(

@@ -139,7 +139,7 @@ def covered_shares(boxes):
     boxes = boxes - boxes[:, :2].min()
     mask, shares = torch.zeros(*(boxes[:, 2:].max(0).values.tolist()), dtype=torch.bool), []
     for y0, x0, y1, x1 in boxes.tolist():
-        shares.append(mask[y0:y1, x0:x1].float().mean().item())
+        shares.append(mask[y0:y1, x0:x1].double().mean().item())
         mask[y0:y1, x0:x1] = True
     return shares
 

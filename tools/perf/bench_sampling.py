@@ -90,7 +90,8 @@ def run(wanted: set[str], device: torch.device) -> list[Comparison]:
                 'ours': partial(ours, small, 9, background, generator),
                 'reference': partial(plain, arrays, 9, background, rng),
                 'ours, 4 x 1024 x 2048': partial(ours, large, 36, background, generator),
-            }
+            },
+            rounds=15,
         )
         grown = figures.pop('ours, 4 x 1024 x 2048')
         case = f'16 x 512 x 512, 9 boxes each, {kind}'
