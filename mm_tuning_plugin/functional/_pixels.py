@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Generator
 
 from ._draws import Indices, integers, permutation
-from ._runs import find_runs
+from ._runs import find_runs, stable_order
 
 Labels = NDArray[np.integer]
 _TABLE = 1 << 16  # labels below are looked up in a table
@@ -88,7 +88,7 @@ def draw_class_pools(
         tried = np.sort(integers(len(flat), trials, generator))
         tried = tried[find_runs(tried).begins]  # each pixel but once
         labels = flat[tried]
-        order = labels.argsort(kind='stable')
+        order = stable_order(labels)
         begins, sizes, _ = find_runs(labels[order])
         classes = labels[order[begins]]
         enough = (sizes >= per_class) & (classes != ignore_index)
@@ -98,7 +98,7 @@ def draw_class_pools(
     positions = np.concatenate((pool, rare))
     positions = positions[permutation(len(positions), generator)]
     labels = flat[positions]
-    order = labels.argsort(kind='stable')
+    order = stable_order(labels)
     return ClassPools(positions[order], labels[order])
 
 

@@ -1,4 +1,4 @@
-"""Runs of equal values in a sorted vector: what counting inside classes comes down to."""
+"""Sorting into runs of equal values: what counting inside classes comes down to."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ class Runs(NamedTuple):
     begins: Indices  # (R,) at which entry each run begins
     sizes: Indices  # (R,) how many entries it has
     ranks: Indices  # (K,) how many entries of its run stand before each entry
+
+
+def stable_order(values: NDArray[Any]) -> Indices:
+    """Returns the order (K,) that sorts integers (K,) and leaves equal ones as they stand."""
+    short = values.astype(np.int16)  # NumPy sorts these by radix: a fifth of the time at K = 4,096
+    fits = (short == values).all()
+    order: Indices = (short if fits else values).argsort(kind='stable')
+    return order
 
 
 def find_runs(values: NDArray[Any]) -> Runs:

@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from ..structures import Triplets
 from ._checks import check_integers
 from ._draws import Indices, indices_below, on_host, permutation
-from ._runs import find_runs
+from ._runs import find_runs, stable_order
 
 
 class _Forest(NamedTuple):
@@ -102,7 +102,7 @@ def _grow(labels: Tensor, generator: Generator | None) -> _Forest:
     """Draws the order of entry and everybody's positive."""
     order = permutation(len(labels), generator)
     label = on_host(labels)[order]
-    entry = label.argsort(kind='stable')
+    entry = stable_order(label)
     begins, sizes, rank = find_runs(label[entry])
     start, size = begins.repeat(sizes), sizes.repeat(sizes)
     is_root = rank == 0

@@ -27,7 +27,7 @@ from ..structures import PatchBoxes
 from ._checks import check_at_least, check_integers, check_share, describe
 from ._draws import Indices, integers, on_host
 from ._pixels import Labels, draw_class_pools, draw_pixels
-from ._runs import find_runs
+from ._runs import find_runs, stable_order
 
 CANDIDATES = 5  # per foreground patch that is wanted
 
@@ -217,7 +217,7 @@ def _class_balanced(
         return positions
     begins, sizes, _ = find_runs(labels)
     picks = integers(len(begins), count, generator)
-    order = picks.argsort(kind='stable')
+    order = stable_order(picks)
     picks = picks[order]
     ranks = find_runs(picks).ranks  # how often the class was picked before
     drawn = np.empty_like(picks)
