@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cv2
+import numpy as np
 import torch
 
 HERE = Path(__file__).resolve().parent
@@ -118,6 +119,9 @@ def main() -> None:
         parser.error('--device cuda: torch finds no GPU, expected one')
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    # glibc hands small blocks back to the system after each call until a large one has been freed,
+    # as in any process that has handled an image: without this, figures hang on what ran before.
+    np.empty(1 << 24, np.uint8)
     device = torch.device(options.device)
     machine, libraries = hardware(device), versions()
     results = kept_results(options.out, machine, libraries, set(options.only))
