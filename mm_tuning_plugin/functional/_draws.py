@@ -2,11 +2,11 @@
 
 Graphs, boxes and points are a few hundred numbers that pass through dozens of small steps. A step
 costs about 1 us in NumPy, 2 to 7 us in torch on a CPU and a kernel launch on a GPU. So they are
-computed on the host, wherever the tensors are: one copy there, one copy back, nothing else that
-makes the host wait for the device.
+computed on the host, wherever the tensors are: one copy there, one copy back.
 
-A generator draws on its own device only. A CPU generator gives the same stream on every rank and
-for every kind of device. Without a generator, torch's default one of the CPU is used.
+A generator draws on its own device only. That of a CPU is the better one here: it needs no copies,
+and gives the same stream on every rank and for every kind of device. Without a generator, torch's
+default one of the CPU is used.
 """
 
 from __future__ import annotations
