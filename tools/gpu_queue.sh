@@ -11,13 +11,16 @@ item=${1:?which item} out=${2:?folder for results}
 python=${PYTHON:-python}
 mkdir -p "$out"
 case "$item" in
-    1) # tests with a device parameter
-        "$python" -m pytest tests/functional tests/models -p no:cacheprovider | tee "$out/tests.txt" ;;
-    2) # every benchmark of tools/perf on the GPU
+    1) # tests with a device parameter: of the method on tensors, and of the models
+        "$python" -m pytest tests/functional tests/models -k cuda -p no:cacheprovider |
+            tee "$out/tests.txt" ;;
+    2) # the benchmarks of tools/perf on the GPU, beside the same peers as on the CPU
         "$python" tools/perf/run.py --device cuda --out "$out/cuda.json" ;;
     3 | 4) # the arms on CamVid; started again it goes on where it was
         "$python" tools/benchmark.py configs/benchmarks/camvid_gpu.py --work-dir work_dirs/camvid_gpu \
             --seeds $((item - 3))
         cp work_dirs/camvid_gpu/results.* "$out" ;;
+    5) # the step of a ResNet-50: share outside the backbone, peak memory, waiting for data
+        "$python" tools/perf/run.py --device cuda --only GS1 GS2 GL1 --out "$out/cuda_step.json" ;;
     *) echo "no such item: $item" >&2; exit 2 ;;
 esac

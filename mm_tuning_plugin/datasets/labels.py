@@ -42,23 +42,25 @@ def map_labels(seg_map: np.ndarray, table: np.ndarray, source: str) -> np.ndarra
         source: What to call the label map in an error: its path.
 
     Returns:
-        (H, W) int64, every value a class or 255.
+        (H, W) int16, every value a class or 255.
 
     Raises:
         UserError: A value is neither a class nor ignored.
     """
-    outside = (seg_map < 0) | (seg_map > 255)
-    values = np.where(outside, 0, seg_map).astype(np.uint8)
-    mapped = table[values]
-    if outside.any() or (mapped < 0).any():
-        found = sorted({int(v) for v in np.unique(seg_map[outside | (mapped < 0)])})
+    if seg_map.dtype == np.uint8:  # the usual case: no value lies outside the table
+        mapped = table.take(seg_map)
+    else:
+        inside = (seg_map >= 0) & (seg_map <= 255)
+        mapped = np.where(inside, table.take(np.where(inside, seg_map, 0)), np.int16(-1))
+    if mapped.min(initial=0) < 0:
+        found = sorted({int(v) for v in np.unique(seg_map[mapped < 0])})
         ignored = sorted(int(v) for v in np.flatnonzero(table == IGNORE))
         raise UserError(
             f'{source}: label values {_shorten(found)} found, expected 0 to '
             f'{int((table[:IGNORE] >= 0).sum() and table[table < IGNORE].max())} or one of the '
             f'ignored {ignored}; is the number of classes or reduce_zero_label right?'
         )
-    return mapped.astype(np.int64)
+    return mapped
 
 
 def _shorten(values: list[int], most: int = 5) -> str:

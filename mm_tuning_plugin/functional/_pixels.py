@@ -10,69 +10,62 @@ not find enough of it is listed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-from torch import Generator, Tensor
+import numpy as np
+from numpy.typing import NDArray
+from torch import Generator
 
-from ._draws import integers, permutation
+from ._draws import Indices, integers, permutation
+from ._runs import find_runs, stable_order
 
+Labels = NDArray[np.integer]
 _TABLE = 1 << 16  # labels below are looked up in a table
 
 
 class ClassPools(NamedTuple):
     """Pixels to choose from, class by class, in a class in random order and each but once."""
 
-    positions: Tensor  # (K,) int64, flat
-    labels: Tensor  # (K,) ascending
-
-
-def flat_labels(seg_map: Tensor, *special: int | None) -> Tensor:
-    """Returns the map's labels as a vector (L,), int64 if its dtype cannot hold a special label.
-
-    Compared with what its dtype cannot hold, a label would silently be taken modulo 256.
-    """
-    flat = seg_map.reshape(-1)
-    limits = torch.iinfo(flat.dtype)
-    fits = all(label is None or limits.min <= label <= limits.max for label in special)
-    return flat if fits else flat.long()
+    positions: Indices  # (K,) flat
+    labels: Labels  # (K,) ascending
 
 
 def draw_pixels(
-    flat: Tensor, wanted: Callable[[Tensor], Tensor], count: int, generator: Generator | None
-) -> Tensor:
+    flat: Labels,
+    wanted: Callable[[Labels], NDArray[np.bool_]],
+    count: int,
+    generator: Generator | None,
+) -> Indices:
     """Draws `count` pixels uniformly, with replacement, among those that are wanted.
 
     Args:
-        flat: (L,) integer labels.
+        flat: (L,) labels.
         wanted: Tells from any labels, elementwise, which are wanted.
         count: How many to draw.
         generator: Source of randomness.
 
     Returns:
-        (count,) int64 flat positions; none at all if the map shows nothing that is wanted.
+        (count,) flat positions; none at all if the map shows nothing that is wanted.
     """
-    found = flat.new_empty(0, dtype=torch.int64)
-    trials = 64 + 4 * count
-    for _ in range(2):
-        if trials > min(len(flat), 2048 + 128 * count):  # listing is cheaper
+    found = np.empty(0, dtype=np.int64)
+    trials = 8 + 5 * count // 4
+    for _ in range(3):
+        if trials > min(len(flat) // 8, 2048 + 256 * count):  # listing is cheaper
             break
-        tried = integers(len(flat), trials, generator, flat.device)
-        hits = tried[wanted(flat.index_select(0, tried))]
-        found = torch.cat((found, hits)) if len(found) else hits
+        tried = integers(len(flat), trials, generator)
+        hits = tried[wanted(flat[tried])]
+        found = np.concatenate((found, hits)) if len(found) else hits
         if len(found) >= count:
             return found[:count]
         trials = 2 * trials * (count - len(found)) // max(1, len(hits))  # as the hits suggest
-    listed = wanted(flat).nonzero().squeeze(1)
+    listed = np.flatnonzero(wanted(flat))
     if len(listed) == 0:
         return listed
-    return torch.cat(
-        (found, listed[integers(len(listed), count - len(found), generator, flat.device)])
-    )
+    return np.concatenate((found, listed[integers(len(listed), count - len(found), generator)]))
 
 
 def draw_class_pools(
-    flat: Tensor, per_class: int, ignore_index: int, generator: Generator | None
+    flat: Labels, per_class: int, ignore_index: int, generator: Generator | None
 ) -> ClassPools:
     """Draws at least `per_class` pixels of each class present, or all it has, without replacement.
 
@@ -81,46 +74,39 @@ def draw_class_pools(
     likely, jointly: what decides is a count, which treats them alike.
 
     Args:
-        flat: (L,) integer labels.
+        flat: (L,) labels.
         per_class: How many pixels of a class are enough.
         ignore_index: The label that is no class.
         generator: Source of randomness.
     """
     trials = max(4096, 64 * per_class)
-    pool = flat.new_empty(0, dtype=torch.int64)
-    served = flat.new_tensor([ignore_index])
+    pool = np.empty(0, dtype=np.int64)
+    served = np.array([ignore_index])
     if len(flat) == 0:
         return ClassPools(pool, pool)
     if trials < len(flat) // 4:
-        pool = torch.unique(integers(len(flat), trials, generator, flat.device))
-        labels = flat[pool]
-        classes, index, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-        enough = (counts >= per_class) & (classes != ignore_index)
-        pool = pool[enough[index]]
-        served = torch.cat((served, classes[enough]))
-    rare = _outside(flat, served).nonzero().squeeze(1)
-    positions = torch.cat((pool, rare))
-    positions = positions[permutation(len(positions), generator, flat.device)]
-    labels, order = flat[positions].sort(stable=True)
-    return ClassPools(positions[order], labels.long())
+        tried = np.sort(integers(len(flat), trials, generator))
+        tried = tried[find_runs(tried).begins]  # each pixel but once
+        labels = flat[tried]
+        order = stable_order(labels)
+        begins, sizes, _ = find_runs(labels[order])
+        classes = labels[order[begins]]
+        enough = (sizes >= per_class) & (classes != ignore_index)
+        pool = tried[order[enough.repeat(sizes)]]
+        served = np.concatenate((served, classes[enough]))
+    rare = np.flatnonzero(_outside(flat, served))
+    positions = np.concatenate((pool, rare))
+    positions = positions[permutation(len(positions), generator)]
+    labels = flat[positions]
+    order = stable_order(labels)
+    return ClassPools(positions[order], labels[order])
 
 
-def _outside(flat: Tensor, labels: Tensor) -> Tensor:
-    """Returns which entries are none of the labels: (L,) bool."""
-    low, high = (int(end) for end in torch.stack(flat.aminmax()))
+def _outside(flat: Labels, labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Returns which entries are none of the labels: (L,)."""
+    low, high = int(flat.min()), int(flat.max())
     if low < 0 or high >= _TABLE:
-        return torch.isin(flat, labels, invert=True)
-    table = torch.ones(high + 1, dtype=torch.bool, device=flat.device)
-    table[labels[(labels >= 0) & (labels <= high)].long()] = False
-    return table.index_select(0, flat.long())  # twenty times the speed of isin
-
-
-def ranks_in_runs(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Ranks the entries of a sorted vector (K,) inside their runs of equal values.
-
-    Returns:
-        (K,) rank of each entry in its run, (R,) begin and (R,) length of each run.
-    """
-    _, index, counts = torch.unique_consecutive(values, return_inverse=True, return_counts=True)
-    begins = counts.cumsum(0) - counts
-    return torch.arange(len(values), device=values.device) - begins[index], begins, counts
+        return np.isin(flat, labels, invert=True)
+    table = np.ones(high + 1, dtype=np.bool_)
+    table[labels[(labels >= 0) & (labels <= high)]] = False
+    return table[flat]  # twenty times the speed of isin

@@ -13,24 +13,28 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from ..structures import Triplets
 from ._checks import check_integers
-from ._draws import indices_below, permutation
+from ._draws import Indices, indices_below, on_host, permutation
+from ._runs import find_runs, stable_order
 
 
 class _Forest(NamedTuple):
-    """One draw of the graph. All (N,) int64; all but `order` by class, in a class by entry."""
+    """One draw of the graph. All (N,); all but the first two by class, in a class by entry."""
 
-    order: Tensor  # the nodes by order of entry
-    node: Tensor  # index into the labels
-    entry: Tensor  # how many nodes entered before it
-    rank: Tensor  # how many nodes of its class entered before it; 0 is the root
-    start: Tensor  # place at which its class begins
-    size: Tensor  # nodes of its class
-    positive: Tensor  # place of its parent; of any other member for a root; void if it has none
+    order: Indices  # the nodes by order of entry
+    label: NDArray[np.integer]  # their classes
+    node: Indices  # index into the labels
+    entry: Indices  # how many nodes entered before it
+    rank: Indices  # how many nodes of its class entered before it; 0 is the root
+    start: Indices  # place at which its class begins
+    size: Indices  # nodes of its class
+    positive: Indices  # place of its parent; of any other member for a root; void if it has none
 
 
 def class_connected_graph(labels: Tensor, *, generator: Generator | None = None) -> Tensor:
@@ -58,7 +62,8 @@ def class_connected_graph(labels: Tensor, *, generator: Generator | None = None)
     check_integers('labels', labels, '(N,)', 1)
     forest = _grow(labels, generator)
     child = forest.rank > 0
-    return torch.stack((forest.node[child], forest.node[forest.positive[child]]))
+    edges = np.array((forest.node[child], forest.node[forest.positive[child]]))
+    return torch.from_numpy(edges).to(labels.device)
 
 
 def graph_triplets(labels: Tensor, *, generator: Generator | None = None) -> Triplets:
@@ -85,41 +90,47 @@ def graph_triplets(labels: Tensor, *, generator: Generator | None = None) -> Tri
     check_integers('labels', labels, '(N,)', 1)
     forest = _grow(labels, generator)
     negative_entry = _draw_negatives(forest, generator)
-    usable = ((forest.size > 1) & (forest.size < len(labels))).nonzero().squeeze(1)
-    return Triplets(
-        anchor=forest.node.index_select(0, usable),
-        positive=forest.node.index_select(0, forest.positive.index_select(0, usable)),
-        negative=forest.order.index_select(0, negative_entry.index_select(0, usable)),
-    )
+    usable = np.flatnonzero((forest.size > 1) & (forest.size < len(labels)))
+    anchor = forest.node[usable]
+    positive = forest.node[forest.positive[usable]]
+    negative = forest.order[negative_entry[usable]]
+    triplets = np.array((anchor, positive, negative))
+    return Triplets(*torch.from_numpy(triplets).to(labels.device).unbind())
 
 
 def _grow(labels: Tensor, generator: Generator | None) -> _Forest:
     """Draws the order of entry and everybody's positive."""
-    order = permutation(len(labels), generator, labels.device)  # (N,) by entry: node
-    classes, entry = labels.index_select(0, order).sort(stable=True)
-    _, index, counts = torch.unique_consecutive(classes, return_inverse=True, return_counts=True)
-    start = (counts.cumsum(0) - counts).index_select(0, index)
-    size = counts.index_select(0, index)
-    rank = torch.arange(len(labels), device=labels.device) - start
+    order = permutation(len(labels), generator)
+    label = on_host(labels)[order]
+    entry = stable_order(label)
+    begins, sizes, rank = find_runs(label[entry])
+    start, size = begins.repeat(sizes), sizes.repeat(sizes)
     is_root = rank == 0
     # a root has no predecessor: it chooses among the size - 1 places after its own
-    choice = indices_below(torch.where(is_root, size - 1, rank), generator)
+    choice = indices_below(rank + is_root * (size - 1), generator)
     positive = start + is_root + choice
-    return _Forest(order, order.index_select(0, entry), entry, rank, start, size, positive)
+    return _Forest(order, label, order[entry], entry, rank, start, size, positive)
 
 
-def _draw_negatives(forest: _Forest, generator: Generator | None) -> Tensor:
+def _draw_negatives(forest: _Forest, generator: Generator | None) -> Indices:
     """Draws for each node the order of entry of its negative; void in a batch of one class.
+
+    Any node that entered earlier is tried first, as most are of other classes. Where it is of the
+    node's own class (or nobody entered earlier), one of the outsiders is drawn by its number: that
+    is as uniform, and cannot fail, but takes a binary search.
 
     The j-th node outside a class, by order of entry, entered as number j + m where m counts the
     members before it: those which have at most j outsiders before themselves. As the
-    number of outsiders before a member rises along its class, m is a binary search.
+    number of outsiders before a member rises along its class, m is found by that search.
     """
     total = len(forest.node)
+    negative = indices_below(forest.entry, generator)
+    retry = np.flatnonzero(forest.label[negative] == forest.label[forest.entry])
     outsiders = forest.entry - forest.rank  # (N,) other-class nodes that entered before
-    j = indices_below(
-        torch.where(outsiders > 0, outsiders, total - forest.size), generator
-    )  # (N,) j-th outsider
-    offset = forest.start * total  # keeps the classes apart in one sorted sequence
-    members = torch.searchsorted(offset + outsiders, offset + j, right=True) - forest.start
-    return j + members
+    earlier, start = outsiders[retry], forest.start[retry]
+    spans = np.where(earlier > 0, earlier, total - forest.size[retry])
+    j = indices_below(spans, generator)
+    # the first node's number times `total` keeps the classes apart in one sorted sequence
+    sequence = forest.start * total + outsiders
+    negative[retry] = j + sequence.searchsorted(start * total + j, side='right') - start
+    return negative

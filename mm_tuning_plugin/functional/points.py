@@ -5,13 +5,15 @@ Shape legend: P points on one (H, W) label map.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from ..structures import LabelledPoints
 from ._checks import check_at_least, check_integers
-from ._draws import permutation
-from ._pixels import draw_class_pools, flat_labels, ranks_in_runs
+from ._draws import on_host, permutation
+from ._pixels import draw_class_pools
+from ._runs import find_runs
 
 
 def sample_points(
@@ -44,13 +46,15 @@ def sample_points(
     check_at_least('max_per_class', max_per_class, 1)
     if max_points is not None:
         check_at_least('max_points', max_points, 1)
-    positions, labels = draw_class_pools(
-        flat_labels(seg_map, ignore_index), max_per_class, ignore_index, generator
-    )
-    chosen = (ranks_in_runs(labels)[0] < max_per_class).nonzero().squeeze(1)
+    flat = on_host(seg_map).reshape(-1)
+    positions, labels = draw_class_pools(flat, max_per_class, ignore_index, generator)
+    chosen = np.flatnonzero(find_runs(labels).ranks < max_per_class)
     if max_points is not None and len(chosen) > max_points:
-        chosen = chosen[permutation(len(chosen), generator, chosen.device)[:max_points]]
+        chosen = chosen[permutation(len(chosen), generator)[:max_points]]
     positions = positions[chosen]
     width = max(1, seg_map.shape[1])
-    points = torch.stack((positions // width, positions % width), dim=1)
-    return LabelledPoints(points, labels[chosen])
+    points = np.stack((positions // width, positions % width), axis=1)
+    return LabelledPoints(
+        torch.from_numpy(points).to(seg_map.device),
+        torch.from_numpy(labels[chosen].astype(np.int64)).to(seg_map.device),
+    )

@@ -89,8 +89,13 @@ class PooledEmbedding(_EmbeddingHead):
         self, features: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
     ) -> Tensor:
         """Pool each level to the grid; node i gets the row of its image."""
-        grids = [F.adaptive_avg_pool2d(as_precise(level), self.grid_size) for level in features]
-        return torch.cat([grid.flatten(1) for grid in grids], dim=1)[points[:, 0]]
+        grids = [self._pool(as_precise(level)).flatten(1) for level in features]
+        return torch.cat(grids, dim=1).index_select(0, points[:, 0])
+
+    def _pool(self, level: Tensor) -> Tensor:
+        if level.shape[-2:] == (self.grid_size, self.grid_size):
+            return level  # what pooling gives here, at the cost of much more
+        return F.adaptive_avg_pool2d(level, self.grid_size)
 
 
 @MODELS.register_module()

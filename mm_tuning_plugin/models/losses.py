@@ -32,7 +32,7 @@ class GraphTripletLoss(nn.Module):
         triplets = functional.graph_triplets(labels, generator=generator)
         return {
             'loss': functional.triplet_margin_loss(embeddings, triplets, self.margin),
-            'triplets': _count(triplets.anchor, embeddings),
+            'triplets': embeddings.new_full((), len(triplets.anchor), dtype=torch.float32),
             'active_share': functional.active_triplet_share(embeddings, triplets, self.margin),
         }
 
@@ -55,7 +55,7 @@ class ExpectedTripletLoss(nn.Module):
         """Return the loss; `generator` is not used."""
         return {
             'loss': functional.expected_triplet_loss(embeddings, labels, self.margin),
-            'triplets': _count(_matched(labels), embeddings),
+            'triplets': _matched(labels),
         }
 
 
@@ -77,17 +77,13 @@ class SupervisedContrastiveLoss(nn.Module):
         """Return the loss; `generator` is not used. ``triplets`` counts anchors that have both."""
         return {
             'loss': functional.supervised_contrastive_loss(embeddings, labels, self.temperature),
-            'triplets': _count(_matched(labels), embeddings),
+            'triplets': _matched(labels),
         }
 
 
-def _count(rows: Tensor, like: Tensor) -> Tensor:
-    return like.new_tensor(float(len(rows)), dtype=torch.float32)
-
-
 def _matched(labels: Tensor) -> Tensor:
-    """The nodes that have another of their class and one of another class."""
+    """How many nodes have another of their class and one of another class."""
     if not len(labels):
-        return labels
+        return labels.new_zeros((), dtype=torch.float32)
     members = torch.bincount(labels)[labels]
-    return labels[(members > 1) & (members < len(labels))]
+    return ((members > 1) & (members < len(labels))).sum().float()

@@ -67,6 +67,7 @@ class MixAndMatchTuner(BaseModel):
         self.in_index = None if in_index is None else list(in_index)
         channels = self._measure_channels(tuple(probe_size))
         self._refuse_frozen(backbone)
+        self.touches_unread = self._has_idle_parameters(tuple(probe_size))
         self.embedding = MODELS.build(dict(embedding, in_channels=channels))
         self.criterion = MODELS.build(criterion)
         self.chunk_size = chunk_size
@@ -102,7 +103,7 @@ class MixAndMatchTuner(BaseModel):
         return self.embed(nodes)[0]
 
     def embed(self, nodes: NodeBatch) -> tuple[Tensor, Tensor]:
-        """Return (N, E) embeddings, and a zero that touches every unread output.
+        """Return (N, E) embeddings, and a zero that touches every parameter they leave.
 
         Half precision is widened to float32; float64 stays.
         """
@@ -113,8 +114,10 @@ class MixAndMatchTuner(BaseModel):
     def _embed(self, images: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         outputs = self._outputs(images)
         read = self._select(outputs)
-        # DDP must find every parameter used, also those behind outputs that nobody reads.
-        unread = sum(as_precise(output).sum() for output in outputs) * 0.0
+        unread = images.new_zeros(())
+        if self.touches_unread:
+            # DDP must find every parameter used, also those behind outputs that nobody reads.
+            unread = sum(as_precise(output).sum() for output in outputs) * 0.0
         with full_precision(images):
             levels = [as_precise(level) for level in read]
             embeddings = self.embedding(levels, points, tuple(images.shape[-2:]))
@@ -123,16 +126,16 @@ class MixAndMatchTuner(BaseModel):
     def _loss(self, nodes: NodeBatch) -> dict[str, Tensor]:
         embeddings, unread = self.embed(nodes)
         embeddings, labels, counts = gather_nodes(embeddings, nodes.labels)
-        generator = torch.Generator(device=labels.device)
-        generator.manual_seed(self.seed + 1_000_003 * int(self.step))
+        # On the host, where graphs are drawn: the same one on every kind of device.
+        generator = torch.Generator().manual_seed(self.seed + 1_000_003 * int(self.step))
         self.step += 1
         with torch.autocast(labels.device.type, enabled=False):
             losses = self.criterion(embeddings, labels, generator)
         losses['loss'] = losses['loss'] + unread + embeddings.sum() * 0.0
-        losses['nodes'] = labels.new_tensor(float(len(labels)), dtype=torch.float32)
+        losses['nodes'] = labels.new_full((), len(labels), dtype=torch.float32)
         if len(counts) > 1:
             idle = counts.count(0)
-            losses['ranks_without_nodes'] = labels.new_tensor(float(idle), dtype=torch.float32)
+            losses['ranks_without_nodes'] = labels.new_full((), idle, dtype=torch.float32)
         return losses
 
     def _predict(self, nodes: NodeBatch, counts: Sequence[int]) -> list[dict[str, Tensor]]:
@@ -189,3 +192,21 @@ class MixAndMatchTuner(BaseModel):
                 f'backbone: all {len(parameters)} parameters of {type(self.backbone).__name__} '
                 f'frozen found{told}, expected some that train: there is nothing to tune'
             )
+
+    @torch.enable_grad()
+    def _has_idle_parameters(self, size: tuple[int, ...]) -> bool:
+        """Whether some parameters serve unread outputs alone, as the norms of Swin's levels do.
+
+        Touching whole outputs in every step costs more than the loss does where it is not needed.
+        """
+        training = self.backbone.training
+        self.backbone.eval()
+        stem = next(p for p in self.backbone.parameters() if p.ndim == 4)
+        read = self._select(self._outputs(torch.zeros(1, int(stem.shape[1]), *size)))
+        total = torch.stack([level.sum() for level in read]).sum()
+        if total.requires_grad:
+            total.backward()
+        idle = any(p.requires_grad and p.grad is None for p in self.backbone.parameters())
+        self.backbone.zero_grad(set_to_none=True)
+        self.backbone.train(training)
+        return idle

@@ -29,7 +29,7 @@ def test_maps_values_to_classes_and_255():
     table = usable_label_table(4, [2, 200, -100])
     seg_map = np.array([[0, 1, 2], [3, 200, 255]], dtype=np.uint8)
     mapped = map_labels(seg_map, table, 'a.png')
-    assert mapped.dtype == np.int64
+    assert mapped.dtype == np.int16
     assert mapped.tolist() == [[0, 1, 255], [3, 255, 255]]
     assert seg_map[0, 2] == 2, 'the input is not changed'
 

@@ -136,6 +136,17 @@ def test_each_class_is_one_tree(labels, seed):
     assert parts == len(classes)  # with N - classes edges: connected, hence without a cycle
 
 
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_any_integer_labels_make_the_same_graph(dtype):
+    labels = torch.arange(60) % 7
+    spread = labels.to(dtype) * {torch.uint8: 40, torch.int16: 5000}.get(dtype, 65536)
+    one, two = (
+        graph_triplets(values, generator=torch.Generator().manual_seed(3))
+        for values in (labels, spread)  # multiples of 65536 are alike in their lowest 16 bits
+    )
+    assert all(torch.equal(a, b) for a, b in zip(one, two))
+
+
 @settings(max_examples=150, deadline=None)
 @given(LABELS, st.integers(0, 1000))
 def test_triplets_and_graph_are_one_draw(labels, seed):

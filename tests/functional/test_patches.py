@@ -35,18 +35,17 @@ def centres_of(boxes):
 )
 def test_spreading_out_equals_the_mask_of_pixels(rectangles, count, max_overlap):
     boxes = [(y, x, y + h, x + w) for y, x, h, w in rectangles]
-    tensor = torch.tensor(boxes, dtype=torch.int64).reshape(-1, 4)
-    chosen = spread_out(tensor, count, max_overlap)
-    assert chosen.tolist() == reference.spread_out(boxes, count, max_overlap)
+    chosen = spread_out(np.array(boxes, dtype=np.int64).reshape(-1, 4), count, max_overlap)
+    assert chosen == reference.spread_out(boxes, count, max_overlap)
 
 
 @pytest.mark.parametrize('seed', range(5))
 def test_spreading_out_equals_the_mask_for_boxes_of_the_usual_size(seed):
     rng = np.random.default_rng(seed)
-    pixels = rng.integers(0, 512, (200, 2))
+    pixels = rng.integers(0, 512, (2, 200))
     boxes, _ = reference.draw_boxes(pixels, 120, (64, 256), rng)
     expected = reference.spread_out(boxes, 24, 0.6)
-    assert spread_out(torch.tensor(np.array(boxes)), 24, 0.6).tolist() == expected
+    assert spread_out(np.array(boxes), 24, 0.6) == expected
 
 
 @pytest.mark.parametrize('balance', ['pixel', 'class'])
@@ -140,7 +139,7 @@ def covered_shares(boxes):
     boxes = boxes - boxes[:, :2].min()
     mask, shares = torch.zeros(*(boxes[:, 2:].max(0).values.tolist()), dtype=torch.bool), []
     for y0, x0, y1, x1 in boxes.tolist():
-        shares.append(mask[y0:y1, x0:x1].float().mean().item())
+        shares.append(mask[y0:y1, x0:x1].double().mean().item())
         mask[y0:y1, x0:x1] = True
     return shares
 
@@ -243,6 +242,19 @@ def test_same_seed_same_boxes_and_no_global_state(device, seeded):
     assert torch.equal(one.boxes, two.boxes) and torch.equal(before, torch.get_rng_state())
     other = sample_patches(seg_map, 9, (8, 16), generator=seeded(5))
     assert not torch.equal(one.boxes, other.boxes)
+
+
+@pytest.mark.parametrize('balance', ['pixel', 'class'])
+def test_a_cpu_generator_draws_the_same_on_any_device(balance, device):
+    options = {'num_patches': 20, 'size_range': (8, 16), 'balance': balance}
+    here, there = (
+        sample_patches(
+            seg_map, background_index=0, generator=torch.Generator().manual_seed(2), **options
+        )
+        for seg_map in (scene(), scene().to(device))
+    )
+    assert there.boxes.device.type == there.labels.device.type == device.type
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(here, there))
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,13 @@ def test_counts_labels_and_no_point_twice(seed, side, device, seeded):
     assert points.device.type == device.type
 
 
+def test_a_pixel_that_is_tried_twice_is_drawn_once(device, seeded):
+    seg_map = scene(132, device)  # just large enough for trials, of which many coincide
+    for seed in range(40):
+        points = sample_points(seg_map, 64, generator=seeded(seed))[0]
+        assert len(points.unique(dim=0)) == len(points) == 64 + 40 + 2
+
+
 @pytest.mark.parametrize('side', SIDES)
 def test_uniform_inside_each_class(side, device, seeded):
     seg_map, generator = scene(side, device), seeded(0)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,13 +25,15 @@ def features(dtype=torch.float32, grad=False):
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize('head', HEADS)
-def test_rows_have_unit_length_and_are_float32(head, dtype):
-    embeddings = head(features(dtype), POINTS, (32, 32))
-    assert embeddings.dtype == torch.float32
-    assert torch.allclose(embeddings.norm(dim=1), torch.ones(5), atol=1e-5)
+def test_rows_have_unit_length_and_are_float32(head, dtype, device):
+    head, points = copy.deepcopy(head).to(device), POINTS.to(device)
+    levels = [level.to(device) for level in features(dtype)]
+    embeddings = head(levels, points, (32, 32))
+    assert embeddings.dtype == torch.float32 and embeddings.device.type == device.type
+    assert torch.allclose(embeddings.norm(dim=1).cpu(), torch.ones(5), atol=1e-5)
     assert torch.allclose(embeddings[0], embeddings[3], atol=1e-6)
     assert not torch.allclose(embeddings[0], embeddings[1])
-    assert head.describe(features(dtype), POINTS, (32, 32)).dtype == torch.float32
+    assert head.describe(levels, points, (32, 32)).dtype == torch.float32
 
 
 @pytest.mark.parametrize(('head', 'sizes'), zip(HEADS, [(160, 160), (40, 16), (10, 128), (10, 10)]))
@@ -58,6 +62,17 @@ def test_pooled_grid_of_a_larger_and_a_smaller_map():
     points = torch.zeros(1, 3, dtype=torch.int64)
     assert head.describe([large], points, (8, 8)).tolist() == [[2.5, 4.5, 10.5, 12.5]]
     assert head.describe([large[..., :1, :1]], points, (8, 8)).tolist() == [[0.0] * 4]
+
+
+def test_a_grid_that_fits_is_read_as_pooling_reads_it():
+    level = features(grad=True)[1]  # 4 x 4, the grid of the head
+    pooled = F.adaptive_avg_pool2d(level, 4).flatten(1)[POINTS[:, 0]]
+    described = PooledEmbedding([6]).describe([level], POINTS, (32, 32))
+    assert torch.equal(described, pooled)
+    weights = torch.arange(5.0)[:, None]
+    (expected,) = torch.autograd.grad((pooled * weights).sum(), level)
+    (gradient,) = torch.autograd.grad((described * weights).sum(), level)
+    assert torch.equal(gradient, expected)
 
 
 def test_pooled_levels_stand_side_by_side():

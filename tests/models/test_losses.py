@@ -13,9 +13,9 @@ LOSSES = [GraphTripletLoss(), ExpectedTripletLoss(), SupervisedContrastiveLoss()
 LABELS = torch.tensor([3, 3, 0, 7, 0, 3, 0, 9])
 
 
-def embeddings(count=8):
+def embeddings(count=8, device='cpu'):
     torch.manual_seed(0)
-    return torch.randn(count, 5, requires_grad=True)
+    return torch.randn(count, 5).to(device).requires_grad_()
 
 
 def seeded(seed=4):
@@ -24,18 +24,18 @@ def seeded(seed=4):
 
 @pytest.mark.parametrize('loss', LOSSES)
 @pytest.mark.parametrize('labels', [LABELS, LABELS[:0], torch.tensor([1, 1]), torch.tensor([1, 2])])
-def test_one_key_alone_says_loss_and_all_are_scalars(loss, labels):
-    done = loss(embeddings(len(labels)), labels, seeded())
+def test_one_key_alone_says_loss_and_all_are_scalars(loss, labels, device):
+    done = loss(embeddings(len(labels), device), labels.to(device), seeded())
     assert [key for key in done if 'loss' in key] == ['loss']
     assert all(value.shape == () and value.dtype == torch.float32 for value in done.values())
     assert not any(value.requires_grad for key, value in done.items() if key != 'loss')
 
 
 @pytest.mark.parametrize('margin', [2.1, 0.3])
-def test_graph_triplet_is_the_functional_one(margin):
-    rows = embeddings()
-    triplets = functional.graph_triplets(LABELS, generator=seeded())
-    done = GraphTripletLoss(margin)(rows, LABELS, seeded())
+def test_graph_triplet_is_the_functional_one(margin, device):
+    rows, labels = embeddings(device=device), LABELS.to(device)
+    triplets = functional.graph_triplets(labels, generator=seeded())
+    done = GraphTripletLoss(margin)(rows, labels, seeded())
     assert torch.equal(done['loss'], functional.triplet_margin_loss(rows, triplets, margin))
     share = functional.active_triplet_share(rows, triplets, margin)
     assert torch.equal(done['active_share'], share)
@@ -49,17 +49,21 @@ def test_graph_triplet_follows_its_generator():
 
 
 @pytest.mark.parametrize('margin', [2.1, 0.3])
-def test_expected_triplet_is_the_functional_one(margin):
-    done = ExpectedTripletLoss(margin)(embeddings(), LABELS)
-    expected = functional.expected_triplet_loss(embeddings(), LABELS, margin)
-    assert torch.equal(done['loss'], expected) and done['triplets'] == 6
+def test_expected_triplet_is_the_functional_one(margin, device):
+    rows, labels = embeddings(device=device), LABELS.to(device)
+    done = ExpectedTripletLoss(margin)(rows, labels)
+    expected = functional.expected_triplet_loss(rows, labels, margin)
+    torch.testing.assert_close(done['loss'], expected)
+    assert done['triplets'] == 6
 
 
 @pytest.mark.parametrize('temperature', [0.1, 0.5])
-def test_supervised_contrastive_is_the_functional_one(temperature):
-    done = SupervisedContrastiveLoss(temperature)(embeddings(), LABELS)
-    expected = functional.supervised_contrastive_loss(embeddings(), LABELS, temperature)
-    assert torch.equal(done['loss'], expected) and done['triplets'] == 6
+def test_supervised_contrastive_is_the_functional_one(temperature, device):
+    rows, labels = embeddings(device=device), LABELS.to(device)
+    done = SupervisedContrastiveLoss(temperature)(rows, labels)
+    expected = functional.supervised_contrastive_loss(rows, labels, temperature)
+    torch.testing.assert_close(done['loss'], expected)
+    assert done['triplets'] == 6
 
 
 @pytest.mark.parametrize('loss', LOSSES)

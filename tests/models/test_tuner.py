@@ -69,6 +69,10 @@ def nodes(images=4, per_image=3, size=32, channels=3):
     )
 
 
+def moved(batch, device):
+    return NodeBatch(*(tensor.to(device) for tensor in batch))
+
+
 NO_NODES = NodeBatch(
     torch.empty(0, 3, 32, 32),
     torch.empty(0, 3, dtype=torch.int64),
@@ -84,16 +88,18 @@ def losses_of(model, batch, steps=1):
 @pytest.mark.parametrize('embedding', [POINTS, POOLED])
 @pytest.mark.parametrize('in_index', [None, [0], [-1], [1, 2]])
 @pytest.mark.parametrize('name', BACKBONES)
-def test_every_parameter_gets_a_gradient(name, in_index, embedding):
+def test_every_parameter_gets_a_gradient(name, in_index, embedding, device):
     # a level that nobody reads must not leave its parameters without one: DDP would stop
     backbone, channels = BACKBONES[name]
-    model = make(backbone, embedding, CONTRASTIVE, in_index=in_index, probe_size=(32, 32)).train()
+    model = make(backbone, embedding, CONTRASTIVE, in_index=in_index, probe_size=(32, 32))
+    model, some = model.to(device).train(), moved(nodes(), device)
     read = channels if in_index is None else [channels[min(i, len(channels) - 1)] for i in in_index]
     width = sum(read) * (4 if embedding is POOLED else 1)
     assert model.embedding.describe(
-        model._select(model._outputs(nodes().images)), nodes().points, (32, 32)
+        model._select(model._outputs(some.images)), some.points, (32, 32)
     ).shape == (12, width)
-    for batch in (nodes(), NO_NODES):
+    none = moved(NO_NODES, device)
+    for batch in (some, none):
         model.zero_grad()
         losses = model(batch, [len(batch.labels)], mode='loss')
         total, logged = model.parse_losses(losses)
@@ -102,8 +108,24 @@ def test_every_parameter_gets_a_gradient(name, in_index, embedding):
         total.backward()
         without = [key for key, value in model.named_parameters() if value.grad is None]
         assert not without
-        moved = any(value.grad.abs().sum() > 0 for value in model.backbone.parameters())
-        assert moved == (batch is not NO_NODES)
+        learns = any(value.grad.abs().sum() > 0 for value in model.backbone.parameters())
+        assert learns == (batch is not none)
+
+
+@pytest.mark.parametrize(
+    ('name', 'in_index', 'touched'),
+    [('resnet', [3], False), ('resnet', [0], True), ('swin', [3], True), ('swin', None, False)],
+)
+def test_outputs_are_touched_only_where_parameters_hide_behind_them(name, in_index, touched):
+    model = make(BACKBONES[name][0], in_index=in_index)
+    assert model.touches_unread == touched
+    assert all(parameter.grad is None for parameter in model.parameters())
+    zero = model.embed(nodes())[1]
+    assert zero == 0 and zero.requires_grad == touched
+
+
+def test_frozen_parameters_are_not_touched_for():
+    assert not make({**RESNET, 'frozen_stages': 1}, in_index=[3]).touches_unread
 
 
 def test_no_nodes_on_images_that_leave_one_cell():
@@ -161,14 +183,14 @@ def test_the_graph_depends_on_seed_and_step_alone():
     assert losses_of(other, nodes(), 4) != first
 
 
-def test_the_loss_is_that_of_the_graph_of_this_step():
-    model, batch = make().eval(), nodes()
+def test_the_loss_is_that_of_the_graph_of_this_step(device):
+    model, batch = make().eval().to(device), moved(nodes(), device)
     losses_of(model, batch, 2)
     embeddings = model(batch, [12])
     model.seed = 5
     generator = torch.Generator().manual_seed(5 + 1_000_003 * 2)
     expected = triplet_margin_loss(embeddings, graph_triplets(batch.labels, generator=generator))
-    assert losses_of(model, batch)[0] == pytest.approx(expected.item(), abs=1e-7)
+    assert losses_of(model, batch)[0] == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_the_step_is_saved_and_only_the_loss_counts():
@@ -204,8 +226,8 @@ def test_prediction_without_a_node():
     assert [part['embeddings'].shape for part in parts] == [(0, 120), (0, 120)]
 
 
-def test_steps_as_the_loops_call_them():
-    model = make()
+def test_steps_as_the_loops_call_them(device):
+    model = make().to(device)
     samples = [
         {
             'inputs': torch.randint(256, (1, 3, 32, 32), dtype=torch.uint8),
@@ -259,8 +281,9 @@ def test_without_a_start_the_backbone_has_its_own_init(monkeypatch):
     assert model.load_report is None
 
 
-def test_training_steps_bring_the_loss_down():
-    model, batch = make(criterion=CONTRASTIVE), nodes(images=6, per_image=4)
+def test_training_steps_bring_the_loss_down(device):
+    model = make(criterion=CONTRASTIVE).to(device)
+    batch = moved(nodes(images=6, per_image=4), device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     seen = []
     for _ in range(15):

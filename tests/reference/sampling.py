@@ -8,7 +8,9 @@ import torch.nn.functional as F
 def spread_out(boxes, count, max_overlap):
     """Keeps boxes in order unless too much covered by the kept; fills up from the dropped.
 
-    The mask has one cell per pixel of the plane around all boxes.
+    The mask has one cell per pixel of the plane around all boxes, as what lies outside the image
+    counts like any other area. The released one has those of the image only, in float64: it takes
+    about as long. As there, all boxes are gone through, whatever their number is cut to in the end.
     """
     boxes = np.asarray(boxes)
     if len(boxes) == 0:
@@ -27,11 +29,12 @@ def spread_out(boxes, count, max_overlap):
 
 
 def draw_boxes(pixels, count, size_range, rng):
-    """Draws squares around pixels of a list, one after the other."""
-    boxes, centres = [], []
+    """Draws squares around pixels of a list (rows, columns), one after the other."""
+    rows, columns = pixels
     low, high = size_range
-    for _ in range(count):
-        y, x = pixels[rng.integers(len(pixels))]
+    boxes, centres = [], []
+    for seed in rng.integers(0, len(rows), count):
+        y, x = rows[seed], columns[seed]
         half = rng.integers((low + 1) // 2, high // 2 + 1)
         boxes.append((y - half, x - half, y + half, x + half))
         centres.append((y, x))
@@ -48,28 +51,33 @@ def sample_patches(
     ignore_index=255,
     max_overlap=0.6,
 ):
-    """Lists the pixels, draws, de-duplicates: the released order of things, its slips mended."""
-    if background_index is None:
-        background = np.empty((0, 2), dtype=np.int64)
-        foreground = np.stack(np.where(seg_map != ignore_index), axis=1)
-    else:
-        background = np.stack(np.where(seg_map == background_index), axis=1)
-        wanted = (seg_map != background_index) & (seg_map != ignore_index)
-        foreground = np.stack(np.where(wanted), axis=1)
-    quota = max(1, int(background_ratio * num_patches)) if len(background) else 0
-    if len(foreground) == 0:
-        quota = num_patches if len(background) else 0
+    """Lists the pixels, draws, de-duplicates: the released order of things, its slips mended.
+
+    As released: the map is copied to int64 first, both lists of pixels are made in full, five
+    candidates are drawn for each patch of either kind, all candidates of the foreground are
+    de-duplicated and the first are taken. Without a background class there is but one list, which
+    is cheaper than what was released (there class 0 always is the background).
+    """
+    seg_map = seg_map.astype(np.int64)
+    foreground, background = seg_map != ignore_index, ([], [])
+    if background_index is not None:
+        foreground &= seg_map != background_index
+        background = np.where(seg_map == background_index)
+    foreground = np.where(foreground)
+    quota = max(1, int(background_ratio * num_patches)) if len(background[0]) else 0
+    if len(foreground[0]) == 0:
+        quota = num_patches if len(background[0]) else 0
     boxes, centres = [], []
-    if len(foreground) and num_patches > quota:
+    if len(foreground[0]) and num_patches > quota:
         wanted = num_patches - quota
         drawn, around = draw_boxes(foreground, 5 * wanted, size_range, rng)
         kept = spread_out(drawn, wanted, max_overlap)
         boxes += [drawn[i] for i in kept]
         centres += [around[i] for i in kept]
     if quota:
-        drawn, around = draw_boxes(background, quota, size_range, rng)
-        boxes += drawn
-        centres += around
+        drawn, around = draw_boxes(background, 5 * quota, size_range, rng)
+        boxes += drawn[:quota]
+        centres += around[:quota]
     labels = [int(seg_map[y, x]) for y, x in centres]
     return np.array(boxes, dtype=np.int64).reshape(-1, 4), labels
 

@@ -1,0 +1,36 @@
+"""Sorting into runs of equal values: what counting inside classes comes down to."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._draws import Indices
+
+
+class Runs(NamedTuple):
+    """The R runs of a sorted vector of K values."""
+
+    begins: Indices  # (R,) at which entry each run begins
+    sizes: Indices  # (R,) how many entries it has
+    ranks: Indices  # (K,) how many entries of its run stand before each entry
+
+
+def stable_order(values: NDArray[Any]) -> Indices:
+    """Returns the order (K,) that sorts integers (K,) and leaves equal ones as they stand."""
+    short = values.astype(np.int16)  # NumPy sorts these by radix: a fifth of the time at K = 4,096
+    fits = (short == values).all()
+    order: Indices = (short if fits else values).argsort(kind='stable')
+    return order
+
+
+def find_runs(values: NDArray[Any]) -> Runs:
+    """Finds the runs of a sorted vector (K,)."""
+    count = len(values)
+    fences = np.flatnonzero(values[1:] != values[:-1]) + 1
+    fences = np.concatenate(([0], fences, [count])) if count else fences
+    begins = fences[:-1]
+    sizes = fences[1:] - begins
+    return Runs(begins, sizes, np.arange(count) - begins.repeat(sizes))
