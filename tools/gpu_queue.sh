@@ -22,5 +22,14 @@ case "$item" in
         cp work_dirs/camvid_gpu/results.* "$out" ;;
     5) # the step of a ResNet-50: share outside the backbone, peak memory, waiting for data
         "$python" tools/perf/run.py --device cuda --only GS1 GS2 GL1 --out "$out/cuda_step.json" ;;
+    6) # torchrun on one GPU, both stages in mixed precision; then once more, killed and resumed
+        "$python" -c "from mm_tuning_plugin.datasets.demo import write_demo_dataset as write; write('data/demo')"
+        run=("$python" -m torch.distributed.run --standalone --nproc_per_node 1 tools/train.py
+            configs/demo/fcn_r18_demo.py --launcher pytorch --amp)
+        options=(--cfg-options mix_and_match.max_iters=300 mix_and_match.checkpoint_interval=100)
+        "${run[@]}" --work-dir work_dirs/gpu_whole "${options[@]}"
+        timeout -s KILL 60 "${run[@]}" --work-dir work_dirs/gpu_killed "${options[@]}" || true
+        "${run[@]}" --work-dir work_dirs/gpu_killed --resume "${options[@]}"
+        "$python" tools/perf/same_weights.py work_dirs/gpu_whole work_dirs/gpu_killed | tee "$out/resumed.txt" ;;
     *) echo "no such item: $item" >&2; exit 2 ;;
 esac
