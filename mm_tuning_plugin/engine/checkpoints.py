@@ -6,9 +6,9 @@ import contextlib
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.hooks import CheckpointHook
@@ -16,9 +16,6 @@ from mmengine.hooks import CheckpointHook
 from mm_tuning_plugin.checkpoint.pickles import DAMAGED
 from mm_tuning_plugin.engine.histories import allow_histories
 from mm_tuning_plugin.engine.messages import warn
-
-NAMES = re.compile(r'(iter|epoch)_(\d+)\.pth')
-POINTER = 'last_checkpoint'  # mmengine's file that names the latest one
 
 
 def damage(path: Path) -> str | None:
@@ -34,26 +31,49 @@ def damage(path: Path) -> str | None:
             return f'{member} does not fit its checksum'
         with allow_histories(), contextlib.suppress(pickle.UnpicklingError):
             # a class that is not allowed is no damage: the content is what was written
-            torch.load(path, map_location='cpu', mmap=True)
+            content = torch.load(path, map_location='cpu', mmap=True)
+            if not isinstance(content, dict) or not {'meta', 'state_dict'} <= content.keys():
+                return "no 'meta' and 'state_dict' in it"
     except (*DAMAGED, NotImplementedError) as error:
         return ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
     return None
 
 
-def newest_sound(
-    work_dir: Path, belongs: Callable[[Path], bool] = lambda path: True
-) -> Path | None:
+class Places(NamedTuple):
+    """Where the checkpoints of a run lie and what they are called.
+
+    Attributes:
+        folders: Their folders.
+        names: Patterns of their names.
+    """
+
+    folders: tuple[Path, ...]
+    names: tuple[str, ...] = (r'iter_\d+\.pth', r'epoch_\d+\.pth')
+
+
+def places(work_dir: Path, hooks: Iterable[Any] = ()) -> Places:
+    """Where a run's checkpoints are: in its folder, and where its CheckpointHooks put them."""
+    folders, names = [work_dir], [*Places._field_defaults['names']]
+    for hook in hooks:
+        if isinstance(hook, CheckpointHook):
+            names.append(re.escape(hook.filename_tmpl).replace(re.escape('{}'), r'\d+'))
+            if hook.out_dir is not None and '://' not in str(hook.out_dir):
+                folders.append(Path(hook.out_dir, work_dir.name))  # as mmengine puts them
+    return Places(tuple(folders), tuple(names))
+
+
+def newest_sound(where: Places, belongs: Callable[[Path], bool] = lambda path: True) -> Path | None:
     """The newest checkpoint of a run that is undamaged; every newer one is named in a warning.
 
     Args:
-        work_dir: Folder of the run; mmengine's pointer in it may name another one.
+        where: Where to look.
         belongs: Whether a sound checkpoint is one of this run.
 
     Returns:
         The file, or None: training starts at its beginning.
     """
     refused = []
-    for path in _candidates(work_dir):
+    for path in _candidates(where):
         reason = damage(path)
         if reason is None and belongs(path):
             break
@@ -66,20 +86,11 @@ def newest_sound(
     return path
 
 
-def _candidates(work_dir: Path) -> list[Path]:
+def _candidates(where: Places) -> list[Path]:
     """All checkpoints by time of writing, the newest first."""
-    folders = {work_dir}
-    pointer = work_dir / POINTER
-    if pointer.is_file():
-        named = Path(pointer.read_text(encoding='utf-8', errors='replace').strip())
-        folders |= {named.parent} if named.name else set()
-    found = [path for folder in folders for path in folder.glob('*.pth')]
-    found = [path for path in found if NAMES.fullmatch(path.name)]
-    return sorted(found, key=lambda p: (p.stat().st_mtime_ns, _number(p)), reverse=True)
-
-
-def _number(path: Path) -> int:
-    return int(path.stem.rsplit('_', 1)[-1])
+    found = {path for folder in where.folders for path in folder.glob('*.pth')}
+    found = {path for path in found if any(re.fullmatch(name, path.name) for name in where.names)}
+    return sorted(found, key=lambda p: (p.stat().st_mtime_ns, len(p.name), p.name), reverse=True)
 
 
 class CarefulCheckpointHook(CheckpointHook):
@@ -97,11 +108,6 @@ class CarefulCheckpointHook(CheckpointHook):
         """See mmengine; also take hold of what removes files."""
         super().before_train(runner)
         self.file_backend = _RemovesLater(self.file_backend)
-
-    def after_val_epoch(self, runner: Any, metrics: dict) -> None:
-        """See mmengine; what is saved from here on has the validation behind it."""
-        runner.progress.validated = True
-        super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         super()._save_checkpoint_with_step(runner, step, meta)

@@ -116,6 +116,12 @@ class DataPosition:
             index, states = batch.pop(KEY)
             self.workers[index] = torch.frombuffer(bytearray(states), dtype=torch.uint8)
 
+    def skipped(self, batches: int) -> None:
+        """Count batches that mmengine passes over by itself."""
+        endless = type(self.loader.sampler).__name__.endswith('InfiniteSampler')
+        length = batches + 1 if endless else len(self.loader)
+        self.passes, self.batches = divmod(batches, length)
+
     def state_dict(self) -> dict[str, Any]:
         """What `start_from` takes: built-ins and tensors only."""
         return dict(
@@ -138,6 +144,11 @@ class DataPosition:
             warn(
                 f'num_workers: {loader.num_workers} found, expected {state["num_workers"]}, as '
                 'before the interruption: augmentations differ from those of an uninterrupted run'
+            )
+        if loader.num_workers and self.batches and not self.workers:
+            warn(
+                'no random states of the loading workers found, expected them in every batch (a '
+                'dict): augmentations differ from those of an uninterrupted run'
             )
         sampler = loader.batch_sampler.sampler
         if hasattr(sampler, '_indices_of_rank'):

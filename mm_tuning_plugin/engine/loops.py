@@ -36,19 +36,22 @@ class _Resumable:
 
     def take_up(self, state: dict[str, Any], validation_is_due: bool) -> None:
         """Set the random states of the checkpoint, then make up for a validation it came before."""
+        if state['validation_began'] and self.runner.val_loop is not None:
+            iter(self.runner.val_loop.dataloader)  # its workers stay, and draw a seed but once
         self.runner.progress.restore(state)
         if validation_is_due and not state['validated']:
             self.validate()
 
     def validate(self) -> None:
-        """Validate; what is saved meanwhile has the random states of before."""
+        """Validate; what is saved meanwhile has the random states of before. Stop if asked to."""
         with self.runner.progress.validation():
             self.runner.val_loop.run()
-
-    def end_iteration(self) -> None:
-        """Stop after an iteration if a signal asks for it."""
-        self.runner.progress.validated = False
         self.runner.stop_if_asked()
+
+    def begin_iteration(self, data_batch: Any, passes: int) -> None:
+        """Note where the data stand; the validation of this iteration is still to come."""
+        self.runner.progress.validated = False
+        self.position.take(data_batch, passes)
 
 
 class ResumableIterLoop(_Resumable, IterBasedTrainLoop):
@@ -58,6 +61,7 @@ class ResumableIterLoop(_Resumable, IterBasedTrainLoop):
         """Train."""
         try:
             if self._iter > 0 and not self.continues():
+                self.position.skipped(self._iter)
                 return super().run()  # another runner's checkpoint: as mmengine does it
             return self._run()
         finally:
@@ -82,9 +86,9 @@ class ResumableIterLoop(_Resumable, IterBasedTrainLoop):
 
     def run_iter(self, data_batch: Any) -> None:
         """Train on one batch."""
-        self.position.take(data_batch, self.dataloader_iterator._epoch)
+        self.begin_iteration(data_batch, self.dataloader_iterator._epoch)
         super().run_iter(data_batch)
-        self.end_iteration()
+        self.runner.stop_if_asked()
 
     def _continue(self) -> None:
         state = self.runner.progress.resumed
@@ -121,17 +125,19 @@ class ResumableEpochLoop(_Resumable, EpochBasedTrainLoop):
         """Train for one epoch, or for the rest of it."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        rest, self.rest = self.rest, None
-        for index, data_batch in enumerate(iter(self.dataloader) if rest is None else rest):
+        batches, begun = iter(self.dataloader) if self.rest is None else self.rest, 0
+        if self.rest is not None:
+            begun, self.rest = self.position.batches, None
+        for index, data_batch in enumerate(batches, begun):
             self.run_iter(index, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Train on one batch."""
-        self.position.take(data_batch, self._epoch)
+        self.begin_iteration(data_batch, self._epoch)
         super().run_iter(idx, data_batch)
-        self.end_iteration()
+        self.runner.stop_if_asked()
 
     def _continue(self) -> None:
         state = self.runner.progress.resumed

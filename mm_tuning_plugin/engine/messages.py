@@ -6,7 +6,22 @@ import logging
 
 from mmengine.logging import print_log
 
+from mm_tuning_plugin.errors import UserError
+
+# What mmengine raises for a config that it cannot make anything of.
+MISTAKES = (
+    KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError, FileNotFoundError,
+)  # fmt: skip
+
 
 def warn(message: str) -> None:
     """Log one line as a warning."""
     print_log(message, logger='current', level=logging.WARNING)
+
+
+def config_mistake(error: Exception) -> UserError:
+    """The one line for an error that the config is the cause of; a `UserError` stays as it is."""
+    if isinstance(error, UserError):
+        return error
+    reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+    return UserError(f'the config cannot be built: {reason}')

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-
-from torch import Tensor
 
 from mm_tuning_plugin.engine.random_states import (
     capture,
@@ -23,20 +21,25 @@ class Progress:
     best score. So a checkpoint says whether the validation of its iteration lies behind it, and
     holds the random states that fit.
 
+    Args:
+        validation_began: Tells whether the validation's loading workers run already and stay: then
+            its next pass draws no seed, which the first one draws from torch's random state.
+
     Attributes:
         validated: Whether the validation after the latest iteration is done.
         resumed: State of this rank that a resume has read; None if there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, validation_began: Callable[[], bool]) -> None:
+        self.validation_began = validation_began
         self.validated = False
         self.resumed: dict[str, Any] | None = None
-        self._before: tuple[Tensor, Tensor | None] | None = None
+        self._before: dict[str, Any] | None = None
 
     @contextmanager
     def validation(self) -> Iterator[None]:
         """Around a validation: until `validated` is set, the states are those of its beginning."""
-        self.validated, self._before = False, (capture(), capture_device())
+        self.validated, self._before = False, self._now()
         try:
             yield
         finally:
@@ -48,12 +51,18 @@ class Progress:
         Args:
             data: Where its data stand.
         """
-        before = None if self.validated else self._before
-        random, device = before or (capture(), capture_device())
-        return dict(random=random, device=device, data=data, validated=self.validated)
+        states = self._now() if self.validated or self._before is None else self._before
+        return dict(states, data=data, validated=self.validated)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Set the random states of a checkpoint."""
         restore(state['random'])
         restore_device(state['device'])
         self.validated = state['validated']
+
+    def _now(self) -> dict[str, Any]:
+        return dict(
+            random=capture(),
+            device=capture_device(),
+            validation_began=self.validation_began(),
+        )

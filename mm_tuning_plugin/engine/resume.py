@@ -18,16 +18,18 @@ from mmengine.dist import (
     get_world_size,
     is_main_process,
 )
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from mm_tuning_plugin.checkpoint import write_aside
-from mm_tuning_plugin.engine.checkpoints import newest_sound, with_careful_hook
+from mm_tuning_plugin.engine.checkpoints import newest_sound, places, with_careful_hook
 from mm_tuning_plugin.engine.histories import allow_histories
 from mm_tuning_plugin.engine.launch import RankRunner
 from mm_tuning_plugin.engine.loops import OURS, with_resumable_loop
-from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.progress import Progress
-from mm_tuning_plugin.engine.signals import Interruption
+from mm_tuning_plugin.engine.signals import Interruption, OutliveSigterm
 
 KEY = 'resume_state'
 
@@ -35,7 +37,7 @@ KEY = 'resume_state'
 class ResumeStateHook(Hook):
     """Carry what resuming to the bit needs through mmengine's own checkpoints."""
 
-    priority = 'VERY_HIGH'
+    priority = 89  # right before the hook that writes checkpoints
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Put it in; only the main rank comes here."""
@@ -44,11 +46,20 @@ class ResumeStateHook(Hook):
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Take it out."""
         runner.loaded_state = checkpoint.pop(KEY, None)
+        runner.loaded_optimizer = 'optimizer' in checkpoint
 
     def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Stop between two images; ranks, which may have unequal numbers of them, go on."""
-        if get_world_size() == 1 and runner.iter > 0:
+        """Stop between two images if the iteration is kept already.
+
+        Otherwise the validation ends first: a hook may have put other weights into the model for
+        it. So do ranks, which may have unequal numbers of images.
+        """
+        if get_world_size() == 1 and runner.iter > 0 and runner.is_kept:
             runner.stop_if_asked()
+
+    def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
+        """What is saved from here on has the validation behind it."""
+        runner.progress.validated = True
 
 
 class ResumableRunner(RankRunner):
@@ -64,9 +75,11 @@ class ResumableRunner(RankRunner):
     run_id: str | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.progress = Progress()
+        self.progress = Progress(self._validation_began)
         self.states_of_ranks: list[dict] | None = None
         self.loaded_state: dict | None = None
+        self.loaded_optimizer = True
+        self.is_built = False
         self._saved: tuple[int, str] | None = None
         super().__init__(*args, **kwargs)
         self.register_hook(ResumeStateHook())
@@ -79,6 +92,27 @@ class ResumableRunner(RankRunner):
         """See mmengine."""
         return super().build_train_loop(with_resumable_loop(loop))
 
+    @staticmethod
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
+        """See mmengine; its workers are not ended by signals that are meant for the run."""
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        if loader.num_workers and loader is not dataloader:
+            loader.worker_init_fn = OutliveSigterm(loader.worker_init_fn)
+        return loader
+
+    def train(self) -> Any:
+        """See mmengine.
+
+        Raises:
+            UserError: Something in the config cannot be built.
+        """
+        try:
+            return super().train()
+        except MISTAKES as error:
+            if self.is_built:
+                raise
+            raise config_mistake(error) from error
+
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict:
         """See mmengine; also under a torch that refuses its checkpoints."""
         with allow_histories():
@@ -86,10 +120,12 @@ class ResumableRunner(RankRunner):
 
     def load_or_resume(self) -> None:
         """See mmengine; without a file named, resume from the newest one that is sound."""
+        self.is_built = True
         if self._has_loaded or not self._resume or self._load_from is not None:
             super().load_or_resume()
             return
-        found = [newest_sound(Path(self.work_dir), self._is_ours) if is_main_process() else None]
+        where = places(Path(self.work_dir), self.hooks)
+        found = [newest_sound(where, self._is_ours) if is_main_process() else None]
         broadcast_object_list(found)
         if found[0] is None:
             self.logger.info(
@@ -101,6 +137,13 @@ class ResumableRunner(RankRunner):
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """See mmengine; random states and data are set as the training loop begins."""
         super().resume(filename, *args, **kwargs)
+        if not self.loaded_optimizer:
+            warn(f'{filename}: no state of the optimizer found, expected one: it begins anew')
+        if any(isinstance(hook, EarlyStoppingHook) for hook in self.hooks):
+            warn(
+                'EarlyStoppingHook: no count of validations found, expected one (mmengine saves '
+                'none): it begins anew'
+            )
         state, self.loaded_state = self.loaded_state, None
         ranks = state['ranks'] if state else None
         if not ranks:
@@ -128,7 +171,7 @@ class ResumableRunner(RankRunner):
             own = self.progress.state_dict(self.train_loop.position.state_dict())
         ranks = all_gather_object(own)
         self.states_of_ranks = None if own is None else ranks
-        if kwargs.get('save_optimizer', True):
+        if not filename.startswith('best_'):  # mmengine's name for those that cannot be resumed
             meta = kwargs.get('meta') or {}
             self._saved = meta.get('iter', self.iter + 1), f'{out_dir}/{filename}'
         if not is_main_process():
@@ -147,13 +190,22 @@ class ResumableRunner(RankRunner):
         """
         if self.interruption is None or not self.interruption.asked():
             return
-        if self._saved is None or self._saved[0] != self.iter:
+        if not self.is_kept:
             self._save_now()
         barrier()
         self.interruption.end(
             f'iteration {self.iter} of {self.max_iters} is kept in {self._saved[1]}; '
             '--resume (resume=True) goes on from there'
         )
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a checkpoint of this very iteration is written."""
+        return self._saved is not None and self._saved[0] == self.iter
+
+    def _validation_began(self) -> bool:
+        loader = getattr(self._val_loop, 'dataloader', None)
+        return getattr(loader, '_iterator', None) is not None  # kept where workers persist
 
     def _save_now(self) -> None:
         meta = dict(epoch=self.epoch, iter=self.iter)

@@ -25,6 +25,7 @@ from mmengine.runner import Runner
 
 from mm_tuning_plugin.checkpoint import (
     full_disk_named,
+    hash_file,
     load_backbone_checkpoint,
     load_backbone_strict,
     remove_leftovers,
@@ -40,9 +41,9 @@ from mm_tuning_plugin.engine.fingerprint import (
 )
 from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
-from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
-from mm_tuning_plugin.engine.preflight import check_training_data
+from mm_tuning_plugin.engine.preflight import check_training_data, check_types
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.signals import Interruption
@@ -115,8 +116,9 @@ class MixAndMatchRunner:
             The fine-tuned model.
 
         Raises:
-            UserError: The data, the start, a finished tuning in the way, or a full disk.
-        SystemExit: After SIGINT or SIGTERM, with a checkpoint and one line.
+            UserError: The data, the start, a finished tuning in the way, a full disk, or something
+                in the config that cannot be built.
+            SystemExit: After SIGINT or SIGTERM, with a checkpoint and one line.
         """
         with Interruption() as self.interruption, full_disk_named(self.work_dir):
             return self._train()
@@ -129,24 +131,28 @@ class MixAndMatchRunner:
             check_labels(self.facts),
             self.tuning_cfg['default_scope'],
         )
+        check_types(self.cfg, self.tuning_cfg['default_scope'])
         if not self.options['enabled']:
-            return self._fine_tune(self._start_handover(), self.cfg.get('resume', False))
+            start = self.options['checkpoint']
+            begins = f'baseline {hash_file(start) if start else "as the config initialises"}'
+            return self._fine_tune(self._start_handover(), begins)
         if self.options['tuned_backbone'] is not None:
-            tuned, resume = Path(self.options['tuned_backbone']), self.cfg.get('resume', False)
+            tuned = Path(self.options['tuned_backbone'])
             if not tuned.is_file():
                 raise UserError(f'{tuned}: no such file; expected a tuned backbone')
         else:
-            tuned, resume = self._tune(data_manifest(items))
-        return self._fine_tune(lambda backbone: load_backbone_strict(backbone, tuned), resume)
+            tuned = self._tune(data_manifest(items))
+        begins = f'tuned {_read_meta(tuned).get("hash_after")}'
+        return self._fine_tune(lambda backbone: load_backbone_strict(backbone, tuned), begins)
 
-    def _tune(self, manifest: str) -> tuple[Path, bool]:
-        """Run stage one unless it is finished; also say whether stage two may resume."""
+    def _tune(self, manifest: str) -> Path:
+        """Run stage one unless it is finished."""
         tuned = self.tuning_dir / TUNED_BACKBONE
-        if self.cfg.get('resume', False):
+        resume = bool(self.cfg.get('resume', False))
+        if resume:
             _put_aside_if_damaged(tuned)
         now = fingerprint(self.tuning_cfg, self.options, manifest)
         before = self._previous_fingerprint(tuned)
-        resume = bool(self.cfg.get('resume', False))
         differing = differences(before, now) if before is not None else ''
         if before is not None and differing and not self.options['overwrite']:
             state = 'a finished' if tuned.is_file() else 'an unfinished'
@@ -159,14 +165,13 @@ class MixAndMatchRunner:
         if tuned.is_file() and not differing:
             print_log(f'tuning is finished: {tuned} is used again', logger='current')
             self.stages['tuning'] = dict(reused=True, **_told(tuned))
-            return tuned, resume
+            return tuned
         barrier()
         if not (resume and not differing) and is_main_process():
             _start_over(self.tuning_dir)
         barrier()
         self._run_tuning(now, resume=resume and not differing)
-        # What stage two has done stands where the same tuning only had to be finished again.
-        return tuned, resume and before is not None and not differing
+        return tuned
 
     def _previous_fingerprint(self, tuned: Path) -> dict | None:
         if tuned.is_file():
@@ -227,9 +232,14 @@ class MixAndMatchRunner:
 
         return hand_over
 
-    def _fine_tune(self, handover: Handover | None, resume: bool) -> torch.nn.Module:
+    def _fine_tune(self, handover: Handover | None, begins: str) -> torch.nn.Module:
+        """Run stage two.
+
+        Args:
+            handover: Puts the weights that it begins from into the backbone.
+            begins: Tells them from others: only checkpoints of a run from the same are resumed.
+        """
         cfg = copy.deepcopy(self.cfg)
-        cfg['resume'] = resume
         if self.options['checkpoint'] is not None:
             # Nothing is downloaded or read only to be overwritten.
             cfg['model'] = remove_pretrained(cfg['model'])
@@ -237,6 +247,7 @@ class MixAndMatchRunner:
         self._stop_between_stages()
         runner = self._build(FineTuningRunner, cfg)
         runner.handover = handover
+        runner.run_id = runner.run_id and f'{runner.run_id}, {begins}'
         if self.options['enabled']:
             runner.logger.info('stage 2 of 2: fine-tuning from the tuned backbone')
         model = runner.train()
@@ -268,13 +279,8 @@ class MixAndMatchRunner:
             remove_leftovers(cfg['work_dir'])
         try:
             runner = kind.from_cfg(cfg)
-        except UserError:
-            raise
-        except (
-            KeyError, TypeError, ValueError, AttributeError, AssertionError, ImportError,
-        ) as error:  # fmt: skip
-            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-            raise UserError(f'the config cannot be built: {reason}') from error
+        except MISTAKES as error:
+            raise config_mistake(error) from error
         runner.interruption = self.interruption
         runner.run_id = self.record.id
         return runner

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 import torch
-from mmengine.dist import all_reduce, is_distributed, is_main_process
+import torch.distributed as dist
+from mmengine.dist import is_distributed, is_main_process
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A terminal sends Ctrl-C to every process, and torchrun passes its own on: that makes two.
@@ -20,15 +23,20 @@ class Interruption:
     """Remembers, inside a ``with`` block, that a signal asks the run to end.
 
     Loading workers, which are forked with the handlers, are not disturbed by a Ctrl-C that reaches
-    them too. After `PATIENCE` signals the next one does what it did before.
+    them too; for SIGTERM see `OutliveSigterm`. After `PATIENCE` signals the next one does what it
+    did before.
     """
 
     def __init__(self) -> None:
         self.signum = 0
         self._count = 0
         self._previous: dict[int, Any] = {}
+        self._group: Any = None
 
     def __enter__(self) -> Interruption:
+        if is_distributed():
+            # Asked in every iteration, on the host: no device is waited for.
+            self._group = dist.new_group(backend='gloo')
         if threading.current_thread() is threading.main_thread():  # Python allows no other
             self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
@@ -44,9 +52,9 @@ class Interruption:
 
     def asked(self) -> bool:
         """Whether any rank was asked to end; every rank gets the same answer."""
-        if is_distributed():
+        if self._group is not None:
             heard = torch.tensor([self.signum])
-            all_reduce(heard, op='max')
+            dist.all_reduce(heard, op=dist.ReduceOp.MAX, group=self._group)
             self.signum = int(heard)
         return self.signum != 0
 
@@ -61,3 +69,32 @@ class Interruption:
             sys.stdout.flush()
             print(f'interrupted by {name}: {message}', file=sys.stderr, flush=True)
         raise SystemExit(128 + self.signum)
+
+
+class OutliveSigterm:
+    """A loading worker's initialisation that lets it outlive a SIGTERM to the whole group.
+
+    Slurm and torchrun send one. torch's handler in a worker then ends the worker, and the run with
+    it, by an error in the middle of whatever it does. Here a worker ends on a SIGTERM of its
+    parent's alone, which is how torch ends those that it no longer needs.
+
+    Args:
+        init: The initialisation that comes next, if any.
+    """
+
+    def __init__(self, init: Callable[[int], None] | None) -> None:
+        self.init = init
+
+    def __call__(self, index: int) -> None:
+        """Initialise worker `index`."""
+        if hasattr(signal, 'sigwaitinfo'):  # not on every system
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            threading.Thread(target=self._wait_for_parent, daemon=True).start()
+        if self.init is not None:
+            self.init(index)
+
+    @staticmethod
+    def _wait_for_parent() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)

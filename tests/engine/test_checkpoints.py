@@ -8,8 +8,9 @@ from pathlib import Path
 import killing
 import pytest
 import torch
+from mmengine.hooks import CheckpointHook
 
-from mm_tuning_plugin.engine.checkpoints import damage, newest_sound
+from mm_tuning_plugin.engine.checkpoints import damage, newest_sound, places
 
 
 def save(path, value=1.0):
@@ -49,20 +50,34 @@ def test_a_truncated_file_is_damaged(tmp_path, share):
     assert damage(path)
 
 
-def test_the_newest_sound_checkpoint_is_taken_and_newer_ones_are_named(tmp_path):
+def test_the_newest_sound_checkpoint_is_taken_and_newer_ones_are_named(tmp_path, capsys):
     paths = [save(tmp_path / f'iter_{i}.pth') for i in (2, 10, 4)]
     save(tmp_path / 'best_mIoU_iter_12.pth')
-    assert newest_sound(tmp_path) == paths[2], 'the last one written'
+    here = places(tmp_path)
+    assert newest_sound(here) == paths[2], 'the last one written'
     flip(paths[2], 8 * (paths[2].stat().st_size // 2))
-    assert newest_sound(tmp_path) == paths[1]
+    assert newest_sound(here) == paths[1]
     paths[1].write_bytes(b'')
-    assert newest_sound(tmp_path, lambda path: path != paths[0]) is None
-    assert newest_sound(tmp_path / 'none') is None
-    (tmp_path / 'other').mkdir()
-    (tmp_path / 'other' / 'last_checkpoint').write_text(str(paths[0]))
-    assert newest_sound(tmp_path / 'other') == paths[0], 'where mmengine says they are'
-    (tmp_path / 'other' / 'last_checkpoint').write_text('')
-    assert newest_sound(tmp_path / 'other') is None
+    assert newest_sound(here, lambda path: path != paths[0]) is None
+    said = ' '.join(capsys.readouterr().out.split())
+    assert f'{paths[1]}: damaged: ' in said and f'{paths[0]}: of an earlier run' in said
+    assert newest_sound(places(tmp_path / 'none')) is None
+
+
+def test_checkpoints_are_looked_for_where_their_hooks_put_them(tmp_path):
+    elsewhere = tmp_path / 'elsewhere' / 'run'
+    elsewhere.mkdir(parents=True)
+    (tmp_path / 'run').mkdir()
+    path = save(elsewhere / 'step_3.pth')
+    assert newest_sound(places(tmp_path / 'run')) is None
+    hook = CheckpointHook(filename_tmpl='step_{}.pth', out_dir=str(tmp_path / 'elsewhere'))
+    assert newest_sound(places(tmp_path / 'run', [hook])) == path
+
+
+@pytest.mark.parametrize('content', [[1], {'a': 1}, torch.ones(2)])
+def test_what_is_no_checkpoint_is_damaged(tmp_path, content):
+    torch.save(content, tmp_path / 'iter_1.pth')
+    assert damage(tmp_path / 'iter_1.pth') == "no 'meta' and 'state_dict' in it"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from mm_tuning_plugin.engine.checkpoints import newest_sound
+from mm_tuning_plugin.engine.checkpoints import newest_sound, places
 from mm_tuning_plugin.engine.histories import allow_histories
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     first, second = map(Path, sys.argv[1:3])
     pairs = {
         'tuned backbone': [folder / 'tuning' / 'tuned_backbone.pth' for folder in (first, second)],
-        'fine-tuned model': [newest_sound(folder) for folder in (first, second)],
+        'fine-tuned model': [newest_sound(places(folder)) for folder in (first, second)],
     }
     for name, (one, other) in pairs.items():
         one, other = weights(one), weights(other)
