@@ -5,6 +5,7 @@ A forked process has everything imported, so that a whole two-stage run takes a 
 
 import copy
 import importlib
+import json
 import os
 import signal
 import sys
@@ -125,6 +126,10 @@ def results(cfg):
     found = dict(saved['state_dict'])
     for index, state in saved['optimizer']['state'].items():
         found[f'momentum {index}'] = state['momentum_buffer']
+    stages = Path(cfg.work_dir, 'stages.json')  # which a plain Runner does not write
+    if stages.is_file():
+        metrics = json.loads(stages.read_text())['fine_tuning']['metrics']
+        found.update({f'metric {name}': torch.tensor(value) for name, value in metrics.items()})
     tuned = Path(cfg.work_dir, 'tuning', 'tuned_backbone.pth')
     if cfg.mix_and_match.get('enabled', True):
         weights = torch.load(tuned, weights_only=True)['state_dict']
@@ -134,6 +139,5 @@ def results(cfg):
 
 def differing(a, b):
     """Names under which two results differ."""
-    return [
-        k for k in a.keys() | b.keys() if k not in a or k not in b or not torch.equal(a[k], b[k])
-    ]
+    same = {k for k in a.keys() & b.keys() if torch.equal(a[k].nan_to_num(-1), b[k].nan_to_num(-1))}
+    return sorted((a.keys() | b.keys()) - same)

@@ -151,19 +151,80 @@ def test_checkpoints_of_an_earlier_run_in_the_same_folder_are_not_resumed(finish
     assert not killing.differing(found, killing.results(whole))
 
 
+def kill_at_the_third_step_of_tuning():
+    from mm_tuning_plugin.models import MixAndMatchTuner
+
+    plain = MixAndMatchTuner._loss
+    MixAndMatchTuner._loss = lambda self, nodes: (
+        killing.kill() if int(self.step) == 3 else plain(self, nodes)
+    )
+
+
+def test_a_stage_two_that_another_tuning_began_is_not_resumed(finished, tmp_path):
+    cfg, _ = finished
+    cfg.mix_and_match.update(temperature=0.5, overwrite=True)
+    whole = killing.in_folder(cfg, tmp_path / 'whole')
+    assert killing.forked(whole)[0] == 0
+    cfg.resume = True
+    assert killing.forked(cfg, kill_at_the_third_step_of_tuning)[0] < 0
+    found, log = resume(cfg)
+    assert 'of an earlier run' in log
+    assert not killing.differing(found, killing.results(whole))
+
+
+def test_a_baseline_is_not_taken_for_the_tuned_run_nor_the_other_way(toy_cfg, tmp_path):
+    arms = {}
+    for arm in (False, True):
+        whole = killing.in_folder(toy_cfg, tmp_path / f'whole {arm}')
+        whole.mix_and_match.enabled = arm
+        assert killing.forked(whole)[0] == 0
+        arms[arm] = killing.results(whole)
+    for arm in (False, True, False):
+        toy_cfg.mix_and_match.enabled = arm
+        found, _ = resume(toy_cfg)
+        assert not killing.differing(found, arms[arm]), arm
+
+
 def test_a_checkpoint_of_plain_mmengine_is_resumed_with_a_warning(toy_cfg):
+    """And what is saved from then on is resumed at its place in the data."""
     from mmengine.runner import Runner
 
     plain = killing.in_folder(toy_cfg, toy_cfg.work_dir)
     plain.pop('mix_and_match')
-    plain.train_cfg.max_iters = 2
+    plain.train_cfg.update(max_iters=2, val_interval=2)
     killing.forked(plain, train=lambda cfg: Runner.from_cfg(cfg).train())
     toy_cfg.mix_and_match.enabled = False
+    toy_cfg.train_cfg.update(max_iters=8, val_interval=8)
+    batches = Path(toy_cfg.work_dir, 'batches')
+
+    def note_batches(kill_at=None):
+        def prepare():
+            plain = Runner.call_hook
+
+            def call_hook(self, name, **kwargs):
+                if name == 'before_train_iter':
+                    if self.iter == kill_at:
+                        killing.kill()
+                    names = [s.img_path for s in kwargs['data_batch']['data_samples']]
+                    with batches.open('a') as file:
+                        file.write(f'{self.iter} {names}\n')
+                plain(self, name, **kwargs)
+
+            Runner.call_hook = call_hook
+
+        return prepare
+
+    whole = killing.in_folder(toy_cfg, f'{toy_cfg.work_dir}_whole')
+    assert killing.forked(whole, note_batches())[0] == 0
+    expected = batches.read_text().splitlines()[2:]
+    batches.unlink()
     toy_cfg.resume = True
-    status, log = killing.forked(toy_cfg)
-    assert status == 0, log
+    status, log = killing.forked(toy_cfg, note_batches(kill_at=5))
+    assert status < 0
     assert 'no random states found' in log and 'iter: 2' in log
-    assert Path(toy_cfg.work_dir, 'iter_4.pth').is_file()
+    status, log = killing.forked(toy_cfg, note_batches())
+    assert status == 0 and 'iter: 4' in log, log
+    assert sorted(set(batches.read_text().splitlines())) == sorted(expected)
 
 
 def test_the_old_checkpoint_goes_once_the_new_one_is_written(toy_cfg):
@@ -195,15 +256,7 @@ def test_the_old_checkpoint_goes_once_the_new_one_is_written(toy_cfg):
 def test_a_run_without_a_seed_is_taken_up_with_the_seed_it_drew(toy_cfg, tmp_path):
     toy_cfg.randomness = {}
 
-    def kill_at_the_third_iteration():
-        from mm_tuning_plugin.models import MixAndMatchTuner
-
-        plain = MixAndMatchTuner._loss
-        MixAndMatchTuner._loss = lambda self, nodes: (
-            killing.kill() if int(self.step) == 3 else plain(self, nodes)
-        )
-
-    assert killing.forked(toy_cfg, kill_at_the_third_iteration)[0] < 0
+    assert killing.forked(toy_cfg, kill_at_the_third_step_of_tuning)[0] < 0
     record = Path(toy_cfg.work_dir, 'run.json')
     whole = killing.in_folder(toy_cfg, tmp_path / 'whole')
     whole.randomness = dict(seed=json.loads(record.read_text())['seed'])

@@ -23,6 +23,8 @@ def cfg(toy_cfg, request):
     toy_cfg.mix_and_match.update(max_iters=5, nodes='patches', size_range=(16, 32), patch_size=32)
     toy_cfg.train_cfg.update(max_iters=5, val_interval=2)
     toy_cfg.train_dataloader.num_workers = request.param
+    for part in ('val_dataloader', 'test_dataloader'):
+        toy_cfg[part].update(num_workers=request.param, persistent_workers=request.param > 0)
     pipeline = toy_cfg.train_dataloader.dataset.pipeline
     pipeline.insert(-1, dict(type='PhotoMetricDistortion'))
     toy_cfg.model.decode_head.dropout_ratio = 0.5

@@ -46,6 +46,11 @@ def while_validating(signum):
     IoUMetric.process = process
 
 
+def while_validating_other_weights(signum):
+    """The averaged ones, which a hook puts into the model for it."""
+    while_validating(signum)
+
+
 def between_the_stages(signum):
     from mm_tuning_plugin.engine.hooks import SaveBackboneHook
 
@@ -61,6 +66,7 @@ def between_the_stages(signum):
 MOMENTS = {
     while_tuning: 'iteration 3 of 4 is kept in {work_dir}/tuning/iter_3.pth',
     while_validating: 'iteration 4 of 5 is kept in {work_dir}/iter_4.pth',
+    while_validating_other_weights: 'iteration 4 of 5 is kept in {work_dir}/iter_4.pth',
     between_the_stages: 'between the stages',
 }
 
@@ -70,6 +76,8 @@ def test_it_ends_with_a_checkpoint_and_one_line_and_goes_on_to_the_bit(toy_cfg, 
     toy_cfg.train_cfg.update(max_iters=5, val_interval=2)
     toy_cfg.default_hooks.checkpoint.interval = 3
     toy_cfg.train_dataloader.num_workers = 2
+    if moment is while_validating_other_weights:
+        toy_cfg.custom_hooks = [dict(type='EMAHook', momentum=0.2)]
     signum = signal.SIGINT if moment is while_tuning else signal.SIGTERM
     whole = killing.in_folder(toy_cfg, tmp_path / 'whole')
     assert killing.forked(whole)[0] == 0
@@ -87,8 +95,9 @@ def test_it_ends_with_a_checkpoint_and_one_line_and_goes_on_to_the_bit(toy_cfg, 
     assert not killing.differing(killing.results(toy_cfg), killing.results(whole))
 
 
-def test_mmsegs_own_script_ends_the_same_way(toy_cfg, tmp_path):
-    """A real process, a real signal from outside, to the whole group as a terminal sends it."""
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_to_the_whole_group(toy_cfg, tmp_path, signum):
+    """From outside to a real process and its workers, as a terminal, Slurm and torchrun send it."""
     toy_cfg.train_cfg.update(max_iters=100_000, val_interval=100_000)
     toy_cfg.train_dataloader.num_workers = 2
     toy_cfg.runner_type = 'mm_tuning_plugin.MixAndMatchRunner'
@@ -104,13 +113,37 @@ def test_mmsegs_own_script_ends_the_same_way(toy_cfg, tmp_path):
     waited = time.time()
     while not list(Path(toy_cfg.work_dir).glob('iter_*.pth')) and time.time() - waited < 120:
         time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signum)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGINT, err
+    assert process.returncode == 128 + signum, err
     last = err.strip().splitlines()[-1]
-    assert last.startswith('interrupted by SIGINT: iteration ') and 'finished' not in out
+    assert last.startswith(f'interrupted by {signum.name}: iteration ') and 'finished' not in out
     assert Path(last.split(' is kept in ')[1].split(';')[0]).is_file()
     assert 'Traceback' not in err
+
+
+def test_a_checkpoint_hook_that_saves_no_optimizer(toy_cfg):
+    toy_cfg.mix_and_match.enabled = False
+    toy_cfg.default_hooks.checkpoint.update(save_optimizer=False, interval=3)
+
+    def ask_in_the_second_iteration():
+        from mmengine.hooks import IterTimerHook
+
+        plain = IterTimerHook.after_train_iter
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            plain(self, runner, *args, **kwargs)
+            if runner.iter == 1:
+                send(signal.SIGTERM)
+
+        IterTimerHook.after_train_iter = after_train_iter
+
+    status, log = killing.forked(toy_cfg, ask_in_the_second_iteration)
+    assert status == 128 + signal.SIGTERM, log
+    assert 'iteration 2 of 4 is kept in' in log
+    status, log = killing.forked(killing.in_folder(toy_cfg, toy_cfg.work_dir, resume=True))
+    assert status == 0, log
+    assert 'no state of the optimizer found' in log
 
 
 def test_handlers_are_given_back_and_patience_ends():
