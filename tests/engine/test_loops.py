@@ -97,3 +97,18 @@ def test_mmengines_loops_are_replaced_and_no_others():
     assert with_resumable_loop(dict(type=EpochBasedTrainLoop))['type'] is ResumableEpochLoop
     for other in (dict(type='MyLoop'), dict(type=ResumableIterLoop), object()):
         assert with_resumable_loop(other) == other
+
+
+def test_workers_of_the_validation_that_stay_draw_their_seed_but_once(toy_cfg, tmp_path):
+    """Validated at 2, kept at 3: the resumed process validates for the first time at 4."""
+    toy_cfg.mix_and_match = dict(enabled=False)
+    toy_cfg.train_cfg.update(max_iters=6, val_interval=2)
+    toy_cfg.default_hooks.checkpoint.interval = 3
+    toy_cfg.model.decode_head.dropout_ratio = 0.5
+    toy_cfg.val_dataloader.update(num_workers=1, persistent_workers=True)
+    whole = killing.in_folder(toy_cfg, tmp_path / 'whole')
+    assert killing.forked(whole)[0] == 0
+    assert killing.forked(toy_cfg, lambda: at_iteration(3, killing.kill))[0] < 0
+    toy_cfg.resume = True
+    assert killing.forked(toy_cfg)[0] == 0
+    assert not killing.differing(killing.results(toy_cfg), killing.results(whole))
