@@ -20,8 +20,6 @@ def warn(message: str) -> None:
 
 
 def config_mistake(error: Exception) -> UserError:
-    """The one line for an error that the config is the cause of; a `UserError` stays as it is."""
-    if isinstance(error, UserError):
-        return error
+    """The one line for an error that the config is the cause of."""
     reason = ' '.join(f'{type(error).__name__}: {error}'.split())
     return UserError(f'the config cannot be built: {reason}')

@@ -22,7 +22,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mm_tuning_plugin.checkpoint import write_aside
+from mm_tuning_plugin.checkpoint import remove_leftovers, write_aside
 from mm_tuning_plugin.engine.checkpoints import newest_sound, places, with_careful_hook
 from mm_tuning_plugin.engine.histories import allow_histories
 from mm_tuning_plugin.engine.launch import RankRunner
@@ -30,6 +30,7 @@ from mm_tuning_plugin.engine.loops import OURS, with_resumable_loop
 from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.progress import Progress
 from mm_tuning_plugin.engine.signals import Interruption, OutliveSigterm
+from mm_tuning_plugin.errors import UserError
 
 KEY = 'resume_state'
 
@@ -109,7 +110,7 @@ class ResumableRunner(RankRunner):
         try:
             return super().train()
         except MISTAKES as error:
-            if self.is_built:
+            if self.is_built or isinstance(error, UserError):
                 raise
             raise config_mistake(error) from error
 
@@ -121,10 +122,13 @@ class ResumableRunner(RankRunner):
     def load_or_resume(self) -> None:
         """See mmengine; without a file named, resume from the newest one that is sound."""
         self.is_built = True
+        where = places(Path(self.work_dir), self.hooks)
+        if is_main_process():
+            for folder in where.folders:
+                remove_leftovers(folder)
         if self._has_loaded or not self._resume or self._load_from is not None:
             super().load_or_resume()
             return
-        where = places(Path(self.work_dir), self.hooks)
         found = [newest_sound(where, self._is_ours) if is_main_process() else None]
         broadcast_object_list(found)
         if found[0] is None:

@@ -28,7 +28,6 @@ from mm_tuning_plugin.checkpoint import (
     hash_file,
     load_backbone_checkpoint,
     load_backbone_strict,
-    remove_leftovers,
     write_aside,
 )
 from mm_tuning_plugin.checkpoint.read import read_content
@@ -275,10 +274,10 @@ class MixAndMatchRunner:
         Raises:
             UserError: Something in the config cannot be built.
         """
-        if is_main_process():
-            remove_leftovers(cfg['work_dir'])
         try:
             runner = kind.from_cfg(cfg)
+        except UserError:
+            raise
         except MISTAKES as error:
             raise config_mistake(error) from error
         runner.interruption = self.interruption

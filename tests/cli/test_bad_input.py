@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from mm_tuning_plugin.cli.train import entry
 
@@ -322,3 +323,39 @@ def test_chunks_too_small_for_batch_norm(capfd, project):
     given = [f'mix_and_match.{option}' for option in options]
     line = fails(capfd, project[0], '--cfg-options', *given)
     assert 'mix_and_match.chunk_size: 1 found, expected more: a chunk of 1 image of 32 x 32' in line
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (dict(param_scheduler=[dict(type='NoLR')]), "param_scheduler: type 'NoLR' found"),
+        (dict(val_evaluator=dict(type='NoMetric')), "val_evaluator: type 'NoMetric' found"),
+        (dict(train_cfg=dict(type='NoLoop', max_iters=1)), "train_cfg: type 'NoLoop' found"),
+        (dict(optim_wrapper=dict(optimizer=dict(type='NoSGD'))), "type 'NoSGD' found"),
+        (dict(train_dataloader=dict(sampler=dict(type='NoSampler'))), "type 'NoSampler' found"),
+        (
+            dict(train_dataloader=dict(persistent_workers=True)),
+            'persistent_workers: True found with num_workers=0',
+        ),
+        (
+            dict(val_dataloader=dict(dataset=dict(data_root='/nowhere'))),
+            'the config cannot be built: FileNotFoundError',
+        ),
+        (
+            dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, speed=3))),
+            'the config cannot be built: TypeError',
+        ),
+    ],
+)
+def test_what_mmengine_builds_late_is_told_before_anything_is_tuned(capfd, project, change, words):
+    path, _ = project
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(change)
+    for name in ('train_cfg', 'val_evaluator'):
+        if name in change:
+            cfg[name] = change[name]
+    cfg.mix_and_match.retrieval_images = 2
+    cfg.dump(path)
+    late = 'speed' in str(change)  # stage one has an optimizer of its own: after it
+    assert words in fails(capfd, path)
+    assert bool(list(Path(cfg.work_dir).rglob('*.pth'))) == late
