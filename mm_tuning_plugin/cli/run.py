@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
         argv: Its arguments; None: those of the process.
 
     Returns:
-        The exit status: 0, or 2 after a user's mistake, which is then the last line on stderr.
+        The exit status: 0, or 2 after a user's mistake, or 130 after a Ctrl-C that came before
+        anything listened for it; what happened is then the last line on stderr.
     """
     try:
         main(argv)
@@ -25,6 +27,9 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
         sys.stdout.flush()
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr, flush=True)
         return 2
+    except KeyboardInterrupt:
+        print('interrupted by SIGINT: what was finished is kept', file=sys.stderr, flush=True)
+        return 128 + signal.SIGINT
     return 0
 
 

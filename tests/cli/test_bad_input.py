@@ -17,6 +17,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from mm_tuning_plugin.cli.run import run
 from mm_tuning_plugin.cli.train import entry
 
 ROOT = Path(__file__).parents[2]
@@ -359,3 +360,11 @@ def test_what_mmengine_builds_late_is_told_before_anything_is_tuned(capfd, proje
     late = 'speed' in str(change)  # stage one has an optimizer of its own: after it
     assert words in fails(capfd, path)
     assert bool(list(Path(cfg.work_dir).rglob('*.pth'))) == late
+
+
+def test_an_early_ctrl_c_is_one_line(capfd):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    assert run(main) == 130
+    assert capfd.readouterr().err == 'interrupted by SIGINT: what was finished is kept\n'
