@@ -11,12 +11,12 @@ from types import FrameType
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import all_reduce, is_distributed, is_main_process
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A terminal sends Ctrl-C to every process, and torchrun passes its own on: that makes two.
 PATIENCE = 2
+PARENT_IS_LOOKED_FOR = 5.0  # seconds between two looks, as torch's workers have it
 
 
 class Interruption:
@@ -31,12 +31,8 @@ class Interruption:
         self.signum = 0
         self._count = 0
         self._previous: dict[int, Any] = {}
-        self._group: Any = None
 
     def __enter__(self) -> Interruption:
-        if is_distributed():
-            # Asked in every iteration, on the host: no device is waited for.
-            self._group = dist.new_group(backend='gloo')
         if threading.current_thread() is threading.main_thread():  # Python allows no other
             self._previous = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
@@ -52,9 +48,10 @@ class Interruption:
 
     def asked(self) -> bool:
         """Whether any rank was asked to end; every rank gets the same answer."""
-        if self._group is not None:
+        if is_distributed():
+            # mmengine waits for the device in every iteration anyway, to log its scalars.
             heard = torch.tensor([self.signum])
-            dist.all_reduce(heard, op=dist.ReduceOp.MAX, group=self._group)
+            all_reduce(heard, op='max')
             self.signum = int(heard)
         return self.signum != 0
 
@@ -76,7 +73,8 @@ class OutliveSigterm:
 
     Slurm and torchrun send one. torch's handler in a worker then ends the worker, and the run with
     it, by an error in the middle of whatever it does. Here a worker ends on a SIGTERM of its
-    parent's alone, which is how torch ends those that it no longer needs.
+    parent's alone, which is how torch ends those that it no longer needs, and soon after its
+    parent is gone: torch's own watch over that misses a parent that is killed as the worker starts.
 
     Args:
         init: The initialisation that comes next, if any.
@@ -84,17 +82,19 @@ class OutliveSigterm:
 
     def __init__(self, init: Callable[[int], None] | None) -> None:
         self.init = init
+        self.parent = os.getpid()
 
     def __call__(self, index: int) -> None:
         """Initialise worker `index`."""
-        if hasattr(signal, 'sigwaitinfo'):  # not on every system
+        if hasattr(signal, 'sigtimedwait'):  # not on every system
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
             threading.Thread(target=self._wait_for_parent, daemon=True).start()
         if self.init is not None:
             self.init(index)
 
-    @staticmethod
-    def _wait_for_parent() -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-            pass
+    def _wait_for_parent(self) -> None:
+        while os.getppid() == self.parent:
+            received = signal.sigtimedwait({signal.SIGTERM}, PARENT_IS_LOOKED_FOR)
+            if received is not None and received.si_pid == self.parent:
+                break
         os._exit(0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from gloo import end_group
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.registry import DefaultScope
@@ -171,7 +172,7 @@ def group(tmp_path):
     """One process as a group of its own, as a launcher on CPUs would have started it."""
     dist.init_process_group('gloo', init_method=f'file://{tmp_path}/init', rank=0, world_size=1)
     yield
-    dist.destroy_process_group()
+    end_group()
 
 
 WRAPPER = {'type': 'MMDistributedDataParallel', 'device_ids': None, 'broadcast_buffers': False}

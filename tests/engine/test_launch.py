@@ -7,6 +7,7 @@ import socket
 import pytest
 import torch
 import torch.distributed as dist
+from gloo import end_group
 from launching import ROOT, free_port
 from torch.nn.parallel import DistributedDataParallel
 
@@ -29,7 +30,7 @@ def ranks(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     yield
     if dist.is_initialized():
-        dist.destroy_process_group()
+        end_group()
     for name in os.environ.keys() - before.keys():
         os.environ.pop(name)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import killing
 import pytest
 
-from mm_tuning_plugin.engine.signals import Interruption
+from mm_tuning_plugin.engine.signals import Interruption, OutliveSigterm
 
 ROOT = Path(__file__).parents[2]
 
@@ -157,3 +157,27 @@ def test_handlers_are_given_back_and_patience_ends():
             send(signal.SIGINT)
             time.sleep(1)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_worker_ends_with_its_parent_however_early_that_is_killed(monkeypatch):
+    """Also one that sees no other parent than the system's from its start."""
+    monkeypatch.setattr('mm_tuning_plugin.engine.signals.PARENT_IS_LOOKED_FOR', 0.1)
+    reading, writing = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        start = OutliveSigterm(None)
+        if os.fork() == 0:
+            time.sleep(0.5)  # the parent is gone by now
+            os.write(writing, str(os.getpid()).encode())
+            start(0)
+            time.sleep(30)
+        os._exit(0)
+    os.waitpid(parent, 0)
+    worker = int(os.read(reading, 20))
+    waited = time.time()
+    while os.path.exists(f'/proc/{worker}/stat') and time.time() - waited < 10:
+        if Path(f'/proc/{worker}/stat').read_text().split()[2] == 'Z':
+            break  # dead, and nobody asked for it yet
+        time.sleep(0.1)
+    else:
+        assert not os.path.exists(f'/proc/{worker}'), 'still there'

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from gloo import end_group
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -54,7 +55,7 @@ def work(rank, world_size, folder):
         runner.train()
         assert runner.iter == 2, name
         torch.save(model.module.backbone.state_dict(), f'{folder}/{number}/rank{rank}.pth')
-    dist.destroy_process_group()
+    end_group()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from gloo import end_group
 from mmengine.registry import DefaultScope
 from torch.nn.parallel import DistributedDataParallel
 
@@ -149,7 +150,7 @@ def work_in_world(rank, world_size, folder):
         batches = [part_of(batch_of(case, dtype, step), case.images, rank) for step in range(STEPS)]
         done[parts, name, dtype] = run(model, batches)
     torch.save(done, f'{folder}/world{world_size}_rank{rank}.pt')
-    dist.destroy_process_group()
+    end_group()
 
 
 def work(rank, folder):
