@@ -147,6 +147,7 @@ def test_a_checkpoint_hook_that_saves_no_optimizer(toy_cfg):
 
 
 def test_handlers_are_given_back_and_patience_ends():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with Interruption() as interruption:
         assert not interruption.asked()
