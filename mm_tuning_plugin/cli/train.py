@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import require_stack
@@ -117,7 +117,10 @@ def enable_amp(cfg: Config) -> None:
 def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     """Put the command's options into the config."""
     merge_cfg_options(cfg, args.cfg_options)
-    options: dict[str, Any] = dict(cfg.get('mix_and_match') or {})
+    given = cfg.get('mix_and_match') or {}
+    if not isinstance(given, Mapping):
+        raise UserError(f'mix_and_match: {given!r} found, expected a dict of options')
+    options: dict[str, Any] = dict(given)
     if args.ssl_checkpoint is not None:
         options['checkpoint'] = args.ssl_checkpoint
     if args.no_tuning:

@@ -42,11 +42,11 @@ def begin_or_resume(work_dir: Path, resume: bool) -> RunRecord:
     if is_main_process():
         path = work_dir / FILE
         known = _read(path) if resume else None
-        if known is None and resume and any(work_dir.glob('*.pth')):
-            known = drawn._replace(id=None)  # begun by another program
-        records = [known or drawn]
         if known is None:
+            if resume and any(work_dir.glob('*.pth')):
+                drawn = drawn._replace(id=None)  # begun by another program, or not known any more
             write_json(path, drawn._asdict())
+        records = [known or drawn]
     broadcast_object_list(records)
     return RunRecord(*records[0])
 

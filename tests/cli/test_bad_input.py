@@ -368,3 +368,8 @@ def test_an_early_ctrl_c_is_one_line(capfd):
 
     assert run(main) == 130
     assert capfd.readouterr().err == 'interrupted by SIGINT: what was finished is kept\n'
+
+
+def test_options_that_are_no_dict(capfd, project):
+    config, _ = project
+    assert 'mix_and_match: 3 found' in fails(capfd, config, '--cfg-options', 'mix_and_match=3')

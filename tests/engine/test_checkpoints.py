@@ -276,3 +276,8 @@ def test_a_damaged_record_of_the_run_is_named(tmp_path, content):
     assert record.id
     assert begin_or_resume(tmp_path, resume=True) == record
     assert begin_or_resume(tmp_path, resume=False).id != record.id
+    save(tmp_path / 'iter_2.pth')  # of which nobody knows any more what run it is of
+    (tmp_path / 'run.json').write_text(content)
+    record = begin_or_resume(tmp_path, resume=True)
+    assert record.id is None
+    assert begin_or_resume(tmp_path, resume=True) == record, 'the seed is kept'
