@@ -6,9 +6,11 @@ ranks talk over gloo, so that a run over ranks can be tested where there is no a
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import os
 import subprocess
+import time
 from typing import Any
 
 import torch
@@ -102,8 +104,20 @@ def _join_cpu_ranks(launcher: str, options: dict[str, Any]) -> None:
     if options.get('timeout') is not None:
         options['timeout'] = datetime.timedelta(seconds=options['timeout'])
     dist.init_process_group('gloo', **options)
+    atexit.register(_leave_cpu_ranks)
     if is_main_process():  # a logger from before the ranks joined speaks on all of them
         warn(f'{dist.get_world_size()} CPU ranks over gloo: meant for tests, not for training')
+
+
+def _leave_cpu_ranks() -> None:
+    """End the group once its thread is idle.
+
+    After a collective that thread lets go of tensors, for which it needs the interpreter's lock. If
+    the interpreter ends meanwhile, a run that has finished ends by an abort.
+    """
+    if is_distributed():
+        time.sleep(0.2)
+        dist.destroy_process_group()
 
 
 def _variable(launcher: str, name: str) -> str:
