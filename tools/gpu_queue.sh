@@ -7,7 +7,11 @@
 # What is measured goes to docs/results/, and its item leaves this list.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-item=${1:?which item} out=${2:?folder for results}
+if [[ $# -ne 2 || ! $1 =~ ^[1-6]$ ]]; then
+    echo "usage: gpu_queue.sh N OUT, N from 1 to 6; found: $*" >&2
+    exit 2
+fi
+item=$1 out=$2
 python=${PYTHON:-python}
 mkdir -p "$out"
 case "$item" in
@@ -31,5 +35,4 @@ case "$item" in
         timeout -s KILL 60 "${run[@]}" --work-dir work_dirs/gpu_killed "${options[@]}" || true
         "${run[@]}" --work-dir work_dirs/gpu_killed --resume "${options[@]}"
         "$python" tools/perf/same_weights.py work_dirs/gpu_whole work_dirs/gpu_killed | tee "$out/resumed.txt" ;;
-    *) echo "no such item: $item" >&2; exit 2 ;;
 esac

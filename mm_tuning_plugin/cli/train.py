@@ -131,10 +131,14 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     cfg.runner_type = RUNNER
     cfg.launcher = args.launcher
     cfg.resume = args.resume
+    if args.work_dir == '':
+        raise UserError("--work-dir: '' found, expected the name of a folder")
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        cfg.work_dir = os.path.join('work_dirs', os.path.splitext(os.path.basename(args.config))[0])
+        # The baseline has a folder of its own: both arms write checkpoints of the same names.
+        name = os.path.splitext(os.path.basename(args.config))[0]
+        cfg.work_dir = os.path.join('work_dirs', name + ('_no-tuning' if args.no_tuning else ''))
     if args.amp:
         enable_amp(cfg)
 

@@ -26,13 +26,14 @@ from mm_tuning_plugin.errors import UserError
 SAMPLES_READ = 64
 
 
-def check_training_data(
+def check_data(
     dataset: Mapping[str, Any],
     check: Mapping[str, Any],
     scope: str = 'mmseg',
+    where: str = 'train_dataloader.dataset',
     samples: int = SAMPLES_READ,
 ) -> list[dict]:
-    """Build the training data set, look for its files, read a part of it.
+    """Build a data set, look for its files, read a part of it.
 
     Every file must exist; `samples` images with their labels, evenly spaced, are read and checked.
     If none of these has a usable label, the others are read until one has.
@@ -41,6 +42,7 @@ def check_training_data(
         dataset: The user's config of the data set.
         check: Config of the transform `CheckLabels`.
         scope: The config's ``default_scope``.
+        where: Its place in the config.
         samples: How many are read.
 
     Returns:
@@ -55,7 +57,7 @@ def check_training_data(
     )
     # No Runner lives yet, so nothing has said in whose scope unprefixed types are meant.
     with random_state(0), DefaultScope.overwrite_default_scope(scope):
-        built = _build(config)
+        built = _build(config, where)
         items = [built.get_data_info(i) for i in range(len(built))]
         _check_files(items)
         chosen = np.linspace(0, len(built) - 1, min(samples, len(built)), dtype=int).tolist()
@@ -63,7 +65,7 @@ def check_training_data(
         usable = [_is_usable(built, index) for index in chosen]
         if not any(usable) and not any(_is_usable(built, index) for index in rest):
             raise UserError(
-                f'train_dataloader.dataset: all {len(built)} images are wholly ignored, expected '
+                f'{where}: all {len(built)} images are wholly ignored, expected '
                 'labels of at least one class; are ignore_index and reduce_zero_label right?'
             )
     return items
@@ -101,7 +103,7 @@ def check_types(cfg: Mapping[str, Any], scope: str = 'mmseg') -> None:
                     )
 
 
-def _build(config: Mapping[str, Any]) -> Any:
+def _build(config: Mapping[str, Any], where: str) -> Any:
     root = config.get('data_root')
     if isinstance(root, str) and not os.path.isdir(root):
         raise UserError(f'data_root: {root!r} found, expected an existing folder')
@@ -113,12 +115,10 @@ def _build(config: Mapping[str, Any]) -> Any:
     except Exception as error:  # data sets of the user's can raise anything
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         kind = config.get('type')
-        raise UserError(
-            f'train_dataloader.dataset: {kind} in {root!r} cannot be built: {reason}'
-        ) from error
+        raise UserError(f'{where}: {kind} in {root!r} cannot be built: {reason}') from error
     if not count:
         raise UserError(
-            f'train_dataloader.dataset: no image found in {root!r}, expected at least one; are '
+            f'{where}: no image found in {root!r}, expected at least one; are '
             'data_prefix, ann_file and img_suffix right?'
         )
     return built
@@ -128,7 +128,7 @@ def _check_files(items: Sequence[Mapping[str, Any]]) -> None:
     for item in items:
         if 'seg_map_path' not in item:
             raise UserError(
-                f'{item.get("img_path")}: no label map named, expected one for every training '
+                f'{item.get("img_path")}: no label map named, expected one for every '
                 'image; does data_prefix have seg_map_path?'
             )
         for key in ('img_path', 'seg_map_path'):

@@ -132,9 +132,7 @@ class ResumableRunner(RankRunner):
         found = [newest_sound(where, self._is_ours) if is_main_process() else None]
         broadcast_object_list(found)
         if found[0] is None:
-            self.logger.info(
-                f'{self.work_dir}: no checkpoint to resume from: starts at iteration 0'
-            )
+            warn(f'{self.work_dir}: no checkpoint to resume from found: starts at iteration 0')
             return
         self.resume(str(found[0]))
 

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
-from mm_tuning_plugin.engine.preflight import check_training_data, check_types
+from mm_tuning_plugin.engine.preflight import check_data, check_types
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.signals import Interruption
@@ -125,11 +125,9 @@ class MixAndMatchRunner:
     def _train(self) -> torch.nn.Module:
         self.record = begin_or_resume(self.work_dir, bool(self.cfg.get('resume', False)))
         self.cfg = with_seed(self.cfg, self.record.seed)
-        items = check_training_data(
-            self.cfg['train_dataloader']['dataset'],
-            check_labels(self.facts),
-            self.tuning_cfg['default_scope'],
-        )
+        items = self._check_data('train_dataloader')
+        if isinstance(self.cfg.get('val_dataloader'), Mapping):
+            self._check_data('val_dataloader')
         check_types(self.cfg, self.tuning_cfg['default_scope'])
         if not self.options['enabled']:
             start = self.options['checkpoint']
@@ -143,6 +141,14 @@ class MixAndMatchRunner:
             tuned = self._tune(data_manifest(items))
         begins = f'tuned {_read_meta(tuned).get("hash_after")}'
         return self._fine_tune(lambda backbone: load_backbone_strict(backbone, tuned), begins)
+
+    def _check_data(self, loader: str) -> list[dict]:
+        return check_data(
+            self.cfg[loader]['dataset'],
+            check_labels(self.facts),
+            self.tuning_cfg['default_scope'],
+            f'{loader}.dataset',
+        )
 
     def _tune(self, manifest: str) -> Path:
         """Run stage one unless it is finished."""

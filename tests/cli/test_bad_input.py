@@ -247,14 +247,14 @@ def test_a_worker_says_the_same_line(capfd, project, monkeypatch):
     path = first(data / 'img' / 'train')
     from mm_tuning_plugin.engine import runner
 
-    plain = runner.check_training_data
+    plain = runner.check_data
 
     def check_then_spoil(*args, **kwargs):
         items = plain(*args, **kwargs)
         path.write_bytes(b'gone')
         return items
 
-    monkeypatch.setattr(runner, 'check_training_data', check_then_spoil)
+    monkeypatch.setattr(runner, 'check_data', check_then_spoil)
     line = fails(
         capfd, config, '--cfg-options', 'train_dataloader.num_workers=1',
         'mix_and_match.images_per_batch=8',
@@ -340,7 +340,7 @@ def test_chunks_too_small_for_batch_norm(capfd, project):
         ),
         (
             dict(val_dataloader=dict(dataset=dict(data_root='/nowhere'))),
-            'the config cannot be built: FileNotFoundError',
+            "data_root: '/nowhere' found, expected an existing folder",
         ),
         (
             dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, speed=3))),
@@ -373,3 +373,22 @@ def test_an_early_ctrl_c_is_one_line(capfd):
 def test_options_that_are_no_dict(capfd, project):
     config, _ = project
     assert 'mix_and_match: 3 found' in fails(capfd, config, '--cfg-options', 'mix_and_match=3')
+
+
+@pytest.mark.parametrize('arm', [[], ['--no-tuning']])
+@pytest.mark.parametrize('spoilt', ['missing', 'of another size', 'unreadable'])
+def test_validation_data_are_looked_at_before_anything_is_trained(capfd, project, spoilt, arm):
+    config, data = project
+    path = first(data / 'ann' / 'val')
+    if spoilt == 'missing':
+        path.unlink()
+    elif spoilt == 'unreadable':
+        path.write_bytes(b'hello')
+    else:
+        cv2.imwrite(str(path), np.zeros((32, 64), np.uint8))
+    assert str(path.stem) in fails(capfd, config, *arm)
+    assert not list(Path(Config.fromfile(config).work_dir).rglob('*.pth'))
+
+
+def test_a_work_dir_without_a_name(capfd, project):
+    assert "--work-dir: '' found" in fails(capfd, project[0], '--work-dir', '')

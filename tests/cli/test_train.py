@@ -1,8 +1,10 @@
-"""``tools/train.py`` on a proxy task, which has a single stage."""
+"""``tools/train.py``: where it writes, and a proxy task, which has a single stage."""
 
 from pathlib import Path
 
-from mm_tuning_plugin.cli.train import entry
+from mmengine.config import Config
+
+from mm_tuning_plugin.cli.train import apply_arguments, build_parser, entry
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'proxy' / 'colorization_resnet18_demo.py'
 
@@ -28,3 +30,12 @@ def test_a_proxy_task_resumes_from_its_own_checkpoint(demo_root, tmp_path, capfd
     said = train(2, '--resume')
     assert 'resumed epoch: 0, iter: 1' in said
     assert 'Iter(train) [2/2]' in said and 'Iter(train) [1/2]' not in said
+
+
+def test_the_baseline_has_a_folder_of_its_own():
+    folders = []
+    for argv in (['a/b.py'], ['a/b.py', '--no-tuning'], ['a/b.py', '--work-dir', 'c']):
+        cfg = Config()
+        apply_arguments(cfg, build_parser().parse_args(argv))
+        folders.append(cfg.work_dir)
+    assert folders == ['work_dirs/b', 'work_dirs/b_no-tuning', 'c']

@@ -16,6 +16,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.runner import runner as runner_module
 from mmseg.registry import MODELS
+from tiny import MIT, SWIN
 from torch import nn
 
 from mm_tuning_plugin.checkpoint import load_backbone_strict
@@ -25,14 +26,6 @@ from mm_tuning_plugin.errors import UserError
 BN = {'type': 'BN', 'requires_grad': True}
 RESNET = {
     'type': 'ResNet', 'depth': 18, 'stem_channels': 8, 'base_channels': 8, 'norm_cfg': BN,
-}  # fmt: skip
-SWIN = {
-    'type': 'SwinTransformer', 'embed_dims': 8, 'depths': (1, 1, 1, 1), 'num_heads': (1, 1, 2, 2),
-    'window_size': 4, 'pretrain_img_size': 64,
-}  # fmt: skip
-MIT = {
-    'type': 'MixVisionTransformer', 'embed_dims': 8, 'num_layers': [1, 1, 1, 1],
-    'num_heads': [1, 1, 2, 2],
 }  # fmt: skip
 MOBILENET = {'type': 'MobileNetV2', 'widen_factor': 0.25, 'out_indices': (6,), 'norm_cfg': BN}
 

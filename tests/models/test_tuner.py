@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmengine.registry import DefaultScope
+from tiny import MIT, SWIN
 
 from mm_tuning_plugin.functional import graph_triplets, triplet_margin_loss
 from mm_tuning_plugin.models import tuner as tuner_module
@@ -9,14 +10,6 @@ from mm_tuning_plugin.structures import NodeBatch
 
 RESNET = {
     'type': 'ResNet', 'depth': 18, 'base_channels': 8, 'norm_cfg': {'type': 'BN'},
-}  # fmt: skip
-SWIN = {
-    'type': 'SwinTransformer', 'embed_dims': 8, 'depths': (1, 1, 1, 1), 'num_heads': (1, 1, 2, 2),
-    'window_size': 4, 'pretrain_img_size': 64,
-}  # fmt: skip
-MIT = {
-    'type': 'MixVisionTransformer', 'embed_dims': 8, 'num_layers': [1, 1, 1, 1],
-    'num_heads': [1, 1, 2, 2],
 }  # fmt: skip
 VIT = {
     'type': 'VisionTransformer', 'img_size': 32, 'patch_size': 8, 'embed_dims': 16,
