@@ -27,6 +27,7 @@ TEST = [
     'pytest-xdist>=3.7',
     'pytorch-metric-learning>=2.6',
     'ruff>=0.6',
+    'transformers>=5.0',
     'types-PyYAML',
 ]
 

@@ -1,6 +1,6 @@
 """Finds which tensors of a file are the backbone's: container, prefix and naming in one search.
 
-Every dotted prefix that occurs in the file is tried with every renaming of `renames.RENAMES`; the
+Every dotted prefix that occurs in the file is tried with every convention of `naming.NAMINGS`; the
 pair under which the largest share of the backbone's parameters finds a tensor of its own shape
 wins. Between equals, in this order:
 
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .renames import RENAMES, Rename
+from .naming import NAMINGS, Naming
 from .resize import Tokens, backbone_grid, resized
 from .stages import Stages, is_buffer
 
@@ -34,7 +34,7 @@ class Fit(NamedTuple):
 
     Attributes:
         prefix: What stands before the names, containers included: 'state_dict.module.encoder_q.'.
-        renaming: Name of the renaming in `renames.RENAMES`.
+        naming: The convention its names were translated from.
         values: Backbone's name -> tensor of the backbone's shape.
         resized: Names of `values` that were resized -> 'old shape -> new shape'.
         unused: Renamed tensors of the file under the prefix that found no place.
@@ -43,7 +43,7 @@ class Fit(NamedTuple):
     """
 
     prefix: str
-    renaming: str
+    naming: Naming
     values: dict[str, Tensor]
     resized: dict[str, str]
     unused: dict[str, Tensor]
@@ -77,8 +77,7 @@ def best_fits(
         if fits and 9 * sizes[prefix] < best:  # a grey stem of one channel may grow to three
             break
         choices = [
-            _fit(prefix, groups[prefix], title, rename, targets, stages, grid)
-            for title, rename in RENAMES
+            _fit(prefix, groups[prefix], naming, targets, stages, grid) for naming in NAMINGS
         ]
         fits.append(min(choices, key=lambda fit: (-fit.matched, _unused_size(fit))))
         best = max(best, fits[-1].matched)
@@ -117,16 +116,15 @@ def _unused_size(fit: Fit) -> int:
 def _fit(
     prefix: str,
     group: Mapping[str, Tensor],
-    title: str,
-    rename: Rename,
+    naming: Naming,
     targets: Mapping[str, Tensor],
     stages: Stages,
     grid: tuple[int, int] | None,
 ) -> Fit:
     """Reads one group of tensors under one renaming."""
-    fit = Fit(prefix, title, {}, {}, {}, {}, 0)
+    fit = Fit(prefix, naming, {}, {}, {}, {}, 0)
     matched = 0
-    named = rename(group, targets)
+    named = naming.rename(group, targets)
     tokens = Tokens(_extra_tokens(named), _extra_tokens(targets), grid)
     for name, value in named.items():
         target = targets.get(name)

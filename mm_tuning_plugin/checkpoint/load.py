@@ -28,7 +28,7 @@ def load_backbone_checkpoint(
     """Loads a checkpoint of any of the known layouts into a backbone, or changes nothing.
 
     The weights are searched for in the whole file (see `fit` for the rule), translated to the
-    backbone's names (`renames`), made to fit where only a size differs (`resize`) and judged stage
+    backbone's names (`naming`), made to fit where only a size differs (`resize`) and judged stage
     by stage. A stage counts as fitting if at least `min_matched` of the backbone's parameters in
     it are found, and at least `min_matched` of what the file holds inside it is used; blocks beyond
     the end of the backbone's lists are refused too, so that a deeper network never passes for a
@@ -128,7 +128,7 @@ def _layout(file: TensorFile, fits: list[Fit]) -> Layout:
     inside = [c for c in file.containers if c == '' or f'{prefix}.'.startswith(f'{c}.')]
     container = max(inside, key=len, default='')
     rest = prefix[len(container) + 1 :] if container else prefix
-    return Layout(container, rest, fits[0].renaming, tuple(fit.prefix for fit in fits[1:]))
+    return Layout(container, rest, fits[0].naming.title, tuple(fit.prefix for fit in fits[1:]))
 
 
 def _not_loaded(
@@ -148,11 +148,12 @@ def _not_loaded(
 def _notes(backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor]) -> tuple[str, ...]:
     """What the weights cannot carry."""
     notes = []
-    epsilons = {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)}
-    if fit.renaming == 'timm ViT' and epsilons - {1e-6}:
+    epsilon = fit.naming.norm_eps
+    others = {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)} - {epsilon}
+    if epsilon is not None and others:
         notes.append(
-            f'LayerNorm eps is {max(epsilons):g} in the backbone and 1e-06 where such files come '
-            "from: norm_cfg=dict(type='LN', eps=1e-6) makes them equal"
+            f'LayerNorm eps is {max(others):g} in the backbone and {epsilon:g} where such files '
+            f"come from: norm_cfg=dict(type='LN', eps={epsilon:g}) makes them equal"
         )
     running = [name for name in targets if name.endswith(('.running_mean', '.running_var'))]
     lost = [name for name in running if name not in fit.values]

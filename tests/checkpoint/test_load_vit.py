@@ -169,7 +169,7 @@ def test_patch_bias_of_an_mmseg_file_is_folded_too(tmp_path):
 def test_the_epsilon_that_weights_cannot_carry_is_noted(tmp_path, vit_source):
     report = loaded(vit(norm_cfg={'type': 'LN'}), vit_source.state_dict(), tmp_path)
     (note,) = report.notes
-    assert '1e-05' in note and "norm_cfg=dict(type='LN', eps=1e-6)" in note
+    assert '1e-05' in note and "norm_cfg=dict(type='LN', eps=1e-06)" in note
 
 
 @pytest.mark.parametrize('shape', [(16, 16), (64, 64), (32, 64), (24, 40)])

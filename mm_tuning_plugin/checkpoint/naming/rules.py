@@ -1,0 +1,39 @@
+"""What a naming convention is, and how a list of patterns renames tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Callable, NamedTuple, Union
+
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+Rename = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensors]
+Replacement = Union[str, Callable[['re.Match[str]'], str]]
+Rules = tuple[tuple[str, Replacement], ...]
+
+
+class Naming(NamedTuple):
+    """One convention of naming a network's tensors.
+
+    Attributes:
+        title: What reports call it.
+        rename: ``(tensors of the file, prefix stripped; the backbone's own tensors) -> tensors
+            under the backbone's names``. Pure; names that it does not know pass through unchanged.
+            It is also called with tensors on torch's 'meta' device, which have a shape and no
+            values.
+        norm_eps: Epsilon of every LayerNorm of the networks that such files come from, which the
+            weights cannot carry; None where there is none or it is the backbone's in any case.
+    """
+
+    title: str
+    rename: Rename
+    norm_eps: float | None = None
+
+
+def apply_rules(rules: Rules, name: str) -> str:
+    """Applies (pattern, replacement) pairs one after the other."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
