@@ -16,6 +16,35 @@ _DEPTHS = {
     (3, 4, 23, 3): ('101', '101'),
     (3, 8, 36, 3): ('152', '152'),
 }
+# Names that only one family of networks has; the first that occurs decides.
+_FAMILIES = tuple(
+    (kind, rf'(?:^|\.)(?:{pattern})')
+    for kind, pattern in (
+        (
+            'language model',
+            r'word_embeddings\.|embed_tokens\.|wte\.|token_type_embeddings\.|lm_head\.',
+        ),
+        ('CLIP model', r'visual\.(conv1|trunk|transformer|class_embedding)'),
+        ('SwinV2', r'(attn|attention\.self)\.(cpb_mlp|logit_scale|continuous_position_bias_mlp)'),
+        (
+            'Swin',
+            r'(attn\.w_msa|layers\.\d+\.blocks\.\d+\.attn(ention\.self)?)\.relative_position_bias_table',
+        ),
+        ('MSCAN', r'(block\d\.\d+\.)?attn\.spatial_gating_unit\.'),
+        (
+            'MiT',
+            r'block1\.0\.attn\.q\.|layers\.0\.1\.0\.attn\.|block\.0\.0\.attention\.self\.query\.',
+        ),
+        ('ConvNeXt', r'\w+\.\d+\.(\w+\.\d+\.)*(depthwise_conv|dwconv|conv_dw)\.weight'),
+        ('HRNet', r'stage2\.0\.branches\.'),
+        (
+            'ViT',
+            r'(layers|blocks|encoder\.layer)\.\d+\.(attn|attention|norm1|ln1|layernorm_before)\.',
+        ),
+        ('ResNet', r'layer1\.0\.conv1\.|encoder\.stages\.0\.layers\.0\.layer\.0\.convolution'),
+        ('VGG or MobileNet', r'features\.\d+\.(weight|conv|0\.weight)'),
+    )
+)
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -31,7 +60,7 @@ def explain(backbone: nn.Module, fit: Fit, tensors: Mapping[str, Tensor]) -> str
     found = {name: tuple(t.shape) for name, t in {**fit.values, **fit.unused}.items()}
     for name in fit.resized:
         found[name] = wanted[name]
-    kinds = _kind(found) or _kind_anywhere(tensors), _kind(wanted)
+    kinds = _kind(found) or _kind(tensors), _kind(wanted)
     reason = ''
     if kinds[0] and kinds[1] and kinds[0] != kinds[1]:
         reason = f'the file holds a {kinds[0]}, the backbone is a {kinds[1]}'
@@ -60,24 +89,12 @@ def _example(fit: Fit, wanted: Shapes) -> str:
 
 
 def _kind(names: Iterable[str]) -> str:
-    """The family of a network, by its names in mmseg's or the original convention."""
+    """The family of a network, by its names in any project's convention, under any prefix."""
     text = '\n'.join(names)
-    for pattern, kind in (
-        (r'^layer1\.0\.conv1\.', 'ResNet'),
-        (r'(w_msa|layers\.\d+\.blocks\.\d+\.attn)\.relative_position_bias_table', 'Swin'),
-        (r'^(layers|blocks)\.\d+\.(attn\.(attn|qkv|proj)|norm1|ln1)\.', 'ViT'),
-        (r'(depthwise_conv|dwconv)\.weight', 'ConvNeXt'),
-    ):
+    for kind, pattern in _FAMILIES:
         if re.search(pattern, text, re.MULTILINE):
             return kind
     return ''
-
-
-def _kind_anywhere(tensors: Mapping[str, Tensor]) -> str:
-    """The family of the first network found under any prefix."""
-    pattern = re.compile(r'(?:^|.*\.)((?:layer1\.0\.conv1|blocks\.0\.attn|blocks\.0\.norm1)\..*)')
-    found = next(filter(None, map(pattern.fullmatch, tensors)), None)
-    return _kind([found.group(1)]) if found else ''
 
 
 def _resnet(found: Shapes, wanted: Shapes) -> str:

@@ -2,13 +2,9 @@
 
 Every dotted prefix that occurs in the file is tried with every convention of `naming.NAMINGS`; the
 pair under which the largest share of the backbone's parameters finds a tensor of its own shape
-wins. Between equals, in this order:
-
-1. a *teacher* (DINO, iBOT publish the teacher) before the rest, and slowly moving copies
-   (``encoder_k``, ``momentum_*``, ``target_*``, ``*ema*``) after the rest, so ``encoder_q`` and
-   ``online_*`` win over theirs;
-2. the shorter prefix, then the alphabetically first;
-3. the naming that leaves fewer parameters of the file unused, then the order of the table.
+wins. The search sees names and shapes only (tensors on torch's 'meta' device), so it neither reads
+nor copies weights. Of one prefix the convention wins that leaves fewer parameters of the file
+unused, then the order of the table; between prefixes that fit equally well, `choice` decides.
 
 Where less than half of the backbone is found, the fit with most *names* in common is returned, so
 that the error speaks of the right part of the file.
@@ -16,7 +12,6 @@ that the error speaks of the right part of the file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -25,8 +20,6 @@ from torch import Tensor, nn
 from .naming import NAMINGS, Naming
 from .resize import Tokens, backbone_grid, resized
 from .stages import Stages, is_buffer
-
-_SLOW = re.compile(r'(^|_)(k|key|ema|momentum|target|offline)(_|$)')
 
 
 class Fit(NamedTuple):
@@ -52,7 +45,10 @@ class Fit(NamedTuple):
 
 
 def best_fits(
-    backbone: nn.Module, targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+    backbone: nn.Module,
+    targets: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    prefix: str | None = None,
 ) -> list[Fit]:
     """The best fit of a file to a backbone, then the others that match as many parameters.
 
@@ -60,11 +56,17 @@ def best_fits(
         backbone: Read for its grid of patches only.
         targets: The backbone's own tensors by name.
         tensors: All tensors of the file by dotted name.
+        prefix: The only prefix to try, containers included; None: all of them.
 
     Returns:
-        At least one `Fit`; of one prefix only the best renaming.
+        At least one `Fit`; of one prefix only the best convention. Their `values` are on the
+        'meta' device: `with_values` fills one in.
+
+    Raises:
+        KeyError: No tensor of the file stands under `prefix`.
     """
-    groups = _groups(tensors)
+    shapes = {name: tensor.to('meta') for name, tensor in tensors.items()}
+    groups = _groups(shapes) if prefix is None else {prefix: _group(shapes, prefix)}
     sizes = {
         prefix: sum(tensor.numel() for name, tensor in group.items() if not is_buffer(name))
         for prefix, group in groups.items()
@@ -73,12 +75,10 @@ def best_fits(
     grid = backbone_grid(backbone)
     fits: list[Fit] = []
     best = 0
-    for prefix in sorted(groups, key=lambda prefix: (-sizes[prefix], prefix)):
-        if fits and 9 * sizes[prefix] < best:  # a grey stem of one channel may grow to three
+    for place in sorted(groups, key=lambda place: (-sizes[place], place)):
+        if fits and 9 * sizes[place] < best:  # a grey stem of one channel may grow to three
             break
-        choices = [
-            _fit(prefix, groups[prefix], naming, targets, stages, grid) for naming in NAMINGS
-        ]
+        choices = [_fit(place, groups[place], naming, targets, stages, grid) for naming in NAMINGS]
         fits.append(min(choices, key=lambda fit: (-fit.matched, _unused_size(fit))))
         best = max(best, fits[-1].matched)
     total = sum(target.numel() for name, target in targets.items() if not is_buffer(name))
@@ -87,6 +87,22 @@ def best_fits(
     else:
         fits.sort(key=_order)
     return [fit for fit in fits if fit.matched == fits[0].matched]
+
+
+def with_values(
+    fit: Fit, backbone: nn.Module, targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> Fit:
+    """A fit that the search found, with the file's own values in it."""
+    group = _group(tensors, fit.prefix)
+    return _fit(fit.prefix, group, fit.naming, targets, Stages(targets), backbone_grid(backbone))
+
+
+def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors under one prefix, which is stripped."""
+    group = {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
+    if not group:
+        raise KeyError(prefix)
+    return group
 
 
 def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -100,13 +116,8 @@ def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return groups
 
 
-def _order(fit: Fit) -> tuple[int, int, int, str]:
-    parts = fit.prefix.split('.')
-    if any('teacher' in part for part in parts):
-        rank = 0
-    else:
-        rank = 2 if any(_SLOW.search(part) for part in parts) else 1
-    return -fit.matched, rank, len(parts), fit.prefix
+def _order(fit: Fit) -> tuple[int, int, str]:
+    return -fit.matched, fit.prefix.count('.'), fit.prefix
 
 
 def _unused_size(fit: Fit) -> int:

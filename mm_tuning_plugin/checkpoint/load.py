@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .explain import explain
-from .fit import Fit, best_fits
+from .choice import choose, same_values
+from .fit import Fit, best_fits, with_values
+from .judge import judge_fit, judge_values
+from .leftovers import sort_leftovers
 from .neutral import neutral_values
 from .read import PathLike, TensorFile, read_file
 from .report import Layout, LoadReport
-from .stages import Stages, coverage, is_buffer, leftover
+from .stages import Stages, coverage, is_buffer
 from .store import copy_into, hash_state_dict
 
 
@@ -24,46 +27,59 @@ def load_backbone_checkpoint(
     *,
     min_matched: float = 0.9,
     allow_pickle: bool = False,
+    prefix: str | None = None,
 ) -> LoadReport:
     """Loads a checkpoint of any of the known layouts into a backbone, or changes nothing.
 
     The weights are searched for in the whole file (see `fit` for the rule), translated to the
     backbone's names (`naming`), made to fit where only a size differs (`resize`) and judged stage
-    by stage. A stage counts as fitting if at least `min_matched` of the backbone's parameters in
-    it are found, and at least `min_matched` of what the file holds inside it is used; blocks beyond
-    the end of the backbone's lists are refused too, so that a deeper network never passes for a
-    shallower one. Buffers are loaded but not counted.
+    by stage (`judge`). A stage counts as fitting if at least `min_matched` of the backbone's
+    parameters in it are found, and at least `min_matched` of what the file holds inside it is used;
+    blocks beyond the end of the backbone's lists are refused too, so that a deeper network never
+    passes for a shallower one. Buffers are loaded but not counted.
 
     Args:
         backbone: Receives the weights, converted to its own dtype and device.
         path: The file; see `read_tensors` for the formats.
         min_matched: Share in [0, 1] that every stage must reach. 0 accepts whatever matches.
         allow_pickle: Whether code in the file may run. Only for files whose origin is trusted.
+        prefix: Where in the file the weights are, container's keys included: 'state_dict.net_a'.
+            None: searched for. Needed only where two networks of a file fit equally well and
+            neither is known to be meant (`choice`).
 
     Returns:
         What was loaded, missing, dropped.
 
     Raises:
-        UserError: If the file can't be read or does not fit; the backbone is then as it was.
+        UserError: If the file can't be read or does not fit, or two places of it fit equally well;
+            the backbone is then as it was.
     """
     if not 0 <= min_matched <= 1:
         raise UserError(f'min_matched must be a share in [0, 1], got {min_matched}')
+    path = Path(path)
     file = read_file(path, allow_pickle)
     targets = {name: t for name, t in backbone.state_dict().items() if isinstance(t, Tensor)}
-    fits = best_fits(backbone, targets, file.tensors)
-    fit = fits[0]
+    fits = _search(backbone, path, targets, file.tensors, prefix)
+    fit, others, rule, rivals = _take(backbone, targets, file.tensors, fits)
     filled = neutral_values(targets, fit.values)
     stages = Stages(targets)
     counts = coverage(stages, targets, {**fit.values, **filled})
-    _judge(backbone, Path(path), file, fit, stages, counts, min_matched)
+    judge_fit(backbone, path, file.tensors, fit, stages, counts, min_matched)
+    if rivals:
+        raise UserError(
+            f"{path}: '{rivals[0]}' and '{rivals[1]}' fit {type(backbone).__name__} equally well; "
+            'expected one of them: name it as mix_and_match.checkpoint_prefix (prefix=)'
+        )
+    judge_values(path, fit.values)
 
     before = hash_state_dict(targets)
     values = {name: value for name, value in fit.values.items() if not _is_table(name, value)}
     copy_into(targets, {**values, **filled})
-    dropped, unexpected = _not_loaded(file, fit, stages)
+    dropped, unexpected = sort_leftovers(file.tensors, fit, stages)
     return LoadReport(
         path=str(path),
-        layout=_layout(file, fits),
+        layout=_layout(file, fit, others),
+        rule=rule,
         num_loaded=len(fit.values),
         share=sum(have for have, _ in counts.values()) / max(1, _total(counts)),
         missing=tuple(name for name in targets if name not in fit.values and name not in filled),
@@ -71,81 +87,71 @@ def load_backbone_checkpoint(
         unexpected=unexpected,
         resized=fit.resized,
         filled=tuple(filled),
-        notes=_notes(backbone, fit, targets),
+        notes=_notes(backbone, fit, targets, file.tensors),
         stages=counts,
         hash_before=before,
         hash_after=hash_state_dict(targets),
     )
 
 
-def _judge(
+def _search(
     backbone: nn.Module,
     path: Path,
-    file: TensorFile,
-    fit: Fit,
-    stages: Stages,
-    counts: Mapping[str, tuple[int, int]],
-    min_matched: float,
-) -> None:
-    """Raises where a stage is not covered, not used, or holds numbers that are none."""
-    name = type(backbone).__name__
-    hint = explain(backbone, fit, file.tensors)
-    example = next((key for key, _ in backbone.named_parameters()), 'none')
-    if not fit.matched:
-        raise UserError(
-            f'{path}: none of its {len(file.tensors)} tensors fits {name}; '
-            f'expected names like {example}{hint}'
+    targets: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    prefix: str | None,
+) -> list[Fit]:
+    """The fits that match most, under the given prefix if there is one."""
+    if prefix:
+        prefix = prefix.rstrip('.') + '.'
+    try:
+        return best_fits(backbone, targets, tensors, prefix)
+    except KeyError:
+        counts = Counter(
+            '.'.join(parts[:i])
+            for parts in (name.split('.') for name in tensors)
+            for i in range(1, len(parts))
         )
-    worst = min(counts, key=lambda stage: counts[stage][0] / counts[stage][1])
-    loaded, total = counts[worst]
-    if loaded / total < min_matched:
+        largest = ', '.join(f"'{name}.'" for name, _ in counts.most_common(3)) or 'none'
         raise UserError(
-            f"{path}: does not fit {name}: stage '{worst}' finds {loaded:,} of {total:,} "
-            f'parameters ({loaded / total:.0%}); expected at least {min_matched:.0%}{hint}'
-        )
-    surplus = stages.surplus(fit.unused) if min_matched else None
-    if surplus:
-        raise UserError(
-            f"{path}: does not fit {name}: the file goes on with '{surplus}', which the backbone "
-            f'does not have; expected a file of the same depth{hint}'
-        )
-    for stage, spare in leftover(stages, fit.unused).items():
-        used = counts[stage][0] if stage in counts else 0
-        if used < min_matched * (used + spare):
-            raise UserError(
-                f"{path}: does not fit {name}: of stage '{stage}' {spare:,} of {used + spare:,} "
-                f'parameters in the file have no place in the backbone; expected at most '
-                f'{1 - min_matched:.0%}{hint}'
-            )
-    broken = next((key for key, value in fit.values.items() if not _is_finite(value)), None)
-    if broken:
-        raise UserError(f'{path}: {broken} holds NaN or infinity; expected finite weights')
+            f"{path}: nothing stands under the prefix '{prefix}'; expected one of the file's, "
+            f'such as {largest}'
+        ) from None
 
 
-def _layout(file: TensorFile, fits: list[Fit]) -> Layout:
+def _take(
+    backbone: nn.Module,
+    targets: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    fits: list[Fit],
+) -> tuple[Fit, tuple[str, ...], str, tuple[str, str] | None]:
+    """The fit that is meant, with values; the other prefixes; the rule; two that no rule parts."""
+    standing = fits
+    while True:
+        choice = choose([fit.prefix for fit in standing])
+        taken = with_values(standing[choice.taken], backbone, targets, tensors)
+        rivals = choice.rivals and tuple(standing[i] for i in choice.rivals)
+        if rivals:
+            second = with_values(rivals[1], backbone, targets, tensors)
+            if same_values(taken.values, second.values):  # one network, found twice
+                standing = [fit for fit in standing if fit is not rivals[1]]
+                continue
+        others = tuple(fit.prefix for fit in fits if fit.prefix != taken.prefix)
+        names = (rivals[0].prefix, rivals[1].prefix) if rivals else None
+        return taken, others, choice.rule, names
+
+
+def _layout(file: TensorFile, fit: Fit, others: tuple[str, ...]) -> Layout:
     """Splits the taken prefix into the container's keys and the rest."""
-    prefix = fits[0].prefix
-    inside = [c for c in file.containers if c == '' or f'{prefix}.'.startswith(f'{c}.')]
+    inside = [c for c in file.containers if c == '' or f'{fit.prefix}.'.startswith(f'{c}.')]
     container = max(inside, key=len, default='')
-    rest = prefix[len(container) + 1 :] if container else prefix
-    return Layout(container, rest, fits[0].naming.title, tuple(fit.prefix for fit in fits[1:]))
+    rest = fit.prefix[len(container) + 1 :] if container else fit.prefix
+    return Layout(container, rest, fit.naming.title, others)
 
 
-def _not_loaded(
-    file: TensorFile, fit: Fit, stages: Stages
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(dropped, unexpected) under the file's own names: outside the stages, and inside them."""
-    own = {id(tensor): name for name, tensor in file.tensors.items()}
-    dropped: list[str] = []
-    unexpected: list[str] = []
-    for name, tensor in fit.unused.items():
-        inside = stages.of_foreign(name) is not None
-        (unexpected if inside else dropped).append(own.get(id(tensor), fit.prefix + name))
-    dropped += [name for name in file.tensors if not name.startswith(fit.prefix)]
-    return tuple(dropped), tuple(unexpected)
-
-
-def _notes(backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _notes(
+    backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> tuple[str, ...]:
     """What the weights cannot carry."""
     notes = []
     epsilon = fit.naming.norm_eps
@@ -162,16 +168,17 @@ def _notes(backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor]) -> tupl
             f'{len(lost)} of {len(running)} running statistics are not in the file and keep the '
             f'values that they have, e.g. {lost[0]}: until trained, evaluation mode is off'
         )
+    if any('decode_head.' in name for name in tensors):
+        notes.append('the file is a whole segmentor: its backbone was trained with labels')
+    types = {t.dtype for name, t in fit.values.items() if t.is_floating_point()}
+    for dtype in sorted(types - {torch.float32}, key=str):
+        notes.append(f'weights of {dtype} in the file, converted to those of the backbone')
     return tuple(notes)
 
 
 def _is_table(name: str, value: Tensor) -> bool:
     """Index tables are computed by the backbone for its own size and never overwritten."""
     return is_buffer(name) and not value.is_floating_point() and 'num_batches' not in name
-
-
-def _is_finite(value: Tensor) -> bool:
-    return not value.is_floating_point() or bool(torch.isfinite(value).all())
 
 
 def _total(counts: Mapping[str, tuple[int, int]]) -> int:

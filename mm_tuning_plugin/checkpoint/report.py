@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 
@@ -33,11 +36,13 @@ class LoadReport(NamedTuple):
     Attributes:
         path: The file.
         layout: Where in it the weights lay and how they were named.
+        rule: Why these weights, where others of the file fit as well; '' where none did.
         num_loaded: Tensors of the backbone that were loaded from the file.
         share: Parameters loaded or filled / parameters of the backbone, in [0, 1].
         missing: Tensors of the backbone that kept their values.
-        dropped: Tensors of the file outside the backbone: heads, queues, other networks.
-        unexpected: Tensors of the file inside the backbone's stages that found no place.
+        dropped: Tensors of the file left out on purpose: heads, queues, decoders, other networks.
+        unexpected: Tensors of the file inside the backbone's stages that found no place there, and
+            unknown ones beside them.
         resized: Backbone's name -> 'shape in the file -> shape in the backbone'.
         filled: Tensors that the file cannot have, set to the value that changes nothing.
         notes: Lines about what weights cannot carry, such as the epsilon of a norm.
@@ -48,6 +53,7 @@ class LoadReport(NamedTuple):
 
     path: str
     layout: Layout
+    rule: str
     num_loaded: int
     share: float
     missing: tuple[str, ...]
@@ -67,23 +73,41 @@ class LoadReport(NamedTuple):
         return json.dumps(record, indent=2)
 
     def __str__(self) -> str:
-        width = max((len(stage) for stage in self.stages), default=0)
+        rows = list(_table(self.stages))
+        width = max((len(stage) for stage, _, _ in rows), default=0)
         lines = [
             f'{self.path}: {self.num_loaded} tensors, {self.share:.1%} of the parameters',
             f'  from {self.layout}',
         ]
-        for stage, (loaded, total) in self.stages.items():
-            lines.append(f'  {stage:<{width}}  {loaded:>12,} / {total:>12,}')
+        for stage, loaded, total in rows:
+            lines.append(
+                f'  {stage:<{width}}  {loaded:>13,} / {total:>13,}  {loaded / total:>4.0%}'
+            )
         for title in ('missing', 'dropped', 'unexpected', 'filled'):
             names = getattr(self, title)
             if names:
                 lines.append(f'  {title}: {len(names)} ({_some(names)})')
         lines += [f'  resized: {name} {change}' for name, change in self.resized.items()]
         if self.layout.equals:
-            lines.append(f'  as good, not taken: {_some(self.layout.equals)}')
+            rule = f' ({self.rule})' if self.rule else ' (the same weights)'
+            lines.append(f'  as good, not taken: {_some(self.layout.equals)}{rule}')
         lines += [f'  note: {note}' for note in self.notes]
         lines.append(f'  backbone {self.hash_before[:12]} -> {self.hash_after[:12]}')
         return '\n'.join(lines)
+
+
+def _table(stages: Mapping[str, tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
+    """Rows (title, loaded, total); consecutive full stages of one list make one row."""
+
+    def of_list(stage: str) -> str:
+        loaded, total = stages[stage]
+        return re.sub(r'\d+$', '', stage) if loaded == total else stage
+
+    for _, group in itertools.groupby(stages, key=of_list):
+        members = list(group)
+        title = members[0] if len(members) == 1 else f'{members[0]} .. {members[-1]}'
+        loaded, total = (sum(stages[name][i] for name in members) for i in (0, 1))
+        yield title, loaded, total
 
 
 def _some(names: tuple[str, ...], at_most: int = 3) -> str:

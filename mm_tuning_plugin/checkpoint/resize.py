@@ -94,7 +94,7 @@ def resize_positions(value: Tensor, target: Tensor, tokens: Tokens) -> Tensor | 
     )
     if not fits:
         return None
-    extra = target[:, : tokens.expected].to('cpu', torch.float32, copy=True)  # (1, T', D)
+    extra = target[:, : tokens.expected].to(value.device, torch.float32, copy=True)  # (1, T', D)
     kept = min(tokens.found, tokens.expected)
     extra[:, :kept] = value[:, :kept]
     flat = value[:, tokens.found :].float()  # (1, L, D)

@@ -396,24 +396,3 @@ def test_a_renamed_copy_of_a_deep_stem(tmp_path):
     report = load_backbone_checkpoint(backbone, tmp_path / 'a.pth')
     assert report.layout.renaming == 'timm deep-stem ResNet'
     assert hash_state_dict(backbone.state_dict()) == hash_state_dict(source.state_dict())
-
-
-@pytest.mark.parametrize(
-    ('taken', 'left'),
-    [
-        ('encoder_q', 'encoder_k'),
-        ('teacher', 'student'),
-        ('online_network', 'target_network'),
-        ('backbone', 'momentum_backbone'),
-        ('model', 'model_ema'),
-        ('state_dict', 'ema_state_dict'),
-        ('net_b', 'a.net_a'),
-        ('net_a', 'net_b'),
-    ],
-)
-def test_the_rule_between_equals(taken, left, tmp_path, resnet_source):
-    weights = resnet_source.state_dict()
-    torch.save({left: shifted(weights), taken: weights}, tmp_path / 'a.pth')
-    report = load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth')
-    assert report.layout.container == taken
-    assert report.layout.equals == (f'{left}.',)

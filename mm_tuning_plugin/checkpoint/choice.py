@@ -1,0 +1,78 @@
+"""Which of several places of a file that fit equally well holds the network that is meant.
+
+Two rules are known: a *teacher* before its *student* (DINO, iBOT publish the teacher), and what is
+trained (query, base, online encoder) before its slowly moving copy (key, momentum, target, EMA). A
+place that holds the same values is no rival. Anything else is for the user to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+_SLOW = re.compile(r'(^|_)(k|key|ema|momentum|target|offline)(_|$)')
+
+
+class Choice(NamedTuple):
+    """The place that is taken, and why.
+
+    Attributes:
+        taken: Position of it among the candidates.
+        rule: In words, one part a rule that was needed; '' where there was no rival.
+        rivals: Positions of two candidates between which no rule decides, or None.
+    """
+
+    taken: int
+    rule: str
+    rivals: tuple[int, int] | None
+
+
+def choose(prefixes: Sequence[str]) -> Choice:
+    """Chooses among places that fit equally well, by their names.
+
+    Args:
+        prefixes: Of at least one candidate, in the order in which they are preferred otherwise.
+
+    Returns:
+        The first candidate that each rule which applies leaves standing.
+    """
+    standing = list(range(len(prefixes)))
+    rules = []
+    for rule in (_teacher_over_student, _trained_over_slow):
+        for a in list(standing):
+            for b in list(standing):
+                words = rule(prefixes[a], prefixes[b]) if {a, b} <= set(standing) else ''
+                if words:
+                    standing.remove(b)
+                    rules.append(words)
+    rivals = (standing[0], standing[1]) if len(standing) > 1 else None
+    return Choice(standing[0], ', '.join(dict.fromkeys(rules)), rivals)
+
+
+def same_values(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Whether two networks are one: the same names with equal tensors."""
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) for name, value in first.items()
+    )
+
+
+def _teacher_over_student(a: str, b: str) -> str:
+    return 'teacher over student' if 'teacher' in a and 'student' in b else ''
+
+
+def _trained_over_slow(a: str, b: str) -> str:
+    if _is_slow(b) and not _is_slow(a):
+        return f'the trained network over its moving average ({_slow_part(b)})'
+    return ''
+
+
+def _is_slow(prefix: str) -> bool:
+    return bool(_slow_part(prefix))
+
+
+def _slow_part(prefix: str) -> str:
+    return next((part for part in prefix.split('.') if _SLOW.search(part)), '')

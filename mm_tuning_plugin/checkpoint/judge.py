@@ -1,0 +1,109 @@
+"""Whether a fit is good enough: every stage covered, all values numbers; else one line why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .explain import explain
+from .fit import Fit
+from .stages import Stages, is_buffer, leftover
+
+# Matrices that may be zero in a trained network: positions, tokens, biases by position.
+_MAY_BE_ZERO = ('pos_embed', 'token', 'bias_table')
+
+
+def judge_fit(
+    backbone: nn.Module,
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    fit: Fit,
+    stages: Stages,
+    counts: Mapping[str, tuple[int, int]],
+    min_matched: float,
+) -> None:
+    """Raises where a stage is not covered, or where the file's is another one.
+
+    Args:
+        backbone: What was to be loaded.
+        path: The file, for the message.
+        tensors: All tensors of the file.
+        fit: The best fit.
+        stages: Of the backbone.
+        counts: Stage -> (parameters found or filled, parameters there are).
+        min_matched: Share in [0, 1] that every stage must reach, in both directions.
+
+    Raises:
+        UserError: With the stage, what was found and expected, and the nearest explanation.
+    """
+    name = type(backbone).__name__
+    hint = explain(backbone, fit, tensors)
+    if not fit.matched:
+        example = next((key for key, _ in backbone.named_parameters()), 'none')
+        raise UserError(
+            f'{path}: none of its {len(tensors)} tensors fits {name}; '
+            f'expected names like {example}{hint}'
+        )
+    worst = min(counts, key=lambda stage: counts[stage][0] / counts[stage][1])
+    loaded, total = counts[worst]
+    if loaded / total < min_matched:
+        raise UserError(
+            f"{path}: does not fit {name}: stage '{worst}' finds {loaded:,} of {total:,} "
+            f'parameters ({loaded / total:.0%}); expected at least {min_matched:.0%}{hint}'
+        )
+    surplus = stages.surplus(fit.unused) if min_matched else None
+    if surplus:
+        raise UserError(
+            f"{path}: does not fit {name}: the file goes on with '{surplus}', which the backbone "
+            f'does not have; expected a file of the same depth{hint}'
+        )
+    for stage, spare in leftover(stages, fit.unused).items():
+        used = counts[stage][0] if stage in counts else 0
+        if used < min_matched * (used + spare):
+            raise UserError(
+                f"{path}: does not fit {name}: of stage '{stage}' {spare:,} of {used + spare:,} "
+                f'parameters in the file have no place in the backbone; expected at most '
+                f'{1 - min_matched:.0%}{hint}'
+            )
+
+
+def judge_values(path: Path, values: Mapping[str, Tensor]) -> None:
+    """Raises where what would be loaded is no trained network.
+
+    Args:
+        path: The file, for the message.
+        values: Backbone's name -> the file's tensor.
+
+    Raises:
+        UserError: A parameter holds integers, NaN, infinity, or a matrix nothing but zeros.
+    """
+    for name, value in values.items():
+        if value.is_floating_point():
+            if not torch.isfinite(value).all():
+                raise UserError(f'{path}: {name} holds NaN or infinity; expected finite weights')
+        elif not is_buffer(name):
+            raise UserError(
+                f'{path}: {name} holds {value.dtype}; expected floating-point weights: quantised '
+                'files do not fit'
+            )
+    zero = [name for name in _matrices(values) if not values[name].any()]
+    if zero:
+        raise UserError(
+            f'{path}: {len(zero)} of its weights are all zero, e.g. {zero[0]}; '
+            'expected a trained network'
+        )
+
+
+def _matrices(values: Mapping[str, Tensor]) -> Iterable[str]:
+    """Names of kernels and matrices, which no training leaves at zero."""
+    return (
+        name
+        for name, value in values.items()
+        if value.ndim >= 2
+        and not is_buffer(name)
+        and not any(part in name for part in _MAY_BE_ZERO)
+    )
