@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+MOST_ROWS = 6
+
 
 class Layout(NamedTuple):
     """How the weights lay in the file.
@@ -97,7 +99,7 @@ class LoadReport(NamedTuple):
 
 
 def _table(stages: Mapping[str, tuple[int, int]]) -> Iterator[tuple[str, int, int]]:
-    """Rows (title, loaded, total); consecutive full stages of one list make one row."""
+    """Rows (title, loaded, total); many consecutive full stages of one list make one row."""
 
     def of_list(stage: str) -> str:
         loaded, total = stages[stage]
@@ -105,9 +107,11 @@ def _table(stages: Mapping[str, tuple[int, int]]) -> Iterator[tuple[str, int, in
 
     for _, group in itertools.groupby(stages, key=of_list):
         members = list(group)
-        title = members[0] if len(members) == 1 else f'{members[0]} .. {members[-1]}'
-        loaded, total = (sum(stages[name][i] for name in members) for i in (0, 1))
-        yield title, loaded, total
+        if len(members) <= MOST_ROWS:
+            yield from ((name, *stages[name]) for name in members)
+        else:
+            loaded, total = (sum(stages[name][i] for name in members) for i in (0, 1))
+            yield f'{members[0]} .. {members[-1]}', loaded, total
 
 
 def _some(names: tuple[str, ...], at_most: int = 3) -> str:
