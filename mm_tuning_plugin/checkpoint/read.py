@@ -23,6 +23,7 @@ from .pickles import global_names, modern_name
 
 PathLike = Union[str, 'os.PathLike[str]']
 MAX_DEPTH = 8
+MAPPED_FROM = 1 << 28  # bytes: smaller files are read whole, checksums and all
 CAFFE = ('.caffemodel', '.caffemodel.h5', '.h5', '.hdf5')
 
 
@@ -59,7 +60,7 @@ def read_tensors(path: PathLike, allow_pickle: bool = False) -> dict[str, Tensor
 def read_file(path: PathLike, allow_pickle: bool = False) -> TensorFile:
     """As `read_tensors`, and says which containers were found."""
     path = Path(path)
-    content = read_content(path, allow_pickle)
+    content = read_content(path, allow_pickle, mapped=True)
     tensors: dict[str, Tensor] = {}
     containers: list[str] = []
     _collect(content, '', 0, tensors, containers)
@@ -68,13 +69,21 @@ def read_file(path: PathLike, allow_pickle: bool = False) -> TensorFile:
     return TensorFile(tensors, tuple(containers))
 
 
-def read_content(path: Path, allow_pickle: bool = False) -> Any:
-    """What a file holds, as it was written (stand-ins for all that is neither tensor nor plain)."""
+def read_content(path: Path, allow_pickle: bool = False, mapped: bool = False) -> Any:
+    """What a file holds, as it was written (stand-ins for all that is neither tensor nor plain).
+
+    Args:
+        path: The file.
+        allow_pickle: Whether code in it may run.
+        mapped: Whether tensors of a large file may stay on the disk until they are read, which
+            leaves the archive's checksums unread; optimizer states then never enter memory.
+    """
     head = inspect_file(path)
     if path.name.endswith('.safetensors'):
         return _read_safetensors(path)
     _refuse_foreign(path, head)
-    return _read_torch(path, head, allow_pickle)
+    mapped = mapped and head.startswith(b'PK') and path.stat().st_size >= MAPPED_FROM
+    return _read_torch(path, head, allow_pickle, mapped)
 
 
 def inspect_file(path: Path) -> bytes:
@@ -126,7 +135,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from None
 
 
-def _read_torch(path: Path, head: bytes, allow_pickle: bool) -> Any:
+def _read_torch(path: Path, head: bytes, allow_pickle: bool, mapped: bool) -> Any:
     pickled = head.startswith((b'PK', b'\x80\x03', b'\x80\x04', b'\x80\x05'))
     if head.startswith(b'PK'):
         try:
@@ -138,9 +147,9 @@ def _read_torch(path: Path, head: bytes, allow_pickle: bool) -> Any:
             raise UserError(f'{path}: a TorchScript archive; expected a file of weights')
     try:
         if allow_pickle:
-            return torch.load(path, map_location='cpu', weights_only=False)
+            return torch.load(path, map_location='cpu', weights_only=False, mmap=mapped)
         with stand_ins():
-            return torch.load(path, map_location='cpu', weights_only=True)
+            return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
     except Exception as error:  # whatever a foreign pickle raises, the user reads one line
         raise UserError(f'{path}: {_reason(path, error, allow_pickle, pickled)}') from None
 
@@ -155,12 +164,14 @@ def _reason(path: Path, error: Exception, allow_pickle: bool, pickled: bool) -> 
         if foreign:
             return (
                 f'holds a pickled {foreign[0]}, which could run code and was refused; expected '
-                'tensors and plain containers (allow_pickle=True loads it, if you trust its origin)'
+                'tensors and plain containers (--allow-pickle, allow_pickle=True, loads it, if you '
+                'trust its origin)'
             )
         if pickled and 'Unsupported operand' in message:
             return (
                 'written with another pickle protocol than torch.save uses, which the safe loader '
-                'does not read (allow_pickle=True loads it, if you trust its origin)'
+                'does not read (--allow-pickle, allow_pickle=True, loads it, if you trust its '
+                'origin)'
             )
     if isinstance(error, EOFError) or re.search(r'EOF|corrupt|failed (finding|reading)', message):
         return f'truncated or damaged ({_line(error)}); expected a whole file of torch.save'

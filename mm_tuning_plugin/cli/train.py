@@ -34,6 +34,11 @@ def build_parser() -> argparse.ArgumentParser:
         help='self-supervised weights to start from, in both arms',
     )
     parser.add_argument(
+        '--allow-pickle',
+        action='store_true',
+        help='let --ssl-checkpoint run code while it is read; only for files you trust',
+    )
+    parser.add_argument(
         '--no-tuning', action='store_true', help='the baseline: fine-tune from the same start'
     )
     parser.add_argument('--work-dir', metavar='DIR', help='where logs and checkpoints go')
@@ -123,6 +128,8 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     options: dict[str, Any] = dict(given)
     if args.ssl_checkpoint is not None:
         options['checkpoint'] = args.ssl_checkpoint
+    if args.allow_pickle:
+        options['allow_pickle'] = True
     if args.no_tuning:
         options['enabled'] = False
     if args.overwrite:

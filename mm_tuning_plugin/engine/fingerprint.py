@@ -16,8 +16,8 @@ from mm_tuning_plugin.checkpoint import hash_file, write_aside
 # Options that change neither a weight nor a sample of tuning. The start counts by its content,
 # bn_crops by its hook: a tuning without one has the fingerprint it had before there were any.
 WITHOUT_EFFECT = (
-    'enabled', 'checkpoint', 'tuned_backbone', 'overwrite', 'min_matched', 'allow_pickle',
-    'checkpoint_interval', 'val_interval', 'retrieval_images', 'bn_crops',
+    'enabled', 'checkpoint', 'checkpoint_prefix', 'tuned_backbone', 'overwrite', 'min_matched',
+    'allow_pickle', 'checkpoint_interval', 'val_interval', 'retrieval_images', 'bn_crops',
 )  # fmt: skip
 # Where data lies and how it is read: the manifest says what it is.
 PATH_KEYS = (
@@ -43,7 +43,7 @@ def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -
         backbone=model['backbone'],
         in_index=model['in_index'],
         normalisation=model['data_preprocessor'],
-        start=hash_file(start) if start else 'as the config initialises',
+        start=_start(start, options['checkpoint_prefix']),
         data=manifest,
         dataset=_without_paths(tuning_cfg['train_dataloader']['dataset']),
         optim_wrapper=tuning_cfg['optim_wrapper'],
@@ -57,6 +57,12 @@ def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -
                 {key: hook[key] for key in ('num_crops', 'batch_size', 'dataset', 'size')}
             )
     return _flatten(json.loads(json.dumps(parts, default=str)))
+
+
+def _start(path: str | None, prefix: str | None) -> str:
+    if path is None:
+        return 'as the config initialises'
+    return hash_file(path) + (f', under {prefix}' if prefix else '')
 
 
 def data_manifest(items: Sequence[Mapping[str, Any]]) -> str:

@@ -17,6 +17,7 @@ from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.registry import HOOKS
 
 TUNED_BACKBONE = 'tuned_backbone.pth'
+LOAD_REPORT = 'load_report.json'
 CARRIED = 'mm_tuning_plugin'  # the key in a checkpoint under which the hooks leave what they know
 COUNTERS = ('batches', 'batches_without_triplets', 'batches_with_idle_ranks')
 
@@ -156,7 +157,7 @@ class SaveBackboneHook(Hook):
         if report is not None:
             runner.logger.info(f'start of the backbone:\n{report}')
             if is_main_process():
-                with write_aside(Path(runner.work_dir, 'load_report.json')) as aside:
+                with write_aside(Path(runner.work_dir, LOAD_REPORT)) as aside:
                     aside.write_text(report.to_json(), encoding='utf-8')
         if runner.iter == 0 and runner.val_loop is not None:
             runner.val_loop.run()

@@ -100,6 +100,9 @@ OPTIONS = (
            'Replace a finished tuning that other settings made.'),
     Option('min_matched', 0.9, _number(0, 1), '0 to 1',
            'Least share of every stage of the backbone that the start must fill.'),
+    Option('checkpoint_prefix', None, _optional(_is_path), "a dotted name, or None",
+           'Where in the start the weights are (`state_dict.net_a`). None: searched for. Needed '
+           'only where two networks of the file fit equally well.'),
     Option('allow_pickle', False, _is_flag, 'True or False',
            'Let the start run code while it is unpickled. Only for files you trust.'),
     Option('max_iters', 2000, _integer(1), 'an integer from 1', 'Iterations of tuning.'),

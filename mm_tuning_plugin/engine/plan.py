@@ -139,6 +139,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         checkpoint=checkpoint,
         min_matched=options['min_matched'],
         allow_pickle=options['allow_pickle'],
+        prefix=options['checkpoint_prefix'],
         chunk_size=options['chunk_size'],
     )
 

@@ -38,7 +38,7 @@ from mm_tuning_plugin.engine.fingerprint import (
     fingerprint,
     write_json,
 )
-from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE, unwrap
+from mm_tuning_plugin.engine.hooks import LOAD_REPORT, TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
@@ -139,6 +139,7 @@ class MixAndMatchRunner:
                 raise UserError(f'{tuned}: no such file; expected a tuned backbone')
         else:
             tuned = self._tune(data_manifest(items))
+            self._show_load_report()
         begins = f'tuned {_read_meta(tuned).get("hash_after")}'
         return self._fine_tune(lambda backbone: load_backbone_strict(backbone, tuned), begins)
 
@@ -229,13 +230,21 @@ class MixAndMatchRunner:
                 start,
                 min_matched=self.options['min_matched'],
                 allow_pickle=self.options['allow_pickle'],
+                prefix=self.options['checkpoint_prefix'],
             )
             print_log(f'start of the backbone:\n{report}', logger='current')
             if is_main_process():
-                with write_aside(self.work_dir / 'load_report.json') as aside:
+                with write_aside(self.work_dir / LOAD_REPORT) as aside:
                     aside.write_text(report.to_json(), encoding='utf-8')
 
         return hand_over
+
+    def _show_load_report(self) -> None:
+        """What stage one began from, also where the baseline writes it."""
+        written = self.tuning_dir / LOAD_REPORT
+        if written.is_file() and is_main_process():
+            with write_aside(self.work_dir / LOAD_REPORT) as aside:
+                aside.write_bytes(written.read_bytes())
 
     def _fine_tune(self, handover: Handover | None, begins: str) -> torch.nn.Module:
         """Run stage two.

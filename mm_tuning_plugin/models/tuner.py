@@ -40,6 +40,7 @@ class MixAndMatchTuner(BaseModel):
         checkpoint: Self-supervised weights to start from; None: the backbone's own init.
         min_matched: See `load_backbone_checkpoint`.
         allow_pickle: See `load_backbone_checkpoint`.
+        prefix: See `load_backbone_checkpoint`.
         data_preprocessor: Config of the preprocessor.
         chunk_size: Most images that pass the backbone at once in training, each chunk being
             recomputed in the backward pass (`embed_in_chunks`); None: all of them, once.
@@ -59,6 +60,7 @@ class MixAndMatchTuner(BaseModel):
         checkpoint: str | None = None,
         min_matched: float = 0.9,
         allow_pickle: bool = False,
+        prefix: str | None = None,
         data_preprocessor: dict | None = None,
         chunk_size: int | None = None,
     ) -> None:
@@ -73,7 +75,9 @@ class MixAndMatchTuner(BaseModel):
         self.chunk_size = chunk_size
         self.seed = seed
         self.checkpoint = checkpoint
-        self.checkpoint_options = {'min_matched': min_matched, 'allow_pickle': allow_pickle}
+        self.checkpoint_options = dict(
+            min_matched=min_matched, allow_pickle=allow_pickle, prefix=prefix
+        )
         self.load_report = None
         # Counts training steps, so that it is saved and resumed with the weights.
         self.register_buffer('step', torch.zeros((), dtype=torch.int64))

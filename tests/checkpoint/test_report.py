@@ -40,7 +40,9 @@ def test_a_stage_that_lacks_something_keeps_its_row():
     stages = {f'layers.{i}': (4 if i == 8 else 5, 5) for i in range(16)}
     text = str(report(stages))
     assert 'layers.0 .. layers.7' in text and 'layers.9 .. layers.15' in text
-    assert [line for line in text.splitlines() if line.startswith('  layers.8 ')][0].endswith('80%')
+    assert next(line for line in text.splitlines() if line.startswith('  layers.8 ')).endswith(
+        '80%'
+    )
 
 
 def test_few_stages_are_told_one_by_one():

@@ -15,44 +15,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from commands import fails, works
 from mmengine.config import Config
 
 from mm_tuning_plugin.cli.run import run
-from mm_tuning_plugin.cli.train import entry
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def project(toy_cfg, demo_root, tmp_path):
-    """A project with data of its own to spoil; returns (config path, data root, run)."""
-    data = tmp_path / 'data'
-    shutil.copytree(demo_root, data)
-    for loader in ('train', 'val', 'test'):
-        toy_cfg[f'{loader}_dataloader'].dataset.data_root = str(data)
-    config = tmp_path / 'config.py'
-    toy_cfg.train_cfg.max_iters = toy_cfg.train_cfg.val_interval = 1
-    toy_cfg.mix_and_match = dict(max_iters=1, images_per_batch=2, retrieval_images=0)
-    # not dump(), which lays the file out for a reader, for each test anew
-    config.write_text('\n'.join(f'{key} = {value!r}' for key, value in toy_cfg.to_dict().items()))
-    return config, data
-
-
-def fails(capfd, *argv):
-    """Run and return the last line of stderr of a command that ends with 2."""
-    status = entry([str(argument) for argument in argv])
-    err = capfd.readouterr().err
-    assert status == 2, err
-    assert 'Traceback' not in err
-    last = err.strip().splitlines()[-1]
-    assert last.startswith('error: ')
-    return last
-
-
-def works(capfd, *argv):
-    assert entry([str(argument) for argument in argv]) == 0
-    captured = capfd.readouterr()
-    return captured.out + captured.err
 
 
 def first(folder):

@@ -263,8 +263,9 @@ def test_options_of_loading_are_handed_on(monkeypatch):
     monkeypatch.setattr(
         tuner_module, 'load_backbone_checkpoint', lambda *args, **options: seen.update(options)
     )
-    make(checkpoint='a.pth', min_matched=0.5, allow_pickle=True).init_weights()
-    assert seen == {'min_matched': 0.5, 'allow_pickle': True}
+    options = {'min_matched': 0.5, 'allow_pickle': True, 'prefix': 'net_a'}
+    make(checkpoint='a.pth', **options).init_weights()
+    assert seen == options
 
 
 def test_without_a_start_the_backbone_has_its_own_init(monkeypatch):
