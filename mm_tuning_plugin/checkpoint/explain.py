@@ -16,7 +16,8 @@ _DEPTHS = {
     (3, 4, 23, 3): ('101', '101'),
     (3, 8, 36, 3): ('152', '152'),
 }
-# Names that only one family of networks has; the first that occurs decides.
+# Names that only one family of networks has, in any project's convention; the first that occurs
+# decides. Of a family that is not here nothing is said.
 _FAMILIES = tuple(
     (kind, rf'(?:^|\.)(?:{pattern})')
     for kind, pattern in (
@@ -31,6 +32,7 @@ _FAMILIES = tuple(
             r'(attn\.w_msa|layers\.\d+\.blocks\.\d+\.attn(ention\.self)?)\.relative_position_bias_table',
         ),
         ('MSCAN', r'(block\d\.\d+\.)?attn\.spatial_gating_unit\.'),
+        ('PVT', r'pos_embed1$'),
         (
             'MiT',
             r'block1\.0\.attn\.q\.|layers\.0\.1\.0\.attn\.|block\.0\.0\.attention\.self\.query\.',
@@ -42,7 +44,6 @@ _FAMILIES = tuple(
             r'(layers|blocks|encoder\.layer)\.\d+\.(attn|attention|norm1|ln1|layernorm_before)\.',
         ),
         ('ResNet', r'layer1\.0\.conv1\.|encoder\.stages\.0\.layers\.0\.layer\.0\.convolution'),
-        ('VGG or MobileNet', r'features\.\d+\.(weight|conv|0\.weight)'),
     )
 )
 Shapes = Mapping[str, tuple[int, ...]]
@@ -62,8 +63,9 @@ def explain(backbone: nn.Module, fit: Fit, tensors: Mapping[str, Tensor]) -> str
         found[name] = wanted[name]
     kinds = _kind(found) or _kind(tensors), _kind(wanted)
     reason = ''
-    if kinds[0] and kinds[1] and kinds[0] != kinds[1]:
-        reason = f'the file holds a {kinds[0]}, the backbone is a {kinds[1]}'
+    if kinds[0] and kinds[0] != kinds[1]:
+        reason = f'the file holds a {kinds[0]}, the backbone is a '
+        reason += kinds[1] or type(backbone).__name__
     elif kinds == ('ResNet', 'ResNet'):
         reason = _resnet(found, wanted)
     elif kinds[1] == 'ViT':
