@@ -181,7 +181,7 @@ def test_a_loaded_state_dict_ends_the_watch(overwritten):
 def test_the_watch_ends_with_the_first_forward_pass(file):
     own = dict(type=TYPE, checkpoint=file(as_trained(BACKBONES['ResNet'])))
     backbone = initialise(build(BACKBONES['ResNet'], init_cfg=own)).bfloat16()
-    images = torch.rand(1, 3, 32, 32, dtype=torch.bfloat16)
+    images = torch.rand(2, 3, 64, 64, dtype=torch.bfloat16)
     backbone(images)
     assert not backbone._forward_pre_hooks and not backbone._load_state_dict_pre_hooks
     nn.init.zeros_(backbone.conv1.weight)
