@@ -128,4 +128,6 @@ def different(found, expected):
     import torch
 
     names = found.keys() ^ expected.keys()
-    return sorted(names | {n for n in found.keys() - names if not torch.equal(found[n], expected[n])})
+    return sorted(
+        names | {n for n in found.keys() - names if not torch.equal(found[n], expected[n])}
+    )

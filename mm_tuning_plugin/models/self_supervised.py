@@ -1,4 +1,4 @@
-"""``init_cfg=dict(type='mm_tuning_plugin.SelfSupervised', ...)``: the loader inside any mmseg config.
+"""``init_cfg`` of type ``mm_tuning_plugin.SelfSupervised``: the loader inside any mmseg config.
 
 mmengine asks an initializer *before* the children of a module initialise themselves, and some
 backbones draw random values after that. So what is loaded here is defended: children come first and
@@ -36,12 +36,12 @@ class SelfSupervised:
         model = dict(type='EncoderDecoder',
                      init_cfg=dict(type='mm_tuning_plugin.SelfSupervised', checkpoint=FILE), ...)
 
-    As ``backbone.init_cfg`` it works wherever the backbone leaves its ``init_cfg`` to mmengine: in all
-    of mmseg's but three, which never call it, so that no error of ours can be read in a plain run of
-    mmseg. ``SwinTransformer`` and ``PIDNet`` take ``checkpoint`` out of it and load that file by
-    themselves, not strictly: names other than theirs are dropped *silently*. ``TIMMBackbone`` with
-    its default ``pretrained=True`` skips every ``init_cfg``. Written as a list,
-    ``init_cfg=[dict(...)]``, the first two end with an AssertionError of mmseg's instead.
+    As ``backbone.init_cfg`` it works wherever the backbone leaves its ``init_cfg`` to mmengine: in
+    all of mmseg's but three, which never call it, so that no error of ours can be read in a plain
+    run of mmseg. ``SwinTransformer`` and ``PIDNet`` take ``checkpoint`` out of it and load that
+    file by themselves, not strictly: names other than theirs are dropped *silently*.
+    ``TIMMBackbone`` with its default ``pretrained=True`` skips every ``init_cfg``. Written as a
+    list, ``init_cfg=[dict(...)]``, the first two end with an AssertionError of mmseg's instead.
     `MixAndMatchRunner` finds it in either place and gives it to its own loader.
 
     Args:
@@ -91,7 +91,7 @@ def _refuse_company(module: nn.Module) -> None:
     given = getattr(module, 'init_cfg', None)
     others = [given] if isinstance(given, Mapping) else list(given or [])
     kinds = [str(item.get('type', '')) for item in others]
-    if others and not kinds[-1].endswith('SelfSupervised') or 'Pretrained' in kinds:
+    if (others and not kinds[-1].endswith('SelfSupervised')) or 'Pretrained' in kinds:
         raise UserError(
             f'init_cfg of {type(module).__name__}: {", ".join(kinds)} found, expected '
             'SelfSupervised last and no Pretrained: what comes later overwrites it'
@@ -129,7 +129,7 @@ class _Watch:
     """Checks at the first forward pass that the weights are those that were loaded.
 
     A backbone may draw random values after its initializers (mmpretrain's vision transformers draw
-    their positions). Once a state dict was loaded (resume, ``load_from``, a test), nothing is checked.
+    their positions). Once a state dict was loaded (resume, ``load_from``), nothing is checked.
 
     Args:
         backbone: Watched until its first forward pass.

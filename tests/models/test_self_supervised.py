@@ -75,7 +75,7 @@ def test_backbones_that_never_ask(name, file, monkeypatch):
 
 def test_a_file_that_does_not_fit_is_one_line(file):
     init_cfg = dict(type=TYPE, checkpoint=file(as_trained(BACKBONES['ResNet'])))
-    with pytest.raises(UserError, match='does not fit ResNetV1c: .*stem'):
+    with pytest.raises(UserError, match=r'does not fit ResNetV1c: .*stem'):
         initialise(segmentor(BACKBONES['ResNetV1c'], init_cfg=init_cfg))
     with pytest.raises(UserError, match=r'nowhere\.pth: no such file'):
         initialise(build(BACKBONES['ResNet'], init_cfg=dict(type=TYPE, checkpoint='nowhere.pth')))
