@@ -98,6 +98,12 @@ def build(config, **more):
         return MODELS.build(dict(config, **more))
 
 
+def segmentor(backbone, **more):
+    """A whole model around a backbone; its head can be built, not run."""
+    head = dict(type='FCNHead', in_channels=8, channels=8, num_classes=3, num_convs=1)
+    return build(dict(type='EncoderDecoder', backbone=backbone, decode_head=head, **more))
+
+
 def initialise(module):
     """Call stock mmseg's own ``init_weights``, as a Runner of mmseg's does."""
     from mmengine.registry import DefaultScope

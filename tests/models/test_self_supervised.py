@@ -13,6 +13,7 @@ from mmseg_backbones import (
     different,
     initialise,
     own_backbones,
+    segmentor,
 )
 from torch import nn
 
@@ -22,7 +23,6 @@ from mm_tuning_plugin.models import SelfSupervised
 TYPE = 'mm_tuning_plugin.SelfSupervised'
 # Take `checkpoint` out of any init_cfg and read the file by themselves, not strictly.
 DEAF = ['PIDNet', 'SwinTransformer']
-HEAD = dict(type='FCNHead', in_channels=8, channels=8, num_classes=3, num_convs=1)
 
 
 @pytest.fixture
@@ -35,10 +35,6 @@ def file(tmp_path):
         return str(tmp_path / 'moco.pth.tar')
 
     return write
-
-
-def segmentor(backbone, **more):
-    return build(dict(type='EncoderDecoder', backbone=backbone, decode_head=HEAD, **more))
 
 
 def test_all_backbones_are_here():
