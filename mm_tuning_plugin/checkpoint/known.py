@@ -7,9 +7,21 @@ except those that make self-supervised weights mean the same (the epsilon of a L
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Backbone = dict[str, Any]
+
+
+class Known(NamedTuple):
+    """One architecture.
+
+    Attributes:
+        millions: Parameters, in millions.
+        config: Its backbone.
+    """
+
+    millions: float
+    config: Backbone
 
 
 def _vit(width: int, depth: int, heads: int, patch: int = 16, size: int = 224) -> Backbone:
@@ -67,52 +79,56 @@ def _convnext(arch: str) -> Backbone:
     )  # fmt: skip
 
 
-KNOWN: dict[str, Backbone] = {
-    **{f'ResNet-{depth}': dict(type='ResNet', depth=depth) for depth in (18, 34, 50, 101, 152)},
-    'ResNet-50-C': dict(type='ResNetV1c', depth=50),
-    'ResNet-50-D': dict(type='ResNetV1d', depth=50),
-    'ResNeXt-50 32x4d': dict(type='ResNeXt', depth=50, groups=32, base_width=4),
-    'ViT-T/16': _vit(192, 12, 3),
-    'ViT-S/16': _vit(384, 12, 6),
-    'ViT-B/16': _vit(768, 12, 12),
-    'ViT-L/16': _vit(1024, 24, 16),
-    'ViT-S/14': _vit(384, 12, 6, 14, 518),
-    'ViT-B/14': _vit(768, 12, 12, 14, 518),
-    'ViT-L/14': _vit(1024, 24, 16, 14, 518),
-    'ViT-S/8': _vit(384, 12, 6, 8),
-    'ViT-B/8': _vit(768, 12, 12, 8),
-    'MAE ViT-B/16': _plain_vit('MAE', 768, 12, 12, 1.0),
-    'MAE ViT-L/16': _plain_vit('MAE', 1024, 24, 16, 1.0),
-    'BEiT-B/16': _plain_vit('BEiT', 768, 12, 12, 0.1),
-    'BEiT-L/16': _plain_vit('BEiT', 1024, 24, 16, 1e-5),
-    'Swin-T': _swin(96, (2, 2, 6, 2), (3, 6, 12, 24)),
-    'Swin-S': _swin(96, (2, 2, 18, 2), (3, 6, 12, 24)),
-    'Swin-B': _swin(128, (2, 2, 18, 2), (4, 8, 16, 32)),
-    'MiT-B0': _mit(32, [2, 2, 2, 2]),
-    'MiT-B1': _mit(64, [2, 2, 2, 2]),
-    'MiT-B2': _mit(64, [3, 4, 6, 3]),
-    'MiT-B3': _mit(64, [3, 4, 18, 3]),
-    'MiT-B4': _mit(64, [3, 8, 27, 3]),
-    'MiT-B5': _mit(64, [3, 6, 40, 3]),
-    'Twins-PCPVT-S': dict(
+KNOWN: dict[str, Known] = {
+    'ResNet-18': Known(11.2, dict(type='ResNet', depth=18)),
+    'ResNet-34': Known(21.3, dict(type='ResNet', depth=34)),
+    'ResNet-50': Known(23.5, dict(type='ResNet', depth=50)),
+    'ResNet-101': Known(42.5, dict(type='ResNet', depth=101)),
+    'ResNet-152': Known(58.1, dict(type='ResNet', depth=152)),
+    'ResNet-50-C': Known(23.5, dict(type='ResNetV1c', depth=50)),
+    'ResNet-50-D': Known(23.5, dict(type='ResNetV1d', depth=50)),
+    'ResNeXt-50 32x4d': Known(23.0, dict(type='ResNeXt', depth=50, groups=32, base_width=4)),
+    'ViT-T/16': Known(5.5, _vit(192, 12, 3)),
+    'ViT-S/16': Known(21.7, _vit(384, 12, 6)),
+    'ViT-B/16': Known(85.8, _vit(768, 12, 12)),
+    'ViT-L/16': Known(303.3, _vit(1024, 24, 16)),
+    'ViT-S/14': Known(22.0, _vit(384, 12, 6, 14, 518)),
+    'ViT-B/14': Known(86.6, _vit(768, 12, 12, 14, 518)),
+    'ViT-L/14': Known(304.3, _vit(1024, 24, 16, 14, 518)),
+    'ViT-S/8': Known(21.7, _vit(384, 12, 6, 8)),
+    'ViT-B/8': Known(85.8, _vit(768, 12, 12, 8)),
+    'MAE ViT-B/16': Known(85.9, _plain_vit('MAE', 768, 12, 12, 1.0)),
+    'MAE ViT-L/16': Known(303.6, _plain_vit('MAE', 1024, 24, 16, 1.0)),
+    'BEiT-B/16': Known(85.8, _plain_vit('BEiT', 768, 12, 12, 0.1)),
+    'BEiT-L/16': Known(303.4, _plain_vit('BEiT', 1024, 24, 16, 1e-5)),
+    'Swin-T': Known(27.5, _swin(96, (2, 2, 6, 2), (3, 6, 12, 24))),
+    'Swin-S': Known(48.8, _swin(96, (2, 2, 18, 2), (3, 6, 12, 24))),
+    'Swin-B': Known(86.7, _swin(128, (2, 2, 18, 2), (4, 8, 16, 32))),
+    'MiT-B0': Known(3.3, _mit(32, [2, 2, 2, 2])),
+    'MiT-B1': Known(13.2, _mit(64, [2, 2, 2, 2])),
+    'MiT-B2': Known(24.2, _mit(64, [3, 4, 6, 3])),
+    'MiT-B3': Known(44.1, _mit(64, [3, 4, 18, 3])),
+    'MiT-B4': Known(60.8, _mit(64, [3, 8, 27, 3])),
+    'MiT-B5': Known(81.4, _mit(64, [3, 6, 40, 3])),
+    'Twins-PCPVT-S': Known(23.6, dict(
         type='PCPVT', embed_dims=[64, 128, 320, 512], num_heads=[1, 2, 5, 8],
         mlp_ratios=[8, 8, 4, 4], depths=[3, 4, 6, 3], qkv_bias=True,
-    ),
-    'Twins-SVT-S': dict(
+    )),
+    'Twins-SVT-S': Known(23.5, dict(
         type='SVT', embed_dims=[64, 128, 256, 512], num_heads=[2, 4, 8, 16],
         mlp_ratios=[4, 4, 4, 4], depths=[2, 2, 10, 4], sr_ratios=[8, 4, 2, 1],
         windiow_sizes=[7, 7, 7, 7], qkv_bias=True,
-    ),
-    'MSCAN-T': _mscan([32, 64, 160, 256], [3, 3, 5, 2]),
-    'MSCAN-S': _mscan([64, 128, 320, 512], [2, 2, 4, 2]),
-    'MSCAN-B': _mscan([64, 128, 320, 512], [3, 3, 12, 3]),
-    'HRNet-W18': _hrnet(18),
-    'HRNet-W32': _hrnet(32),
-    'HRNet-W48': _hrnet(48),
-    'MobileNetV2': dict(type='MobileNetV2'),
-    'MobileNetV3-S': dict(type='MobileNetV3', arch='small'),
-    'MobileNetV3-L': dict(type='MobileNetV3', arch='large', out_indices=(1, 3, 16)),
-    'ConvNeXt-T': _convnext('tiny'),
-    'ConvNeXt-S': _convnext('small'),
-    'ConvNeXt-B': _convnext('base'),
+    )),
+    'MSCAN-T': Known(3.9, _mscan([32, 64, 160, 256], [3, 3, 5, 2])),
+    'MSCAN-S': Known(13.5, _mscan([64, 128, 320, 512], [2, 2, 4, 2])),
+    'MSCAN-B': Known(26.3, _mscan([64, 128, 320, 512], [3, 3, 12, 3])),
+    'HRNet-W18': Known(9.6, _hrnet(18)),
+    'HRNet-W32': Known(29.3, _hrnet(32)),
+    'HRNet-W48': Known(65.3, _hrnet(48)),
+    'MobileNetV2': Known(1.8, dict(type='MobileNetV2')),
+    'MobileNetV3-S': Known(0.9, dict(type='MobileNetV3', arch='small')),
+    'MobileNetV3-L': Known(3.0, dict(type='MobileNetV3', arch='large', out_indices=(1, 3, 16))),
+    'ConvNeXt-T': Known(27.8, _convnext('tiny')),
+    'ConvNeXt-S': Known(49.5, _convnext('small')),
+    'ConvNeXt-B': Known(87.6, _convnext('base')),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """``tools/convert_checkpoint.py``: any file as one that stock mmseg loads, or a look into it.
 
-The weights are found and fitted by `load_backbone_checkpoint`; how they are written, so that mmseg's
-own loader takes all of them, is the matter of `stock_file`.
+The weights are found and fitted by `load_backbone_checkpoint`; how they are written, so that
+mmseg's own loader takes all of them, is the matter of `stock_file`.
 """
 
 from __future__ import annotations
@@ -199,6 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.inspect:
         if args.dst is not None:
             raise UserError(f'--inspect: DST {args.dst} found, expected none: it writes nothing')
+        require_stack()
         from mm_tuning_plugin.cli.inspection import inspect_checkpoint
 
         print(inspect_checkpoint(args.src, args.allow_pickle, args.prefix))
