@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from . import resnet, swin, vit
+from . import mobilenet, resnet, swin, vgg, vit
 from .rules import Naming, Rename, Tensors
 
 
@@ -25,6 +25,8 @@ NAMINGS: tuple[Naming, ...] = (
     *vit.NAMINGS,
     *resnet.NAMINGS,
     *swin.NAMINGS,
+    *vgg.NAMINGS,
+    *mobilenet.NAMINGS,
 )
 
 __all__ = ['NAMINGS', 'Naming', 'Rename', 'Tensors']
