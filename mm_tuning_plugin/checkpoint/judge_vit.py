@@ -29,32 +29,27 @@ _PARTS = tuple(
             'a file without registers',
         ),
         (
-            r'layers\.\d+\.(mlp|ffn)\.(w12|w3|w1|w2|weights_in|weights_out|fc1_g|gate_proj)\.',
+            r'layers\.0\.(mlp|ffn)\.(w12|w3|w1|w2|weights_in|weights_out|fc1_g|gate_proj)\.',
             'a gated MLP (SwiGLU)',
             'a file with an MLP of two layers',
         ),
         (
-            r'layers\.\d+\.attn\.[qk]_norm\.',
+            r'layers\.0\.attn\.[qk]_norm\.',
             'norms on queries and keys',
             'a file without them',
         ),
         (r'ln_pre\.', 'a norm before its first block', 'pre_norm=True in a VisionTransformer'),
         (r'pos_embed$', 'absolute positions', "mmseg's MAE, which has both kinds of positions"),
         (
-            r'(layers\.\d+\.attn|rel_pos_bias)\.relative_position_bias_table',
+            r'(layers\.0\.attn|rel_pos_bias)\.relative_position_bias_table',
             'relative positions',
             "mmseg's BEiT or MAE, which have them",
         ),
-        (r'layers\.\d+\.attn\.rel_pos_[hw]$', 'relative positions of two axes', 'a plain ViT'),
+        (r'layers\.0\.attn\.rel_pos_[hw]$', 'relative positions of two axes', 'a plain ViT'),
         (
-            r'layers\.\d+\.attn\.(qkv|attn)\.(in_proj_)?bias$',
+            r'layers\.0\.attn\.(qkv|attn)\.(in_proj_)?bias$',
             'biases of query, key and value',
             'qkv_bias=True (BEiT: qv_bias=True)',
-        ),
-        (
-            r'patch_embed\.projection\.bias$',
-            'a bias of the patch embedding',
-            'patch_bias=True',
         ),
     )
 )

@@ -40,7 +40,10 @@ _PART = re.compile(r'(.*\.attn\.)(?:(q|k|v)_proj|(query|key|value))\.(weight|bia
 
 
 def hugging_face_vit(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
-    """Names of ViT, DeiT, ViT-MAE, ViT-MSN, I-JEPA, BEiT and data2vec-vision."""
+    """Names of ViT, DeiT, ViT-MAE, ViT-MSN, I-JEPA, BEiT and data2vec-vision.
+
+    The epsilon of their norms is 1e-12 by default, but for ViT-MSN (1e-6), which no name shows.
+    """
     return dict(tensors) if _is_dinov2(tensors) else _translate(tensors, targets)
 
 
