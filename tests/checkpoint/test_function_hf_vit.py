@@ -171,6 +171,8 @@ def test_beit_with_absolute_positions_only(kind, generation, tmp_path):
     backbone = backbone_like(kind, 1e-12)
     load(backbone, model, tmp_path, generation)
     check_function(backbone, features(model))
+    name = 'attn.qkv.bias' if kind == 'MAE' else 'attn.attn.in_proj_bias'
+    assert not backbone.state_dict()[f'layers.1.{name}'].chunk(3)[1].any()
 
 
 @pytest.mark.parametrize('positions', ['per block', 'shared'])

@@ -102,6 +102,7 @@ def test_norm_before_the_blocks(tmp_path):
     backbone = trained(mmseg_backbone('VisionTransformer', pre_norm=True, patch_bias=True), 1)
     report = loaded(backbone, reference.state_dict(), tmp_path)
     assert report.filled == ('patch_embed.projection.bias',)
+    assert (backbone.patch_embed.projection.bias == 0).all()
     check_function(backbone, reference.features)
 
 
@@ -192,6 +193,9 @@ def test_official_beit_with_absolute_positions_only(kind, tmp_path):
     backbone = trained(mmseg_backbone(kind), 1)
     report = loaded(backbone, {'model': reference.state_dict()}, tmp_path)
     check_function(backbone, reference.features)
+    name = 'attn.qkv.bias' if kind == 'MAE' else 'attn.attn.in_proj_bias'
+    query, key, value = backbone.state_dict()[f'layers.1.{name}'].chunk(3)
+    assert query.any() and value.any() and not key.any()  # a key's bias, no feature would show
     assert lacking(report) == ()
     # the tokens and the head of pre-training
     assert set(report.unexpected + report.dropped) == {
