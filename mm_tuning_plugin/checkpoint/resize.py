@@ -86,7 +86,9 @@ def resize_positions(value: Tensor, target: Tensor, tokens: Tokens) -> Tensor | 
     Returns:
         (1, T' + L', D), or None where the grids are not rectangles or D differs.
 
-    As mmseg's ``VisionTransformer.resize_pos_embed``: bicubic, ``align_corners=False``.
+    As mmseg's ``VisionTransformer.resize_pos_embed``, MAE and transformers: bicubic,
+    ``align_corners=False``. DINO and DINOv2 add 0.1 to the size, timm takes another cubic kernel
+    and smooths where it shrinks: on smooth positions of unit size that differs by less than 0.05.
     """
     side = math.isqrt(max(value.shape[1] - tokens.found, 0))
     rows, columns = tokens.grid or (0, 0)
@@ -126,8 +128,9 @@ def resize_bias_table(
         (S'*R' + E, H), or None where the file's table is not square, the sizes don't agree or H
         differs.
 
-    Swin and timm interpolate bicubically, as here (``align_corners=False``). The original BEiT does
-    so with SciPy's cubic splines on a geometric grid, transformers bilinearly.
+    Swin interpolates bicubically, as here (``align_corners=False``), transformers bilinearly. The
+    original BEiT keeps the step of near offsets and spreads far ones geometrically (cubic splines);
+    on a smooth table of unit size from 14 to 20 patches that differs by up to 0.25.
     """
     for extra in (0, 3):
         old = math.isqrt(max(value.shape[0] - extra, 0))

@@ -272,5 +272,4 @@ def test_how_far_other_definitions_of_interpolation_are(other, side, tolerance, 
     old = reference.pos_embed.detach()
     torch.testing.assert_close(own, resized_positions(old, (side, side)))
     distance = (own - other(old, (side, side))).abs().max()
-    print(other, side, distance)
     assert tolerance / 10 < distance < tolerance
