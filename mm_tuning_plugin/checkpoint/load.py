@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .arguments import as_python, fitting_arguments, layer_norm_epsilons
 from .choice import choose, same_values
 from .fit import Fit, best_fits, with_values
 from .judge import judge_fit, judge_values
@@ -83,6 +84,7 @@ def load_backbone_checkpoint(
         path=str(path),
         layout=_layout(file, fit, others),
         rule=rule,
+        arguments=fitting_arguments(backbone, fit),
         num_loaded=len(fit.values),
         share=sum(have for have, _ in counts.values()) / max(1, _total(counts)),
         missing=tuple(name for name in targets if name not in fit.values and name not in filled),
@@ -158,11 +160,12 @@ def _notes(
     """What the weights cannot carry."""
     notes = []
     epsilon = fit.naming.norm_eps
-    others = {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)} - {epsilon}
+    others = layer_norm_epsilons(backbone) - {epsilon}
     if epsilon is not None and others:
+        remedy = as_python(fitting_arguments(backbone, fit))
         notes.append(
             f'LayerNorm eps is {max(others):g} in the backbone and {epsilon:g} where such files '
-            f"come from: norm_cfg=dict(type='LN', eps={epsilon:g}) makes them equal"
+            + (f'come from: {remedy} makes them equal' if remedy else 'come from')
         )
     running = [name for name in targets if name.endswith(('.running_mean', '.running_var'))]
     lost = [name for name in running if name not in fit.values]

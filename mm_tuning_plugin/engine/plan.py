@@ -17,7 +17,7 @@ from mmengine.dist import get_world_size
 from mm_tuning_plugin.engine import pipelines, user_config
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.options import resolve_options
-from mm_tuning_plugin.engine.start import split_start
+from mm_tuning_plugin.engine.start import split_start, with_needed_arguments
 from mm_tuning_plugin.errors import UserError
 
 SCOPE = 'mm_tuning_plugin'
@@ -114,6 +114,7 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
 def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
     options, norm = facts.options, facts.normalisation
     backbone, checkpoint = split_start(cfg['model'], options['checkpoint'])
+    backbone = with_needed_arguments(backbone, checkpoint, options)
     _refuse_nested_checkpoints(backbone, options['chunk_size'])
     size = user_config.read_fixed_size(backbone)
     embedding = dict(projection_channels=options['projection_channels'])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from mmseg.registry import MODELS
+
+from mm_tuning_plugin.checkpoint import needed_arguments
 from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
@@ -71,6 +76,54 @@ def split_start(
     if not os.path.exists(checkpoint):
         raise UserError(f'{checkpoint}: no such file; expected the checkpoint of a backbone')
     return remove_pretrained(backbone), checkpoint
+
+
+def with_needed_arguments(
+    backbone: dict[str, Any], checkpoint: str | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Give a backbone the arguments with which the weights of its start mean the same.
+
+    Args:
+        backbone: The backbone's config.
+        checkpoint: Its start, or None.
+        options: The resolved options.
+
+    Returns:
+        The config, with `needed_arguments` merged into it. As it was where the file or the backbone
+        is at fault: who loads the one into the other names the mistake.
+    """
+    if checkpoint is None or not _has_layer_norms(backbone):
+        return backbone
+    try:
+        with torch.random.fork_rng(devices=[]):  # to look changes no random state
+            built = MODELS.build(copy.deepcopy(backbone))
+        needed = needed_arguments(
+            built,
+            checkpoint,
+            allow_pickle=options['allow_pickle'],
+            prefix=options['checkpoint_prefix'],
+        )
+    except Exception:  # whatever is wrong is told where the file is loaded
+        return backbone
+    return {
+        **backbone,
+        **{name: {**(backbone.get(name) or {}), **value} for name, value in needed.items()},
+    }
+
+
+def changed_arguments(model: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """What `with_needed_arguments` set in the backbone of stage one, from both models' configs."""
+    before, after = model['backbone'], tuned['backbone']
+    return {key: after[key] for key in ('norm_cfg',) if after.get(key) != before.get(key)}
+
+
+def _has_layer_norms(backbone: Mapping[str, Any]) -> bool:
+    """Whether ``norm_cfg``, given or by default, is LayerNorm: only these need a look."""
+    kind = backbone.get('type')
+    known = MODELS.get(kind) if isinstance(kind, str) else kind
+    default = inspect.signature(known).parameters.get('norm_cfg') if known else None
+    norm = backbone.get('norm_cfg') or (default.default if default else None)
+    return isinstance(norm, Mapping) and norm.get('type') == 'LN'
 
 
 def _loads_weights(init_cfg: Any) -> bool:
