@@ -73,8 +73,8 @@ def judge_fit(
     strange = strangers(stages, fit.unused, fit.values) if min_matched else ()
     if strange:
         raise UserError(
-            f"{path}: does not fit {name}: '{strange[0]}' in the file has no place in it, "
-            f'without which it computes something else; expected the same modules{hint}'
+            f"{path}: does not fit {name}: '{strange[0]}' of the file has no place in the "
+            f'backbone, which computes something else without it; expected the same modules{hint}'
         )
 
 

@@ -167,7 +167,7 @@ def test_vgg_of_mmpretrain(norm, tmp_path):
 
 def test_vgg_with_norms_is_no_vgg_without(tmp_path):
     file = saved(TorchvisionVGG(True).published(), tmp_path / 'a.pth')
-    with pytest.raises(UserError, match='no place in it'):
+    with pytest.raises(UserError, match='no place in the backbone'):
         load_backbone_checkpoint(MmpretrainVGG(False), file)
 
 
