@@ -6,11 +6,12 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from .choice import choose
 from .fit import Fit, best_fits
 from .read import PathLike, read_file
+from .store import own_tensors
 
 
 def needed_arguments(
@@ -36,8 +37,7 @@ def needed_arguments(
         UserError: The file can't be read.
         KeyError: Nothing in it stands under `prefix`.
     """
-    targets = {name: t for name, t in backbone.state_dict().items() if isinstance(t, Tensor)}
-    fits = best_fits(backbone, targets, read_file(path, allow_pickle).tensors, prefix)
+    fits = best_fits(backbone, own_tensors(backbone), read_file(path, allow_pickle).tensors, prefix)
     return fitting_arguments(backbone, fits[choose([fit.prefix for fit in fits]).taken])
 
 
