@@ -171,10 +171,11 @@ def best_matches(
             if key.startswith(fit.prefix) and not is_buffer(key)
         )
         places = tuple(fit.prefix for fit in fits)
-        filled, used = fit.matched / total, fit.matched / max(1, size)
+        filled = fit.matched / total
+        used = min(1.0, fit.matched / max(1, size))  # positions may have been enlarged
         matches.append(Match(name, fit, places, filled, common, used))
     matches = [match for match in matches if max(match.filled, match.shapes) >= NEAR]
-    return sorted(matches, key=lambda m: (-m.filled * min(1.0, m.used), -m.shapes))
+    return sorted(matches, key=lambda m: (-m.filled * m.used, -m.shapes))
 
 
 def _nearest(known: Known, sizes: list[int]) -> float:
@@ -227,7 +228,7 @@ def _list_suspects(tensors: Mapping[str, Tensor]) -> Iterator[str]:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             continue
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
             broken.append(name)
         elif tensor.ndim > 1 and not tensor.any():
             zero.append(name)
