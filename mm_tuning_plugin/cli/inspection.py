@@ -23,6 +23,7 @@ from mm_tuning_plugin.errors import UserError
 MOST_GROUPS = 8
 FITTED = 6  # architectures whose names are compared; of the others only shapes are
 SHOWN = 3
+SIMILAR = 0.5  # ratio of two sizes from which on a fit is tried
 FITS, NEAR = 0.9, 0.5  # shares of an architecture that must be found to be called so
 LARGE = 0.15  # of the file's parameters: smaller groups are parts of networks
 
@@ -92,10 +93,10 @@ def inspect_checkpoint(path: str, allow_pickle: bool = False, prefix: str | None
             if name in places or not name.startswith(places)
         }
     else:
-        group = max(groups, key=lambda name: groups[name][1])
+        group = max(longest(groups), key=lambda name: groups[name][1])
     lines = [
         *_overview(Path(path), file),
-        *_list_groups(groups),
+        *_list_groups(longest(groups)),
         *_list_tensors(group, shapes),
         *_list_suspects(file.tensors),
         *_list_matches(matches),
@@ -104,10 +105,7 @@ def inspect_checkpoint(path: str, allow_pickle: bool = False, prefix: str | None
 
 
 def group_sizes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-    """Prefix -> (tensors, parameters) under it, for every prefix that is the longest of its kind.
-
-    'state_dict.' is left out where all of it lies under 'state_dict.module.'.
-    """
+    """Prefix ('' or ending in a dot) -> (tensors, parameters) under it, for every prefix."""
     sizes: dict[str, tuple[int, int]] = {'': (0, 0)}
     for name, tensor in tensors.items():
         parts = name.split('.')
@@ -115,12 +113,18 @@ def group_sizes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
             prefix = ''.join(f'{part}.' for part in parts[:i])
             number, size = sizes.get(prefix, (0, 0))
             sizes[prefix] = number + 1, size + (0 if is_buffer(name) else tensor.numel())
-    whole = {
-        prefix.rsplit('.', 2)[0] + '.' if prefix.count('.') > 1 else ''
-        for prefix, size in sizes.items()
-        if prefix and sizes[prefix.rsplit('.', 2)[0] + '.' if prefix.count('.') > 1 else ''] == size
-    }
-    return {prefix: size for prefix, size in sizes.items() if prefix not in whole}
+    return sizes
+
+
+def longest(groups: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """Of prefixes with the same tensors under them the longest.
+
+    'state_dict.' is left out where all of it lies under 'state_dict.module.'.
+    """
+    parents = {prefix: prefix[:-1].rpartition('.')[0] for prefix in groups if prefix}
+    parents = {prefix: f'{parent}.' if parent else '' for prefix, parent in parents.items()}
+    whole = {parent for prefix, parent in parents.items() if groups[parent] == groups[prefix]}
+    return {prefix: size for prefix, size in groups.items() if prefix not in whole}
 
 
 def build_on_meta(config: Mapping[str, Any]) -> torch.nn.Module | None:
@@ -150,38 +154,48 @@ def best_matches(
         groups: Of `group_sizes`.
     """
     largest = max(size for _, size in groups.values())
-    sizes = [size for _, size in groups.values() if size > LARGE * largest]
+    sizes = {prefix: size for prefix, (_, size) in groups.items() if size > LARGE * largest}
     found = collections.Counter(tuple(tensor.shape) for tensor in shapes.values())
     candidates = []
     for name, known in KNOWN.items():
-        ratio = _nearest(known, sizes)
-        backbone = build_on_meta(known.config) if ratio > 0.5 else None
+        ratio = max(_ratio(known, size) for size in sizes.values())
+        backbone = build_on_meta(known.config) if ratio > SIMILAR else None
         if backbone is not None:
             candidates.append((name, backbone, _common(backbone, found), ratio))
     candidates.sort(key=lambda candidate: -candidate[2] * candidate[3])
     matches = []
     for name, backbone, common, _ in candidates[:FITTED]:
-        targets = backbone.state_dict()
-        fits = best_fits(backbone, targets, shapes)
-        fit = fits[choose([fit.prefix for fit in fits]).taken]
-        total = sum(t.numel() for key, t in targets.items() if not is_buffer(key))
-        size = sum(
-            tensor.numel()
-            for key, tensor in shapes.items()
-            if key.startswith(fit.prefix) and not is_buffer(key)
-        )
-        places = tuple(fit.prefix for fit in fits)
+        places = [prefix for prefix, size in sizes.items() if _ratio(KNOWN[name], size) > SIMILAR]
+        fit, equals = _best_fit(backbone, shapes, places)
+        total = sum(p.numel() for p in backbone.parameters())
         filled = fit.matched / total
-        used = min(1.0, fit.matched / max(1, size))  # positions may have been enlarged
-        matches.append(Match(name, fit, places, filled, common, used))
+        used = min(1.0, fit.matched / sizes[fit.prefix])  # positions may have been enlarged
+        matches.append(Match(name, fit, equals, filled, common, used))
     matches = [match for match in matches if max(match.filled, match.shapes) >= NEAR]
     return sorted(matches, key=lambda m: (-m.filled * m.used, -m.shapes))
 
 
-def _nearest(known: Known, sizes: list[int]) -> float:
-    """Ratio in [0, 1] of an architecture's size and the nearest group's."""
-    ratios = [size / (1e6 * known.millions) for size in sizes if size]
-    return max((min(ratio, 1 / ratio) for ratio in ratios), default=0.0)
+def _ratio(known: Known, size: int) -> float:
+    """Ratio in [0, 1] of an architecture's size and a group's."""
+    ratio = max(1, size) / (1e6 * known.millions)
+    return min(ratio, 1 / ratio)
+
+
+def _best_fit(
+    backbone: torch.nn.Module, shapes: Mapping[str, Tensor], places: list[str]
+) -> tuple[Fit, tuple[str, ...]]:
+    """The best fit under one of some prefixes, and all prefixes that fit as well."""
+    targets = backbone.state_dict()
+    fits = [best_fits(backbone, targets, shapes, place)[0] for place in places]
+    most = max(fit.matched for fit in fits)
+    fits = [fit for fit in fits if fit.matched == most]
+    fits = [fit for fit in fits if not any(_inside(other.prefix, fit.prefix) for other in fits)]
+    equals = tuple(fit.prefix for fit in fits)
+    return fits[choose(equals).taken], equals
+
+
+def _inside(inner: str, outer: str) -> bool:
+    return inner != outer and inner.startswith(outer)
 
 
 def _common(backbone: torch.nn.Module, found: Mapping[tuple[int, ...], int]) -> float:

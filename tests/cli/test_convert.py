@@ -104,8 +104,12 @@ def test_resized_positions_and_no_index_tables(here, capfd):
     initialise(build(swin, window_size=8, init_cfg=start))
 
 
+class Unknown:
+    """Something that no list allows."""
+
+
 def test_two_networks_and_code(here, capfd):
-    torch.save({'a': as_trained(RESNET, 4), 'b': as_trained(RESNET), 'c': Path('x')}, 'two.pth')
+    torch.save({'a': as_trained(RESNET, 4), 'b': as_trained(RESNET), 'c': Unknown()}, 'two.pth')
     argv = ['two.pth', 'plain.pth', '--config', 'config.py']
     assert '--allow-pickle' in fails(capfd, *argv)
     argv.append('--allow-pickle')
@@ -210,11 +214,11 @@ def test_help_says_what_safetensors_is_for():
 
 
 def save_like(name, path, prefix=''):
-    """Random weights of a known architecture, at full size but on one small storage a shape."""
+    """A known architecture at full size, in a file of kilobytes: one number for each tensor."""
     weights = {}
     for key, value in build_on_meta(KNOWN[name].config).state_dict().items():
         small = torch.rand(1) if value.is_floating_point() or value.is_meta else value
-        weights[prefix + key] = small.expand(value.shape)  # a file of kilobytes
+        weights[prefix + key] = small.expand(value.shape)
     torch.save({'model': weights, 'epoch': 1}, path)
 
 
