@@ -44,7 +44,8 @@ NEUTRAL = (
 )
 # A norm on each output of a pyramid: new layers of the segmentor, one per output, so that a file
 # may have some (the classifier's last) and lack others.
-_OUTPUT_NORM = re.compile(r'norm\d\.(weight|bias)')
+_OUTPUT_NORM = re.compile(r'(?:norm\d|norm_list\.\d)\.(weight|bias)')
+_PYRAMID = ('stages.', 'patch_embeds.')
 
 
 def neutral_values(targets: Mapping[str, Tensor], found: Iterable[str]) -> dict[str, Tensor]:
@@ -63,7 +64,7 @@ def neutral_values(targets: Mapping[str, Tensor], found: Iterable[str]) -> dict[
         names = [name for name in targets if re.fullmatch(rule.kind, name)]
         if found.isdisjoint(names) and any(re.fullmatch(rule.given, name) for name in found):
             values.update({name: torch.full_like(targets[name], rule.value) for name in names})
-    if any(name.startswith('stages.') for name in found):
+    if any(name.startswith(_PYRAMID) for name in found):
         for name in set(targets) - found:
             norm = _OUTPUT_NORM.fullmatch(name)
             if norm:
