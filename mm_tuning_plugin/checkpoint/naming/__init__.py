@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from . import resnet, swin, vit
+from . import mit, resnet, swin, vit
 from .rules import Naming, Rename, Tensors
 
 
@@ -25,6 +25,7 @@ NAMINGS: tuple[Naming, ...] = (
     *vit.NAMINGS,
     *resnet.NAMINGS,
     *swin.NAMINGS,
+    *mit.NAMINGS,
 )
 
 __all__ = ['NAMINGS', 'Naming', 'Rename', 'Tensors']

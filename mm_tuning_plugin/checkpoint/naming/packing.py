@@ -1,4 +1,4 @@
-"""Matrices that one project holds apart and another in one: query, key and value."""
+"""One tensor where another project has several, or one of another rank."""
 
 from __future__ import annotations
 
@@ -35,3 +35,24 @@ def pack(tensors: Mapping[str, Tensor], parts: Sequence[str], whole: str) -> Ten
             del packed[part]
         packed[name.replace(parts[0], whole)] = torch.cat(found)
     return packed
+
+
+def pointwise(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
+    """Matrices as kernels of 1x1 convolutions or the reverse, as the backbone has them.
+
+    Args:
+        tensors: By the backbone's names.
+        targets: The backbone's own tensors.
+
+    Returns:
+        (E, D) as (E, D, 1, 1) where the backbone has a kernel, (E, D, 1, 1) as (E, D) where it has
+        a matrix. All else is unchanged.
+    """
+    shaped: Tensors = dict(tensors)
+    for name, tensor in tensors.items():
+        wanted = targets[name].ndim if name in targets else 0
+        if (tensor.ndim, wanted) == (2, 4):
+            shaped[name] = tensor[:, :, None, None]
+        elif (tensor.ndim, wanted) == (4, 2) and tensor.shape[2:] == (1, 1):
+            shaped[name] = tensor[:, :, 0, 0]
+    return shaped
