@@ -34,6 +34,9 @@ class Neutral(NamedTuple):
 NEUTRAL = (
     Neutral(r'layers\.\d+\.gamma_[12]', 1.0, r'layers\.0\.attn\.qkv\.weight'),
     Neutral(r'layers\.\d+\.attn\.relative_position_bias_table', 0.0, r'pos_embed'),
+    # ConvNeXt V1 has LayerScale, V2 in its place GRN, which with zeros passes its input through.
+    Neutral(r'stages\.\d+\.\d+\.gamma', 1.0, r'stages\.0\.0\.depthwise_conv\.weight'),
+    Neutral(r'stages\.\d+\.\d+\.grn\.(gamma|beta)', 0.0, r'stages\.0\.0\.depthwise_conv\.weight'),
 )
 # A norm on each output of a pyramid: new layers of the segmentor, one per output, so that a file
 # may have some (the classifier's last) and lack others.

@@ -144,6 +144,6 @@ def test_a_grey_stem(source, weights, tmp_path):
     'options', [{'embed_dims': 16}, {'num_layers': [2, 2, 1, 2]}, {'num_layers': [1, 1, 1, 2]}]
 )
 def test_another_network_is_refused(write, options, weights, tmp_path):
-    with pytest.raises(UserError, match='fits? MixVisionTransformer') as error:
+    with pytest.raises(UserError, match=r'fits? MixVisionTransformer') as error:
         loaded(backbone(**options), write(weights), tmp_path)
     assert '\n' not in str(error.value)

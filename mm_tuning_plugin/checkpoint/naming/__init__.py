@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from . import mit, resnet, swin, vit
+from . import convnext, mit, resnet, swin, vit
 from .rules import Naming, Rename, Tensors
 
 
@@ -26,6 +26,7 @@ NAMINGS: tuple[Naming, ...] = (
     *resnet.NAMINGS,
     *swin.NAMINGS,
     *mit.NAMINGS,
+    *convnext.NAMINGS,
 )
 
 __all__ = ['NAMINGS', 'Naming', 'Rename', 'Tensors']
