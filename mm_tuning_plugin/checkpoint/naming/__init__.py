@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from . import convnext, mit, resnet, swin, vit
+from . import convnext, mit, mscan, resnet, swin, twins, vit
 from .rules import Naming, Rename, Tensors
 
 
@@ -27,6 +27,8 @@ NAMINGS: tuple[Naming, ...] = (
     *swin.NAMINGS,
     *mit.NAMINGS,
     *convnext.NAMINGS,
+    *twins.NAMINGS,
+    *mscan.NAMINGS,
 )
 
 __all__ = ['NAMINGS', 'Naming', 'Rename', 'Tensors']

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .packing import pointwise
-from .rules import Naming, Rules, Tensors, apply_rules
+from .rules import Naming, Rules, Tensors, apply_rules, last_index
 
 _OFFICIAL: Rules = (
     (r'\.dwconv\.', '.depthwise_conv.'),
@@ -51,8 +51,7 @@ def official_convnext(tensors: Mapping[str, Tensor], targets: Mapping[str, Tenso
 
     The norm behind the last stage is that of the backbone's last output, if it has this output.
     """
-    stages = [int(name.split('.')[1]) for name in targets if re.match(r'stages\.\d+\.', name)]
-    last = f'norm{max(stages, default=-1)}.'
+    last = f'norm{last_index(targets, "stages")}.'
     rules = (*_OFFICIAL, (r'^norm\.', last)) if f'{last}weight' in targets else _OFFICIAL
     named = {apply_rules(rules, name): tensor for name, tensor in tensors.items()}
     for name, tensor in named.items():

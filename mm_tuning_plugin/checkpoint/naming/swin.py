@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from .packing import pack
-from .rules import Naming, Rules, Tensors, apply_rules
+from .rules import Naming, Rules, Tensors, apply_rules, last_index
 
 _SWIN: Rules = (
     (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
@@ -47,8 +46,7 @@ def official_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
     (1,1). Follows ``tools/model_converters/swin2mmseg.py`` of MMSegmentation 1.2.2. The norm behind
     the last stage is that of the backbone's last output, if it has this output.
     """
-    stages = [int(name.split('.')[1]) for name in targets if re.match(r'stages\.\d+\.', name)]
-    last = f'norm{max(stages, default=-1)}.'
+    last = f'norm{last_index(targets, "stages")}.'
     rules = (*_SWIN, (r'^norm\.', last)) if f'{last}weight' in targets else _SWIN
     named: Tensors = {}
     for name, tensor in tensors.items():
