@@ -39,7 +39,7 @@ NEUTRAL = (
     Neutral(r'stages\.\d+\.\d+\.grn\.(gamma|beta)', 0.0, r'stages\.0\.0\.depthwise_conv\.weight'),
 )
 # A norm on each output of a pyramid: new layers of the segmentor, one per output, so that a file
-# may have some (the classifier's last) and lack others. Twins' `norm_list` feeds the next stage too:
+# may have some (the classifier's last) and lack others. Twins' `norm_list` feeds the next stage:
 # neutral norms are what mmseg and the original start with, not the classifier's function.
 _OUTPUT_NORM = re.compile(r'norm(?:\d|_list\.\d+)\.(weight|bias)')
 _PYRAMIDS = ('stages.', 'position_encodings.')  # Swin and ConvNeXt; Twins
