@@ -1,5 +1,6 @@
 """Reading any self-supervised file, fitting it to a backbone, and the report of what was done."""
 
+from .arguments import needed_arguments
 from .aside import full_disk_named, remove_leftovers, write_aside
 from .load import load_backbone_checkpoint
 from .read import read_tensors
@@ -14,6 +15,7 @@ __all__ = [
     'hash_state_dict',
     'load_backbone_checkpoint',
     'load_backbone_strict',
+    'needed_arguments',
     'read_tensors',
     'remove_leftovers',
     'save_backbone',

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .arguments import other_epsilon
 from .choice import choose, same_values
 from .fit import Fit, best_fits, with_values
 from .judge import judge_fit, judge_values
@@ -154,11 +155,10 @@ def _notes(
 ) -> tuple[str, ...]:
     """What the weights cannot carry."""
     notes = []
-    epsilon = fit.naming.norm_eps
-    others = {m.eps for m in backbone.modules() if isinstance(m, nn.LayerNorm)} - {epsilon}
-    if epsilon is not None and others:
+    epsilon, other = fit.naming.norm_eps, other_epsilon(backbone, fit.naming)
+    if other is not None:
         notes.append(
-            f'LayerNorm eps is {max(others):g} in the backbone and {epsilon:g} where such files '
+            f'LayerNorm eps is {other:g} in the backbone and {epsilon:g} where such files '
             f"come from: norm_cfg=dict(type='LN', eps={epsilon:g}) makes them equal"
         )
     running = [name for name in targets if name.endswith(('.running_mean', '.running_var'))]

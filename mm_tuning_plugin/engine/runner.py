@@ -46,7 +46,7 @@ from mm_tuning_plugin.engine.preflight import check_data, check_types
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.signals import Interruption
-from mm_tuning_plugin.engine.start import remove_pretrained
+from mm_tuning_plugin.engine.start import differing_arguments, remove_pretrained
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import RUNNERS
 
@@ -129,6 +129,7 @@ class MixAndMatchRunner:
         if isinstance(self.cfg.get('val_dataloader'), Mapping):
             self._check_data('val_dataloader')
         check_types(self.cfg, self.tuning_cfg['default_scope'])
+        self._warn_of_arguments()
         if not self.options['enabled']:
             start = self.options['checkpoint']
             begins = f'baseline {hash_file(start) if start else "as the config initialises"}'
@@ -150,6 +151,18 @@ class MixAndMatchRunner:
             self.tuning_cfg['default_scope'],
             f'{loader}.dataset',
         )
+
+    def _warn_of_arguments(self) -> None:
+        """Say which arguments the start's weights need and the user's config does not have."""
+        model = self.tuning_cfg['model']
+        users = self.cfg['model']['backbone']
+        for name, value in differing_arguments(users, model['backbone']).items():
+            if is_main_process():
+                warn(
+                    f'model.backbone.{name}: {users.get(name)} found, expected {value}, with which '
+                    f'the weights of {model["checkpoint"]} mean the same; set it in your config: '
+                    'fine-tuning follows that, only tuning sets it by itself'
+                )
 
     def _tune(self, manifest: str) -> Path:
         """Run stage one unless it is finished."""

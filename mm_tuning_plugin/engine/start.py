@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from mm_tuning_plugin.checkpoint import needed_arguments
+from mm_tuning_plugin.engine.outline import outline
 from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
@@ -71,6 +73,38 @@ def split_start(
     if not os.path.exists(checkpoint):
         raise UserError(f'{checkpoint}: no such file; expected the checkpoint of a backbone')
     return remove_pretrained(backbone), checkpoint
+
+
+def fit_arguments(
+    backbone: Mapping[str, Any], checkpoint: str, scope: str = 'mmseg', **options: Any
+) -> dict[str, Any]:
+    """The backbone's config with the arguments that the weights of its start need.
+
+    Args:
+        backbone: Its config, without anything that loads weights.
+        checkpoint: The start.
+        scope: The config's ``default_scope``.
+        **options: ``allow_pickle`` and ``prefix`` of `needed_arguments`.
+
+    Returns:
+        A copy; an equal one where nothing is needed or the start or the backbone is broken, which
+        building and loading them says a moment later, in their own words.
+    """
+    try:
+        needed = needed_arguments(outline(backbone, scope), checkpoint, config=backbone, **options)
+    except Exception:  # constructors of the user's raise anything, and will raise it again
+        needed = {}
+    return {**backbone, **needed}
+
+
+def differing_arguments(users: Mapping[str, Any], tuning: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of stage one's backbone that are not those of the user's config.
+
+    What loads weights is left out: both stages go without once there is a start.
+    """
+    users = remove_pretrained(users)
+    loads = ('pretrained', 'init_cfg')
+    return {k: v for k, v in tuning.items() if k not in loads and users.get(k) != v}
 
 
 def _loads_weights(init_cfg: Any) -> bool:
