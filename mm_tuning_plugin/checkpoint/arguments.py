@@ -52,7 +52,7 @@ def needed_arguments(
     fits = best_fits(backbone, targets, read_tensors(path, allow_pickle), place)
     fit = fits[choose([fit.prefix for fit in fits]).taken]
     epsilon = fit.naming.norm_eps
-    if not fit.matched or norm_cfg.get('eps') == epsilon or not other_epsilon(backbone, fit.naming):
+    if norm_cfg.get('eps') == epsilon or not other_epsilon(backbone, fit.naming):
         return {}
     return {'norm_cfg': {**norm_cfg, 'eps': epsilon}}
 

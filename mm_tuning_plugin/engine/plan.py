@@ -88,6 +88,7 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
     model = user_config.read_model(cfg)
     if not isinstance(cfg.get('train_dataloader'), Mapping):
         raise UserError('train_dataloader: none found, expected the data to tune and train on')
+    user_config.refuse_pairs(cfg['train_dataloader'].get('dataset'))
     for name in ('train_dataloader', 'val_dataloader'):
         loader = cfg.get(name) or {}
         if loader.get('persistent_workers') and not loader.get('num_workers'):
@@ -141,7 +142,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         backbone=backbone,
         embedding=embedding,
         criterion=_criterion(options),
-        in_index=user_config.read_levels(user_config.read_head(cfg['model'])),
+        in_index=user_config.read_levels(cfg['model']),
         seed=_seed(cfg) or 0,
         probe_size=size or [128, 128],
         checkpoint=checkpoint,

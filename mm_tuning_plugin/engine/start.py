@@ -110,4 +110,4 @@ def differing_arguments(users: Mapping[str, Any], tuning: Mapping[str, Any]) -> 
 def _loads_weights(init_cfg: Any) -> bool:
     if isinstance(init_cfg, (list, tuple)):
         return any(_loads_weights(item) for item in init_cfg)
-    return isinstance(init_cfg, Mapping) and base_type(init_cfg) == 'Pretrained'
+    return isinstance(init_cfg, Mapping) and base_type(init_cfg) in ('Pretrained', 'PretrainedInit')

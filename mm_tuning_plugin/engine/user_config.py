@@ -16,6 +16,8 @@ REFUSED_MODELS = {
     'DepthEstimator': 'it estimates depth and has no classes',
     'SiamEncoderDecoder': 'it detects change between two images',
 }
+# Transforms of change detection: two images of one place make one sample.
+PAIRING_TRANSFORMS = ('LoadMultipleRSImageFromFile', 'ConcatCDInput')
 KNOWN_PREPROCESSORS = ('SegDataPreProcessor', 'mmseg.SegDataPreProcessor')
 # These accept images of their own img_size only.
 FIXED_SIZE_BACKBONES = ('BEiT', 'MAE')
@@ -87,8 +89,27 @@ def _children(item: Any) -> list[Any]:
     return []
 
 
-def read_levels(head: Mapping[str, Any]) -> list[int] | None:
-    """Which of the backbone's outputs the head reads; None: all of them."""
+def read_levels(model: Mapping[str, Any]) -> list[int] | None:
+    """Which of the backbone's outputs the decode head reads; None: all of them.
+
+    Of a cascade, those that any of its heads reads: PointRend's last one, for instance, refines by
+    the first level what another head has found in all four.
+
+    Raises:
+        UserError: There is no decode head.
+    """
+    read_head(model)
+    heads = model['decode_head']
+    levels: list[int] = []
+    for head in heads if isinstance(heads, Sequence) else [heads]:
+        own = _levels_of(head)
+        if own is None:
+            return None
+        levels += [level for level in own if level not in levels]
+    return levels
+
+
+def _levels_of(head: Mapping[str, Any]) -> list[int] | None:
     index = find_key(head, 'in_index')
     if index is None:
         # mmseg's default is the last output, but heads with a list of channels read them all.
@@ -144,6 +165,21 @@ def leaf_datasets(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from leaf_datasets(config['dataset'])
     else:
         yield config
+
+
+def refuse_pairs(dataset: Mapping[str, Any]) -> None:
+    """Refuse data of change detection, whose samples are two images each.
+
+    Raises:
+        UserError: A transform joins two images.
+    """
+    for leaf in leaf_datasets(dataset):
+        for step in leaf.get('pipeline') or ():
+            if base_type(step) in PAIRING_TRANSFORMS:
+                raise UserError(
+                    f'train_dataloader: {base_type(step)} found, expected transforms of one image: '
+                    'change between two images cannot be tuned'
+                )
 
 
 def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:

@@ -2,7 +2,9 @@
 
 import copy
 import logging
+import random
 
+import numpy as np
 import pytest
 import torch
 from checkpoint.reference_networks import TimmViT, randomise
@@ -11,6 +13,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
+from mm_tuning_plugin.engine.outline import outline
 from mm_tuning_plugin.engine.start import differing_arguments
 from mm_tuning_plugin.registry import MODELS
 
@@ -56,6 +59,26 @@ def test_stage_one_is_derived_with_the_arguments_and_the_users_config_stays(vit_
     assert {m.eps for m in tuner.backbone.modules() if isinstance(m, nn.LayerNorm)} == {1e-6}
     tuner.init_weights()
     assert not tuner.load_report.notes
+
+
+class Drawing(nn.Module):
+    """A backbone whose constructor draws numbers, as those of many transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1000, 1000)
+        self.rate = float(torch.rand(1)) + np.random.rand() + random.random()
+
+
+def test_an_outline_holds_no_weights_and_moves_no_random_state():
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(5)
+    expected = random.random(), np.random.rand(), float(torch.rand(1))
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(5)
+    built = outline(dict(type=Drawing))
+    assert (random.random(), np.random.rand(), float(torch.rand(1))) == expected
+    assert built.layer.weight.is_meta and built.layer.weight.shape == (1000, 1000)
 
 
 def test_a_config_that_has_them_is_left_alone(vit_cfg, warned):
