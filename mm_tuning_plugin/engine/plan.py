@@ -16,6 +16,7 @@ from mmengine.dist import get_world_size
 
 from mm_tuning_plugin.engine import pipelines, user_config
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
+from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
 from mm_tuning_plugin.engine.options import resolve_options
 from mm_tuning_plugin.engine.start import fit_arguments, split_start
 from mm_tuning_plugin.errors import UserError
@@ -80,6 +81,7 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
         UserError: See `derive_tuning_config`.
     """
     options = resolve_options(cfg.get('mix_and_match'))
+    check_kinds(cfg)
     if cfg.get('load_from'):
         raise UserError(
             f'load_from: {cfg["load_from"]!r} found, expected none: it would overwrite the tuned '
@@ -261,8 +263,8 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
     loader = cfg.get('val_dataloader')
     if not facts.options['retrieval_images'] or not isinstance(loader, Mapping):
         return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
-    leaf = next(user_config.leaf_datasets(loader['dataset']))
-    resizes = pipelines.resizes_of(leaf.get('pipeline', ()))
+    leaf = next(user_config.leaf_datasets(loader.get('dataset')))
+    resizes = pipelines.resizes_of(steps_of(leaf))
 
     def derive(steps: Any) -> list[dict]:
         return pipelines.retrieval_pipeline(steps, resizes, check_labels(facts), _sample(facts))
@@ -330,7 +332,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
     """Hooks, logging, visualizer: own names, so that nothing mixes with stage two's."""
     options = facts.options
     hooks = cfg.get('default_hooks') or {}
-    interval = (hooks.get('logger') or {}).get('interval', 50)
+    interval = (hooks.get('logger') or {}).get('interval') or 50
     kept = [
         copy.deepcopy(hook)
         for hook in cfg.get('custom_hooks') or []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mm_tuning_plugin.engine.kinds import INTEGER, SOME_CONFIGS, require, shown, steps_of
 from mm_tuning_plugin.errors import UserError
 
 REFUSED_MODELS = {
@@ -47,7 +48,7 @@ def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     model = cfg.get('model')
     if not isinstance(model, Mapping):
-        raise UserError(f'model: {model!r} found, expected the config of a segmentor')
+        raise UserError(f'model: {shown(model)} found, expected the config of a segmentor')
     kind = base_type(model)
     if kind in REFUSED_MODELS:
         raise UserError(f'model: {kind} cannot be tuned: {REFUSED_MODELS[kind]}')
@@ -66,7 +67,9 @@ def read_head(model: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(head, Sequence) and not isinstance(head, str) and head:
         head = head[-1]
     if not isinstance(head, Mapping):
-        raise UserError(f'model.decode_head: {head!r} found, expected the config of a decode head')
+        raise UserError(
+            f'model.decode_head: {shown(head)} found, expected the config of a decode head'
+        )
     return head
 
 
@@ -146,7 +149,7 @@ def read_normalisation(cfg: Mapping[str, Any]) -> Normalisation:
         mean=None if mean is None else [float(value) for value in mean],
         std=None if std is None else [float(value) for value in std],
         swap_channels=bool(config.get('bgr_to_rgb') or config.get('rgb_to_bgr')),
-        seg_pad_val=int(config.get('seg_pad_val', 255)),
+        seg_pad_val=255 if config.get('seg_pad_val') is None else config['seg_pad_val'],
     )
 
 
@@ -157,8 +160,9 @@ def leaf_datasets(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         UserError: Something in the nest is no config of a data set.
     """
     if not isinstance(config, Mapping) or 'type' not in config:
-        raise UserError(f'dataset: {config!r} found, expected the config of a data set')
+        raise UserError(f'dataset: {shown(config)} found, expected the config of a data set')
     if config.get('datasets') is not None:
+        require('dataset.datasets', config['datasets'], SOME_CONFIGS)
         for part in config['datasets']:
             yield from leaf_datasets(part)
     elif isinstance(config.get('dataset'), Mapping):
@@ -174,7 +178,7 @@ def refuse_pairs(dataset: Mapping[str, Any]) -> None:
         UserError: A transform joins two images.
     """
     for leaf in leaf_datasets(dataset):
-        for step in leaf.get('pipeline') or ():
+        for step in steps_of(leaf):
             if base_type(step) in PAIRING_TRANSFORMS:
                 raise UserError(
                     f'train_dataloader: {base_type(step)} found, expected transforms of one image: '
@@ -206,7 +210,8 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
         raise UserError(
             'num_classes: found in neither the decode head nor the metainfo of the data set'
         )
-    number = len(names) if number is None else int(number)
+    require('num_classes', number, INTEGER)
+    number = len(names) if number is None else number
     if not 1 <= number <= 255:
         raise UserError(f'num_classes: {number} found, expected 1 to 255')
     names = list(names or [])[:number]
