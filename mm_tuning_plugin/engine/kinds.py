@@ -5,11 +5,12 @@ Looked at once, before anything is read, so that a slip of the pen is one line w
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mm_tuning_plugin.errors import UserError
+
+LONGEST = 120  # characters of a value that an error shows
 
 
 class Kind(NamedTuple):
@@ -92,9 +93,8 @@ def require(place: str, value: Any, kind: Kind) -> None:
 
 def shown(value: Any) -> str:
     """A value in a line of its own, cut where it is long."""
-    plain = reprlib.Repr()
-    plain.maxstring = plain.maxother = 80
-    return plain.repr(value.to_dict() if hasattr(value, 'to_dict') else value)
+    text = ' '.join(repr(value).split())
+    return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
 
 
 def steps_of(dataset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
