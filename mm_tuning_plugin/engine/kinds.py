@@ -40,6 +40,10 @@ NUMBERS = Kind(
     lambda value: _is_list(value) and all(isinstance(v, (int, float)) for v in value),
     'a list of numbers',
 )
+NAMES = Kind(
+    lambda value: _is_list(value) and all(isinstance(v, str) for v in value),
+    'a list of names, or a file of them',
+)
 CONFIGS = Kind(
     lambda value: _is_list(value) and all(isinstance(v, Mapping) for v in value),
     'a list of dicts',

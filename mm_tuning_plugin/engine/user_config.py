@@ -6,10 +6,21 @@ plain value, or refuses the config in one line.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mm_tuning_plugin.engine.kinds import INTEGER, SOME_CONFIGS, require, shown, steps_of
+from mmengine.fileio import list_from_file
+
+from mm_tuning_plugin.engine.kinds import (
+    CONFIG,
+    INTEGER,
+    NAMES,
+    SOME_CONFIGS,
+    require,
+    shown,
+    steps_of,
+)
 from mm_tuning_plugin.errors import UserError
 
 REFUSED_MODELS = {
@@ -198,7 +209,7 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
     from mmseg.registry import DATASETS
 
     leaf = next(leaf_datasets(cfg['train_dataloader']['dataset']))
-    names = (leaf.get('metainfo') or {}).get('classes')
+    names = _named_classes(leaf)
     if names is None:
         kind = leaf['type']
         known = DATASETS.get(kind) if isinstance(kind, str) else kind
@@ -216,6 +227,17 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
         raise UserError(f'num_classes: {number} found, expected 1 to 255')
     names = list(names or [])[:number]
     return number, names + [f'class {i}' for i in range(len(names), number)]
+
+
+def _named_classes(leaf: Mapping[str, Any]) -> Sequence[str] | None:
+    """The classes that a data set's config names, itself or in a file, one a line, as mmengine."""
+    metainfo = leaf.get('metainfo') or {}
+    require('dataset.metainfo', metainfo, CONFIG)
+    names = metainfo.get('classes')
+    if isinstance(names, str) and os.path.isfile(names):
+        names = list_from_file(names)
+    require('dataset.metainfo.classes', names, NAMES)
+    return names
 
 
 def read_background(given: Any, class_names: Sequence[str]) -> int | None:

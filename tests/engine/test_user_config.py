@@ -43,6 +43,17 @@ def test_classes_come_from_the_head_then_from_the_data_set(toy_cfg):
     )  # fmt: skip
 
 
+def test_classes_may_be_named_in_a_file(toy_cfg, tmp_path):
+    expected = read_facts(toy_cfg)
+    names = tmp_path / 'classes.txt'
+    names.write_text('\n'.join(expected.class_names))
+    toy_cfg.train_dataloader.dataset.metainfo.classes = str(names)
+    assert read_facts(toy_cfg) == expected
+    toy_cfg.train_dataloader.dataset.metainfo.classes = 'nowhere.txt'
+    with pytest.raises(UserError, match="metainfo.classes: 'nowhere.txt' found, expected a list"):
+        read_facts(toy_cfg)
+
+
 def test_background_is_class_0_by_its_name_or_what_the_option_says(toy_cfg):
     assert read_facts(toy_cfg).background_index is None
     toy_cfg.mix_and_match.background_index = 2
