@@ -1,6 +1,6 @@
 """Reading any self-supervised file, fitting it to a backbone, and the report of what was done."""
 
-from .arguments import needed_arguments
+from .arguments import as_python, needed_arguments
 from .aside import full_disk_named, remove_leftovers, write_aside
 from .load import load_backbone_checkpoint
 from .read import read_tensors
@@ -10,6 +10,7 @@ from .store import hash_file, hash_state_dict, load_backbone_strict, save_backbo
 __all__ = [
     'Layout',
     'LoadReport',
+    'as_python',
     'full_disk_named',
     'hash_file',
     'hash_state_dict',

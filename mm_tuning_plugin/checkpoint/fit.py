@@ -136,7 +136,7 @@ def _fit(
     fit = Fit(prefix, naming, {}, {}, {}, {}, 0)
     matched = 0
     named = naming.rename(group, targets)
-    tokens = Tokens(_extra_tokens(named), _extra_tokens(targets), grid)
+    tokens = Tokens(_extra_tokens(named), _extra_tokens(targets), grid, naming.square)
     for name, value in named.items():
         target = targets.get(name)
         if target is None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .explain import explain
 from .fit import Fit
-from .stages import Stages, is_buffer, leftover
+from .stages import Stages, is_buffer, leftover, strangers
 
 # Matrices that may be zero in a trained network: positions, tokens, biases by position.
 _MAY_BE_ZERO = ('pos_embed', 'token', 'bias_table')
@@ -69,6 +69,13 @@ def judge_fit(
                 f'parameters in the file have no place in the backbone; expected at most '
                 f'{1 - min_matched:.0%}{hint}'
             )
+
+    strange = strangers(stages, fit.unused, fit.values) if min_matched else ()
+    if strange:
+        raise UserError(
+            f"{path}: does not fit {name}: '{strange[0]}' of the file has no place in the "
+            f'backbone, which computes something else without it; expected the same modules{hint}'
+        )
 
 
 def judge_values(path: Path, values: Mapping[str, Tensor]) -> None:

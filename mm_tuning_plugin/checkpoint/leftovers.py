@@ -16,7 +16,7 @@ from .stages import Stages
 _ON_PURPOSE = re.compile(
     r'(^|[._])(fc\d*|heads?|classifier|pooler|proj|projectors?|projection|prototypes?|predictor|'
     r'queue|decoder|decode|auxiliary|neck|mask|loss|centers?|last_layer|logit_scale|norm\d?|'
-    r'dist_token|fc_norm|ln\d|layernorm|layer\d|stages?\d?|num_batches_tracked)([._\d]|$)'
+    r'dist_token|fc_norm|incre_modules|downsamp_modules|final_layer|features|ln\d|layernorm|layer\d|stages?\d?|num_batches_tracked)([._\d]|$)'
 )
 
 

@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .arguments import other_epsilon
+from .arguments import as_python, fitting_arguments, layer_norm_epsilons
 from .choice import choose, same_values
 from .fit import Fit, best_fits, with_values
 from .judge import judge_fit, judge_values
+from .judge_vit import judge_parts, judge_whole, note_parts
 from .leftovers import sort_leftovers
+from .nested import Encoder, encoders
 from .neutral import neutral_values
 from .read import PathLike, TensorFile, read_file
 from .report import Layout, LoadReport
 from .stages import Stages, coverage, is_buffer
-from .store import copy_into, hash_state_dict
+from .store import copy_into, hash_state_dict, own_tensors
 
 
 def load_backbone_checkpoint(
@@ -59,54 +61,59 @@ def load_backbone_checkpoint(
         raise UserError(f'min_matched must be a share in [0, 1], got {min_matched}')
     path = Path(path)
     file = read_file(path, allow_pickle)
-    targets = {name: t for name, t in backbone.state_dict().items() if isinstance(t, Tensor)}
-    fits = _search(backbone, path, targets, file.tensors, prefix)
-    fit, others, rule, rivals = _take(backbone, targets, file.tensors, fits)
+    encoder, fits = _search(backbone, path, file.tensors, prefix)
+    network, targets = encoder.module, own_tensors(encoder.module)
+    fit, others, rule, rivals = _take(network, targets, file.tensors, fits)
     filled = neutral_values(targets, fit.values)
     stages = Stages(targets)
     counts = coverage(stages, targets, {**fit.values, **filled})
-    judge_fit(backbone, path, file.tensors, fit, stages, counts, min_matched)
+    judge_parts(network, path, fit, targets, min_matched)
+    judge_fit(network, path, file.tensors, fit, stages, counts, min_matched)
+    judge_whole(network, path, fit, targets, filled, min_matched)
     if rivals:
         raise UserError(
-            f"{path}: '{rivals[0]}' and '{rivals[1]}' fit {type(backbone).__name__} equally well; "
+            f"{path}: '{rivals[0]}' and '{rivals[1]}' fit {type(network).__name__} equally well; "
             'expected one of them: name it as mix_and_match.checkpoint_prefix (prefix=)'
         )
     judge_values(path, fit.values)
 
-    before = hash_state_dict(targets)
+    whole = own_tensors(backbone)
+    before = hash_state_dict(whole)
     values = {name: value for name, value in fit.values.items() if not _is_table(name, value)}
     copy_into(targets, {**values, **filled})
     dropped, unexpected = sort_leftovers(file.tensors, fit, stages)
+    got = {encoder.name + name for name in (*fit.values, *filled)}
+    total = sum(t.numel() for name, t in whole.items() if not is_buffer(name))
     return LoadReport(
         path=str(path),
         layout=_layout(file, fit, others),
         rule=rule,
+        arguments=fitting_arguments(network, fit),
         num_loaded=len(fit.values),
-        share=sum(have for have, _ in counts.values()) / max(1, _total(counts)),
-        missing=tuple(name for name in targets if name not in fit.values and name not in filled),
+        share=sum(have for have, _ in counts.values()) / max(1, total),
+        missing=tuple(name for name in whole if name not in got),
         dropped=dropped,
         unexpected=unexpected,
-        resized=fit.resized,
-        filled=tuple(filled),
-        notes=_notes(backbone, fit, targets, file.tensors),
-        stages=counts,
+        resized={encoder.name + name: change for name, change in fit.resized.items()},
+        filled=tuple(encoder.name + name for name in filled),
+        notes=_notes(network, fit, targets, file.tensors) + _around(backbone, encoder),
+        stages={encoder.name + stage: count for stage, count in counts.items()},
         hash_before=before,
-        hash_after=hash_state_dict(targets),
+        hash_after=hash_state_dict(whole),
     )
 
 
 def _search(
-    backbone: nn.Module,
-    path: Path,
-    targets: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
-    prefix: str | None,
-) -> list[Fit]:
-    """The fits that match most, under the given prefix if there is one."""
+    backbone: nn.Module, path: Path, tensors: Mapping[str, Tensor], prefix: str | None
+) -> tuple[Encoder, list[Fit]]:
+    """The fits that match most, under the given prefix if there is one, and to which network."""
     if prefix:
         prefix = prefix.rstrip('.') + '.'
     try:
-        return best_fits(backbone, targets, tensors, prefix)
+        found = [
+            (encoder, best_fits(encoder.module, own_tensors(encoder.module), tensors, prefix))
+            for encoder in encoders(backbone)
+        ]
     except KeyError:
         counts = Counter(
             '.'.join(parts[:i])
@@ -118,6 +125,19 @@ def _search(
             f"{path}: nothing stands under the prefix '{prefix}'; expected one of the file's, "
             f'such as {largest}'
         ) from None
+    return max(found, key=lambda pair: pair[1][0].matched)  # of equals the whole, which is first
+
+
+def _around(backbone: nn.Module, encoder: Encoder) -> tuple[str, ...]:
+    """What is told where the file is that of the encoder inside a backbone."""
+    inner = sum(parameter.numel() for parameter in encoder.module.parameters())
+    rest = sum(parameter.numel() for parameter in backbone.parameters()) - inner
+    if not rest:
+        return ()
+    return (
+        f"the file is of the encoder '{encoder.name[:-1]}': the {rest:,} parameters of "
+        f'{type(backbone).__name__} around it keep their own initialisation',
+    )
 
 
 def _take(
@@ -155,11 +175,13 @@ def _notes(
 ) -> tuple[str, ...]:
     """What the weights cannot carry."""
     notes = []
-    epsilon, other = fit.naming.norm_eps, other_epsilon(backbone, fit.naming)
-    if other is not None:
+    epsilon = fit.naming.norm_eps
+    others = layer_norm_epsilons(backbone)
+    if epsilon is not None and others and epsilon not in others:
+        remedy = as_python(fitting_arguments(backbone, fit))
         notes.append(
-            f'LayerNorm eps is {other:g} in the backbone and {epsilon:g} where such files '
-            f"come from: norm_cfg=dict(type='LN', eps={epsilon:g}) makes them equal"
+            f'LayerNorm eps is {max(others):g} in the backbone and {epsilon:g} where such files '
+            + (f'come from: {remedy} makes them equal' if remedy else 'come from')
         )
     running = [name for name in targets if name.endswith(('.running_mean', '.running_var'))]
     lost = [name for name in running if name not in fit.values]
@@ -170,6 +192,8 @@ def _notes(
         )
     if any('decode_head.' in name for name in tensors):
         notes.append('the file is a whole segmentor: its backbone was trained with labels')
+    notes += [fit.naming.note] if fit.naming.note else []
+    notes += note_parts(backbone, fit, targets)
     types = {t.dtype for name, t in fit.values.items() if t.is_floating_point()}
     for dtype in sorted(types - {torch.float32}, key=str):
         notes.append(f'weights of {dtype} in the file, converted to those of the backbone')
@@ -179,7 +203,3 @@ def _notes(
 def _is_table(name: str, value: Tensor) -> bool:
     """Index tables are computed by the backbone for its own size and never overwritten."""
     return is_buffer(name) and not value.is_floating_point() and 'num_batches' not in name
-
-
-def _total(counts: Mapping[str, tuple[int, int]]) -> int:
-    return sum(total for _, total in counts.values())

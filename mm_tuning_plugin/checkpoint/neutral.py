@@ -1,9 +1,10 @@
 """Parameters that a file cannot have, given the value at which they change nothing.
 
-A backbone of mmseg may hold more than the network that was pre-trained: MAE has LayerScale and
-relative positions, Swin and ConvNeXt a norm on every output. Where a file lacks *all* of a kind,
-the kind was no part of that network, and its neutral value keeps the function that was learnt;
-the backbone's own initialisation need not (mmseg's MAE starts LayerScale at 0.1).
+A backbone of mmseg may hold more than the network that was pre-trained: MAE has LayerScale and both
+kinds of positions, Swin and ConvNeXt a norm on every output, a layer may have a bias. Where a file
+lacks *all* of a kind, the kind was no part of that network, and its neutral value keeps the
+function that was learnt; the backbone's own initialisation need not (mmseg's MAE starts LayerScale
+at 0.1).
 """
 
 from __future__ import annotations
@@ -34,10 +35,17 @@ class Neutral(NamedTuple):
 NEUTRAL = (
     Neutral(r'layers\.\d+\.gamma_[12]', 1.0, r'layers\.0\.attn\.qkv\.weight'),
     Neutral(r'layers\.\d+\.attn\.relative_position_bias_table', 0.0, r'pos_embed'),
+    Neutral(r'pos_embed', 0.0, r'layers\.0\.attn\.relative_position_bias_table'),
+    Neutral(r'layers\.\d+\.attn\.(qkv\.bias|[qv]_bias)', 0.0, r'layers\.0\.attn\.qkv\.weight'),
+    Neutral(
+        r'layers\.\d+\.attn\.attn\.in_proj_bias', 0.0, r'layers\.0\.attn\.attn\.in_proj_weight'
+    ),
+    Neutral(r'patch_embed\.projection\.bias', 0.0, r'patch_embed\.projection\.weight'),
 )
 # A norm on each output of a pyramid: new layers of the segmentor, one per output, so that a file
 # may have some (the classifier's last) and lack others.
-_OUTPUT_NORM = re.compile(r'norm\d\.(weight|bias)')
+_OUTPUT_NORM = re.compile(r'(?:norm\d|norm_list\.\d)\.(weight|bias)')
+_PYRAMID = ('stages.', 'patch_embeds.')
 
 
 def neutral_values(targets: Mapping[str, Tensor], found: Iterable[str]) -> dict[str, Tensor]:
@@ -56,7 +64,7 @@ def neutral_values(targets: Mapping[str, Tensor], found: Iterable[str]) -> dict[
         names = [name for name in targets if re.fullmatch(rule.kind, name)]
         if found.isdisjoint(names) and any(re.fullmatch(rule.given, name) for name in found):
             values.update({name: torch.full_like(targets[name], rule.value) for name in names})
-    if any(name.startswith('stages.') for name in found):
+    if any(name.startswith(_PYRAMID) for name in found):
         for name in set(targets) - found:
             norm = _OUTPUT_NORM.fullmatch(name)
             if norm:

@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MOST_ROWS = 6
 
@@ -39,6 +39,7 @@ class LoadReport(NamedTuple):
         path: The file.
         layout: Where in it the weights lay and how they were named.
         rule: Why these weights, where others of the file fit as well; '' where none did.
+        arguments: What the backbone should have been built with, for the weights to mean the same.
         num_loaded: Tensors of the backbone that were loaded from the file.
         share: Parameters loaded or filled / parameters of the backbone, in [0, 1].
         missing: Tensors of the backbone that kept their values.
@@ -56,6 +57,7 @@ class LoadReport(NamedTuple):
     path: str
     layout: Layout
     rule: str
+    arguments: dict[str, Any]
     num_loaded: int
     share: float
     missing: tuple[str, ...]

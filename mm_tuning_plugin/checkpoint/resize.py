@@ -1,6 +1,6 @@
 """Weights that fit after a change of size: position embeddings, bias tables, the stem's channels.
 
-Legend: T extra tokens (class, distillation), L positions, D channels, H heads.
+Legend: T extra tokens (class, distillation), L positions, D channels, H heads, S side of a table.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ class Tokens(NamedTuple):
         found: Extra tokens in front of the file's positions.
         expected: Extra tokens in front of the backbone's positions.
         grid: (rows, columns) of the backbone's positions, if it tells; else None for a square.
+        square: Whether the file's grid is a square for sure.
     """
 
     found: int
     expected: int
     grid: tuple[int, int] | None
+    square: bool = False
 
 
 def backbone_grid(backbone: nn.Module) -> tuple[int, int] | None:
@@ -56,15 +58,20 @@ def resized(name: str, value: Tensor, target: Tensor, stem: bool, tokens: Tokens
         A tensor of the shape of `target`, or None if the two don't fit.
     """
     last = name.rsplit('.', 1)[-1]
-    if value.shape == target.shape:
-        return value
-    if last in _POSITIONS and value.ndim == target.ndim == 3:
-        return resize_positions(value, target, tokens)
-    if last == _BIAS_TABLE and value.ndim == target.ndim == 2:
-        return resize_bias_table(value, target)
-    if stem and value.ndim == target.ndim == 4:
-        return resize_channels(value, target)
-    return None
+    fitting = None
+    if value.shape != target.shape or _may_differ(tokens):
+        if last in _POSITIONS and value.ndim == target.ndim == 3:
+            fitting = resize_positions(value, target, tokens)
+        elif last == _BIAS_TABLE and value.ndim == target.ndim == 2:
+            fitting = resize_bias_table(value, target, tokens.grid)
+        elif stem and value.ndim == target.ndim == 4:
+            fitting = resize_channels(value, target)
+    return value if fitting is None and value.shape == target.shape else fitting
+
+
+def _may_differ(tokens: Tokens) -> bool:
+    """Whether grids may differ though their counts are equal: 4 x 4 in the file, 2 x 8 here."""
+    return tokens.square and tokens.grid is not None and tokens.grid[0] != tokens.grid[1]
 
 
 def resize_positions(value: Tensor, target: Tensor, tokens: Tokens) -> Tensor | None:
@@ -79,7 +86,9 @@ def resize_positions(value: Tensor, target: Tensor, tokens: Tokens) -> Tensor | 
     Returns:
         (1, T' + L', D), or None where the grids are not rectangles or D differs.
 
-    As mmseg's ``VisionTransformer.resize_pos_embed``: bicubic, ``align_corners=False``.
+    As mmseg's ``VisionTransformer.resize_pos_embed``, MAE and transformers: bicubic,
+    ``align_corners=False``. DINO and DINOv2 add 0.1 to the size, timm takes another cubic kernel
+    and smooths where it shrinks: on smooth positions of unit size that differs by less than 0.05.
     """
     side = math.isqrt(max(value.shape[1] - tokens.found, 0))
     rows, columns = tokens.grid or (0, 0)
@@ -104,26 +113,35 @@ def resize_positions(value: Tensor, target: Tensor, tokens: Tokens) -> Tensor | 
     return torch.cat((extra, grid.flatten(2).transpose(1, 2)), dim=1)
 
 
-def resize_bias_table(value: Tensor, target: Tensor) -> Tensor | None:
+def resize_bias_table(
+    value: Tensor, target: Tensor, grid: tuple[int, int] | None = None
+) -> Tensor | None:
     """Interpolates a table of relative positions bicubically.
 
     Args:
         value: (S*S + E, H) of the file; E = 3 entries for the class token in BEiT, 0 in Swin.
-        target: (S'*S' + E, H) of the backbone.
+        target: (S'*R' + E, H) of the backbone.
+        grid: (rows, columns) of the backbone's positions, if it tells and the table is one over
+            all of them: S' = 2 rows - 1, R' = 2 columns - 1. Else the table is square.
 
     Returns:
-        (S'*S' + E, H), or None where a table is not square or H differs.
+        (S'*R' + E, H), or None where the file's table is not square, the sizes don't agree or H
+        differs.
 
-    The original BEiT interpolates with SciPy on a geometric grid, Swin bicubically; the latter is
-    used for both.
+    Swin interpolates bicubically, as here (``align_corners=False``), transformers bilinearly. The
+    original BEiT keeps the step of near offsets and spreads far ones geometrically (cubic splines);
+    on a smooth table of unit size from 14 to 20 patches that differs by up to 0.25.
     """
     for extra in (0, 3):
-        old, new = (math.isqrt(max(table.shape[0] - extra, 0)) for table in (value, target))
-        square = old * old + extra == value.shape[0] and new * new + extra == target.shape[0]
-        if square and old and new and value.shape[1] == target.shape[1]:
-            grid = value[: old * old].float().T.reshape(1, -1, old, old)  # (1, H, S, S)
-            grid = F.interpolate(grid, (new, new), mode='bicubic', align_corners=False)
-            return torch.cat((grid[0].flatten(1).T, value[old * old :].float()))
+        old = math.isqrt(max(value.shape[0] - extra, 0))
+        side = math.isqrt(max(target.shape[0] - extra, 0))
+        new = (2 * grid[0] - 1, 2 * grid[1] - 1) if grid and extra else (side, side)
+        fits = old * old + extra == value.shape[0] and new[0] * new[1] + extra == target.shape[0]
+        if fits and old and min(new) > 0 and value.shape[1] == target.shape[1]:
+            table = value[: old * old].float().T.reshape(1, -1, old, old)  # (1, H, S, S)
+            if new != (old, old):
+                table = F.interpolate(table, new, mode='bicubic', align_corners=False)
+            return torch.cat((table[0].flatten(1).T, value[old * old :].float()))
     return None
 
 

@@ -107,6 +107,26 @@ def coverage(
     return counts
 
 
+def strangers(
+    stages: Stages, unused: Mapping[str, Tensor], loaded: Iterable[str]
+) -> tuple[str, ...]:
+    """Modules of the file inside a stage of the backbone, nothing of which found a place.
+
+    A norm that the backbone lacks is few parameters and another function.
+    """
+    used = {_parent(name) for name in loaded}
+    found = (
+        _parent(name)
+        for name in unused
+        if not is_buffer(name) and '.' in name and stages.of_foreign(name) is not None
+    )
+    return tuple(dict.fromkeys(module for module in found if module not in used))
+
+
+def _parent(name: str) -> str:
+    return name.rpartition('.')[0]
+
+
 def leftover(stages: Stages, unused: Mapping[str, Tensor]) -> dict[str, int]:
     """Parameters of the file that lie inside a stage of the backbone and found no place there."""
     counts: dict[str, int] = {}

@@ -103,7 +103,7 @@ def load_backbone_strict(backbone: nn.Module, path: PathLike) -> dict[str, Any]:
             f'{path}: damaged: weights of hash {found[:12]} found, expected {expected[:12]}, '
             'which they had when they were written'
         )
-    targets = {k: v for k, v in backbone.state_dict().items() if isinstance(v, Tensor)}
+    targets = own_tensors(backbone)
     name = type(backbone).__name__
     for problem, keys in (
         ('lacks', sorted(set(targets) - set(weights))),
@@ -122,6 +122,11 @@ def load_backbone_strict(backbone: nn.Module, path: PathLike) -> dict[str, Any]:
             )
     copy_into(targets, weights)
     return meta
+
+
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a module's state dict; its extra state, if any, is left out."""
+    return {k: value for k, value in module.state_dict().items() if isinstance(value, Tensor)}
 
 
 def copy_into(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:

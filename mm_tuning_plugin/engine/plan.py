@@ -18,7 +18,7 @@ from mm_tuning_plugin.engine import pipelines, user_config
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
 from mm_tuning_plugin.engine.options import resolve_options
-from mm_tuning_plugin.engine.start import fit_arguments, split_start
+from mm_tuning_plugin.engine.start import split_start, with_needed_arguments
 from mm_tuning_plugin.errors import UserError
 
 SCOPE = 'mm_tuning_plugin'
@@ -117,14 +117,9 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
 def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
     options, norm = facts.options, facts.normalisation
     backbone, checkpoint = split_start(cfg['model'], options['checkpoint'])
-    if checkpoint is not None:
-        backbone = fit_arguments(
-            backbone,
-            checkpoint,
-            cfg.get('default_scope') or 'mmseg',
-            allow_pickle=options['allow_pickle'],
-            prefix=options['checkpoint_prefix'],
-        )
+    backbone = with_needed_arguments(
+        backbone, checkpoint, options, cfg.get('default_scope') or 'mmseg'
+    )
     _refuse_nested_checkpoints(backbone, options['chunk_size'])
     size = user_config.read_fixed_size(backbone)
     embedding = dict(projection_channels=options['projection_channels'])

@@ -24,6 +24,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mm_tuning_plugin.checkpoint import (
+    as_python,
     full_disk_named,
     hash_file,
     load_backbone_checkpoint,
@@ -46,7 +47,7 @@ from mm_tuning_plugin.engine.preflight import check_data, check_types
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.signals import Interruption
-from mm_tuning_plugin.engine.start import differing_arguments, remove_pretrained
+from mm_tuning_plugin.engine.start import changed_arguments, remove_pretrained
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import RUNNERS
 
@@ -129,7 +130,6 @@ class MixAndMatchRunner:
         if isinstance(self.cfg.get('val_dataloader'), Mapping):
             self._check_data('val_dataloader')
         check_types(self.cfg, self.tuning_cfg['default_scope'])
-        self._warn_of_arguments()
         if not self.options['enabled']:
             start = self.options['checkpoint']
             begins = f'baseline {hash_file(start) if start else "as the config initialises"}'
@@ -151,18 +151,6 @@ class MixAndMatchRunner:
             self.tuning_cfg['default_scope'],
             f'{loader}.dataset',
         )
-
-    def _warn_of_arguments(self) -> None:
-        """Say which arguments the start's weights need and the user's config does not have."""
-        model = self.tuning_cfg['model']
-        users = self.cfg['model']['backbone']
-        for name, value in differing_arguments(users, model['backbone']).items():
-            if is_main_process():
-                warn(
-                    f'model.backbone.{name}: {users.get(name)} found, expected {value}, with which '
-                    f'the weights of {model["checkpoint"]} mean the same; set it in your config: '
-                    'fine-tuning follows that, only tuning sets it by itself'
-                )
 
     def _tune(self, manifest: str) -> Path:
         """Run stage one unless it is finished."""
@@ -246,11 +234,21 @@ class MixAndMatchRunner:
                 prefix=self.options['checkpoint_prefix'],
             )
             print_log(f'start of the backbone:\n{report}', logger='current')
+            if report.arguments:
+                self._warn_of_arguments(report.arguments, 'the weights come from')
             if is_main_process():
                 with write_aside(self.work_dir / LOAD_REPORT) as aside:
                     aside.write_text(report.to_json(), encoding='utf-8')
 
         return hand_over
+
+    def _warn_of_arguments(self, needed: Mapping[str, Any], where: str) -> None:
+        """Fine-tuning is the user's config, unchanged: only they can set what weights need."""
+        found = {name: self.cfg['model']['backbone'].get(name) for name in needed}
+        warn(
+            f'model.backbone: {as_python(found)} found, expected {as_python(needed)}, as in the '
+            f'network that {where}: set it in your config'
+        )
 
     def _show_load_report(self) -> None:
         """What stage one began from, also where the baseline writes it."""
@@ -277,6 +275,9 @@ class MixAndMatchRunner:
         runner.run_id = runner.run_id and f'{runner.run_id}, {begins}'
         if self.options['enabled']:
             runner.logger.info('stage 2 of 2: fine-tuning from the tuned backbone')
+            needed = changed_arguments(self.cfg['model'], self.tuning_cfg['model'])
+            if needed:
+                self._warn_of_arguments(needed, 'was tuned')
         model = runner.train()
         scalars = runner.message_hub.log_scalars
         self.stages['fine_tuning'] = dict(

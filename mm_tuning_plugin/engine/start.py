@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any
+
+from mmseg.registry import MODELS
 
 from mm_tuning_plugin.checkpoint import needed_arguments
 from mm_tuning_plugin.engine.outline import outline
@@ -75,36 +78,56 @@ def split_start(
     return remove_pretrained(backbone), checkpoint
 
 
-def fit_arguments(
-    backbone: Mapping[str, Any], checkpoint: str, scope: str = 'mmseg', **options: Any
+def with_needed_arguments(
+    backbone: dict[str, Any],
+    checkpoint: str | None,
+    options: Mapping[str, Any],
+    scope: str = 'mmseg',
 ) -> dict[str, Any]:
-    """The backbone's config with the arguments that the weights of its start need.
+    """Give a backbone the arguments with which the weights of its start mean the same.
 
     Args:
-        backbone: Its config, without anything that loads weights.
-        checkpoint: The start.
+        backbone: The backbone's config.
+        checkpoint: Its start, or None.
+        options: The resolved options.
         scope: The config's ``default_scope``.
-        **options: ``allow_pickle`` and ``prefix`` of `needed_arguments`.
 
     Returns:
-        A copy; an equal one where nothing is needed or the start or the backbone is broken, which
-        building and loading them says a moment later, in their own words.
+        The config, with `needed_arguments` merged into it. As it was where the file or the backbone
+        is at fault: who loads the one into the other names the mistake.
     """
+    if checkpoint is None:
+        return backbone
     try:
-        needed = needed_arguments(outline(backbone, scope), checkpoint, config=backbone, **options)
-    except Exception:  # constructors of the user's raise anything, and will raise it again
-        needed = {}
-    return {**backbone, **needed}
+        if not _has_layer_norms(backbone):
+            return backbone
+        needed = needed_arguments(
+            outline(backbone, scope),
+            checkpoint,
+            allow_pickle=options['allow_pickle'],
+            prefix=options['checkpoint_prefix'],
+        )
+    except Exception:  # whatever is wrong is told where the file is loaded
+        return backbone
+    return {
+        **backbone,
+        **{name: {**(backbone.get(name) or {}), **value} for name, value in needed.items()},
+    }
 
 
-def differing_arguments(users: Mapping[str, Any], tuning: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of stage one's backbone that are not those of the user's config.
+def changed_arguments(model: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """What `with_needed_arguments` set in the backbone of stage one, from both models' configs."""
+    before, after = model['backbone'], tuned['backbone']
+    return {key: after[key] for key in ('norm_cfg',) if after.get(key) != before.get(key)}
 
-    What loads weights is left out: both stages go without once there is a start.
-    """
-    users = remove_pretrained(users)
-    loads = ('pretrained', 'init_cfg')
-    return {k: v for k, v in tuning.items() if k not in loads and users.get(k) != v}
+
+def _has_layer_norms(backbone: Mapping[str, Any]) -> bool:
+    """Whether ``norm_cfg``, given or by default, is LayerNorm: only these need a look."""
+    kind = backbone.get('type')
+    known = MODELS.get(kind) if isinstance(kind, str) else kind
+    default = inspect.signature(known).parameters.get('norm_cfg') if known else None
+    norm = backbone.get('norm_cfg') or (default.default if default else None)
+    return isinstance(norm, Mapping) and norm.get('type') == 'LN'
 
 
 def _loads_weights(init_cfg: Any) -> bool:

@@ -198,18 +198,6 @@ def test_distillation_token_is_dropped(tmp_path, vit_source):
     assert 'dist_token' in report.dropped
 
 
-def test_positions_without_class_token(tmp_path, vit_source):
-    """The backbone keeps its own class token and the position of it."""
-    weights = {k: v for k, v in vit_source.state_dict().items() if k != 'cls_token'}
-    weights['pos_embed'] = weights['pos_embed'][:, 1:]
-    backbone = vit(patch_bias=True)
-    backbone.pos_embed.data.fill_(5)
-    report = loaded(backbone, weights, tmp_path)
-    assert report.missing == ('cls_token',)
-    assert (backbone.pos_embed[:, 0] == 5).all()
-    torch.testing.assert_close(backbone.pos_embed.detach()[:, 1:], weights['pos_embed'])
-
-
 @pytest.mark.parametrize(
     ('options', 'words'),
     [

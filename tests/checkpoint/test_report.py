@@ -10,6 +10,7 @@ def report(stages, **changes):
         path='a.pth',
         layout=Layout('state_dict', 'module.', 'timm ViT'),
         rule='',
+        arguments={},
         num_loaded=3,
         share=0.5,
         missing=(),

@@ -34,7 +34,8 @@ def with_entry(config, place, value, delete=False):
     return Config(changed)
 
 
-def test_whatever_an_entry_is_replaced_by_nothing_but_a_line_is_raised(toy_cfg):
+@pytest.mark.parametrize('start', [False, True])
+def test_whatever_an_entry_is_replaced_by_nothing_but_a_line_is_raised(start, toy_cfg, tmp_path):
     config = toy_cfg.to_dict()
     data = config['train_dataloader']['dataset']
     config['train_dataloader']['dataset'] = dict(type='ConcatDataset', datasets=[data])
@@ -42,8 +43,11 @@ def test_whatever_an_entry_is_replaced_by_nothing_but_a_line_is_raised(toy_cfg):
     config['custom_hooks'] = [dict(type='EMAHook')]
     untouched = ('test_dataloader', 'test_evaluator', 'test_cfg', 'mix_and_match')
     config = {key: value for key, value in config.items() if key not in untouched}
+    if start:
+        (tmp_path / 'start.pth').write_bytes(b'\x80')
+        config['mix_and_match'] = dict(checkpoint=str(tmp_path / 'start.pth'))
     refused = tried = 0
-    for place in places(config):
+    for place in [place for place in places(config) if place[0] != 'mix_and_match']:
         changes = [with_entry(config, place, value) for value in WRONG]
         for changed in (*changes, with_entry(config, place, None, delete=True)):
             tried += 1

@@ -50,7 +50,9 @@ def test_classes_may_be_named_in_a_file(toy_cfg, tmp_path):
     toy_cfg.train_dataloader.dataset.metainfo.classes = str(names)
     assert read_facts(toy_cfg) == expected
     toy_cfg.train_dataloader.dataset.metainfo.classes = 'nowhere.txt'
-    with pytest.raises(UserError, match="metainfo.classes: 'nowhere.txt' found, expected a list"):
+    with pytest.raises(
+        UserError, match=r"metainfo\.classes: 'nowhere\.txt' found, expected a list"
+    ):
         read_facts(toy_cfg)
 
 

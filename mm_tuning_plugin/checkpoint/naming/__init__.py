@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from . import resnet, swin, vit
+from . import hf_vit, mobilenet, mscan, resnet, swin, twins, vgg, vit
 from .rules import Naming, Rename, Tensors
 
 
@@ -21,10 +21,15 @@ def same_names(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> 
 
 
 NAMINGS: tuple[Naming, ...] = (
-    Naming('same names', same_names),
+    Naming('same names', same_names, square=False),
     *vit.NAMINGS,
+    *hf_vit.NAMINGS,
     *resnet.NAMINGS,
     *swin.NAMINGS,
+    *twins.NAMINGS,
+    *mscan.NAMINGS,
+    *vgg.NAMINGS,
+    *mobilenet.NAMINGS,
 )
 
 __all__ = ['NAMINGS', 'Naming', 'Rename', 'Tensors']

@@ -17,6 +17,28 @@ _DEEP_STEM: Rules = (
     (r'^bn1\.', 'stem.7.'),
     (r'^conv1\.(\d)\.', r'stem.\1.'),
 )
+_SHORT = {'convolution': 'conv', 'normalization': 'bn'}
+_HUGGING_FACE: Rules = (
+    (r'^resnet\.', ''),
+    (r'^embedder\.embedder\.', 'stem.'),
+    (
+        r'^encoder\.stages\.(\d)\.layers\.',
+        lambda found: f'layer{int(found.group(1)) + 1}.',
+    ),
+    (
+        r'\.layer\.(\d)\.(convolution|normalization)\.',
+        lambda found: f'.{_SHORT[found.group(2)]}{int(found.group(1)) + 1}.',
+    ),
+    (r'\.shortcut\.convolution\.', '.downsample.0.'),
+    (r'\.shortcut\.normalization\.', '.downsample.1.'),
+    (r'^stem\.convolution\.', 'conv1.'),
+    (r'^stem\.normalization\.', 'bn1.'),
+)
+
+
+def hugging_face_resnet(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
+    """``ResNetModel``: the n-th convolution of a block is ``layer.n``, its norm lies beside it."""
+    return {apply_rules(_HUGGING_FACE, name): tensor for name, tensor in tensors.items()}
 
 
 def sequential_resnet(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
@@ -34,4 +56,5 @@ def deep_stem_resnet(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor
 NAMINGS = (
     Naming('Sequential ResNet', sequential_resnet),
     Naming('timm deep-stem ResNet', deep_stem_resnet),
+    Naming('Hugging Face ResNet', hugging_face_resnet),
 )

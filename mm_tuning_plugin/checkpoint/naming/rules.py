@@ -25,11 +25,16 @@ class Naming(NamedTuple):
             values.
         norm_eps: Epsilon of every LayerNorm of the networks that such files come from, which the
             weights cannot carry; None where there is none or it is the backbone's in any case.
+        square: Whether positions of such files are of a square grid for sure: published networks
+            are trained on square images, a file of mmseg's own may be of any.
+        note: What else the weights cannot carry, for the report.
     """
 
     title: str
     rename: Rename
     norm_eps: float | None = None
+    square: bool = True
+    note: str = ''
 
 
 def apply_rules(rules: Rules, name: str) -> str:

@@ -1,11 +1,18 @@
-"""Vision transformers with one resolution: timm's names to mmseg's VisionTransformer, MAE, BEiT.
+"""Vision transformers with one resolution: timm's and OpenMMLab's names to mmseg's.
 
-Where the backbone lacks a parameter of the file that can be multiplied or added into another one
-without changing the function (LayerScale, the patch bias), that is done here.
+Each convention is first brought to one set of names, those of mmseg's MAE: ``layers.i.ln1``,
+``.attn.qkv`` (rows: all of query, then key, then value), ``.attn.proj``, ``.ln2``,
+``.ffn.layers.0.0``, ``.ffn.layers.1``, ``.gamma_1``, ``.gamma_2``; ``patch_embed.projection``,
+``cls_token``, ``pos_embed``, ``ln1`` behind the last block. `fit_names` goes on from there to what
+the backbone at hand (VisionTransformer, MAE, BEiT) has. Where it lacks a parameter of the file that
+can be multiplied or added into another one without changing the function, that is done there.
+
+Legend: D channels, L positions, T extra tokens in front of them.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -14,9 +21,11 @@ from torch import Tensor
 
 from .rules import Naming, Rules, Tensors, apply_rules
 
-_BLOCKS: Rules = (
+_TIMM: Rules = (
+    (r'^blocks\.\d+\.(?=\d)', 'layers.'),  # DINOv2's chunks: blocks.2.7 is the block of index 7
     (r'^blocks\.', 'layers.'),
     (r'^norm\.', 'ln1.'),
+    (r'^norm_pre\.', 'ln_pre.'),
     (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
     (r'\.norm1\.', '.ln1.'),
     (r'\.norm2\.', '.ln2.'),
@@ -24,39 +33,128 @@ _BLOCKS: Rules = (
     (r'\.mlp\.fc2\.', '.ffn.layers.1.'),
     (r'\.ls([12])\.gamma$', r'.gamma_\1'),
 )
-_ATTENTION: Rules = (
+_MMPRETRAIN: Rules = (
+    (r'^pre_norm\.', 'ln_pre.'),
+    (r'\.attn\.gamma1\.(weight|scale)$', '.gamma_1'),
+    (r'\.ffn\.gamma2\.(weight|scale)$', '.gamma_2'),
+)
+_MMSEG: Rules = (
+    (r'\.attn\.attn\.in_proj_(weight|bias)$', r'.attn.qkv.\1'),
+    (r'\.attn\.attn\.out_proj\.', '.attn.proj.'),
+)
+_TORCH_ATTENTION: Rules = (
     (r'\.attn\.qkv\.(weight|bias)$', r'.attn.attn.in_proj_\1'),
     (r'\.attn\.proj\.', '.attn.attn.out_proj.'),
 )
 
 
 def timm_vit(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
-    """Timm's ViT names (MoCo v3, DINO, iBOT, MAE, BEiT, DINOv2) and mmpretrain's.
+    """Timm's ViT names (MoCo v3, DINO, iBOT, MAE, official BEiT, DINOv2, I-JEPA, DeiT)."""
+    if not any(name.startswith('blocks.') for name in tensors):
+        return dict(tensors)
+    return fit_names(_give_class_position(_renamed(_TIMM, tensors)), targets)
 
-    For mmseg's VisionTransformer the projections of attention get torch's own names; MAE and BEiT
-    keep qkv and proj. The table of relative positions that BEiT shares is given to every block.
-    """
-    inner = any('.attn.attn.' in name for name in targets)
-    rules = _BLOCKS + (_ATTENTION if inner else ())
+
+def mmpretrain_vit(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
+    """OpenMMLab's names with ``attn.qkv``: mmpretrain's ViT and BEiT, mmseg's MAE and BEiT."""
+    if 'layers.0.attn.qkv.weight' not in tensors:
+        return dict(tensors)
+    return fit_names(_renamed(_MMPRETRAIN, tensors), targets)
+
+
+def mmseg_vit(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
+    """The names of mmseg's VisionTransformer, into another of its transformers or options."""
+    if 'layers.0.attn.attn.in_proj_weight' not in tensors:
+        return dict(tensors)
+    return fit_names(_renamed(_MMSEG, tensors), targets)
+
+
+def _renamed(rules: Rules, tensors: Mapping[str, Tensor]) -> Tensors:
     named = {apply_rules(rules, name): tensor for name, tensor in tensors.items()}
-    shared = named.pop('rel_pos_bias.relative_position_bias_table', None)
-    if shared is not None:
-        for name in targets:
-            if name.endswith('.attn.relative_position_bias_table'):
-                named.setdefault(name, shared)
-    return _fold_patch_bias(_fold_layer_scale(named, targets), targets)
+    # two tensors of one name: chunks that count from 0 each, a convention that is not known here
+    return named if len(named) == len(tensors) else dict(tensors)
 
 
-def _fold_layer_scale(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
-    """Multiplies LayerScale into the layer before it, where the backbone has none."""
-    if any('.gamma_' in name for name in targets):
+def fit_names(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
+    """From the common names to those of a backbone; the function stays the same.
+
+    Args:
+        named: Tensors of a file under the common names, ``q_bias`` and ``v_bias`` of BEiT included.
+        targets: The backbone's own tensors.
+
+    Returns:
+        The tensors under the backbone's names. What it has no place for stays under its own.
+    """
+    named = _share_bias_table(named, targets)
+    named = _pack_biases(named)
+    if not any('.gamma_' in name for name in targets):
+        named = _fold_layer_scale(named)
+    named = _fold_patch_bias(named, targets)
+    if any('.attn.attn.' in name for name in targets):
+        return {apply_rules(_TORCH_ATTENTION, name): tensor for name, tensor in named.items()}
+    return _split_biases(named, targets)
+
+
+def _share_bias_table(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
+    """Gives the table of relative positions that all blocks of a file share to every block."""
+    shared = named.get('rel_pos_bias.relative_position_bias_table')
+    tables = [name for name in targets if name.endswith('.attn.relative_position_bias_table')]
+    if shared is None or not tables:
         return named
+    given = {name: t for name, t in named.items() if not name.startswith('rel_pos_bias.')}
+    return {**dict.fromkeys(tables, shared), **given}
+
+
+def _pack_biases(named: Tensors) -> Tensors:
+    """BEiT's ``q_bias`` and ``v_bias``, each (D,), as one bias of qkv (3D,); a key has none."""
+    packed = dict(named)
+    for name in named:
+        if not name.endswith('.attn.q_bias'):
+            continue
+        stem = name[: -len('q_bias')]
+        query, value = packed.pop(name), packed.pop(f'{stem}v_bias', None)
+        value = torch.zeros_like(query) if value is None else value
+        packed[f'{stem}qkv.bias'] = torch.cat((query, torch.zeros_like(query), value))
+    return packed
+
+
+def _split_biases(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
+    """The bias of qkv (3D,) as mmseg's BEiT has it: ``q_bias`` and ``v_bias``.
+
+    The key's third is left out: it adds the same number to all logits of a query, which the softmax
+    does not see.
+    """
+    split = dict(named)
+    for name in named:
+        stem = name[: -len('qkv.bias')]
+        if name.endswith('.attn.qkv.bias') and f'{stem}q_bias' in targets:
+            split[f'{stem}q_bias'], _, split[f'{stem}v_bias'] = split.pop(name).chunk(3)
+    return split
+
+
+def _give_class_position(named: Tensors) -> Tensors:
+    """A position of zeros for a class token that has none (DeiT III), so that all files have one.
+
+    Such a file is known by its count of positions, a square with no token's in it.
+    """
+    positions = named.get('pos_embed')
+    if 'cls_token' not in named or positions is None or positions.ndim != 3:
+        return named
+    if math.isqrt(positions.shape[1]) ** 2 != positions.shape[1]:
+        return named
+    extra = 1 + ('dist_token' in named)
+    zeros = torch.zeros_like(positions[:, :1]).expand(-1, extra, -1)  # (1, T, D)
+    return {**named, 'pos_embed': torch.cat((zeros, positions), dim=1)}
+
+
+def _fold_layer_scale(named: Tensors) -> Tensors:
+    """Multiplies LayerScale (D,) into the layer before it, for a backbone that has none."""
     folded = dict(named)
     for name, gamma in named.items():
         found = re.fullmatch(r'(layers\.\d+)\.gamma_([12])', name)
         if not found:
             continue
-        layer = 'attn.attn.out_proj' if found.group(2) == '1' else 'ffn.layers.1'
+        layer = 'attn.proj' if found.group(2) == '1' else 'ffn.layers.1'
         weight, bias = f'{found.group(1)}.{layer}.weight', f'{found.group(1)}.{layer}.bias'
         if weight in folded and folded[weight].shape[:1] == gamma.shape:
             folded[weight] = folded[weight] * gamma[:, None]
@@ -76,7 +174,7 @@ def _fold_patch_bias(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
     has_norm = any(target.startswith('patch_embed.norm') for target in targets)
     if name in targets or has_norm or bias is None or positions is None or positions.ndim != 3:
         return named
-    if positions.shape[-1:] != bias.shape:
+    if 'pos_embed' not in targets or positions.shape[-1:] != bias.shape:
         return named
     extra = ('cls_token' in named) + ('dist_token' in named)
     folded = {key: tensor for key, tensor in named.items() if key != name}
@@ -85,4 +183,8 @@ def _fold_patch_bias(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
     return folded
 
 
-NAMINGS = (Naming('timm ViT', timm_vit, norm_eps=1e-6),)
+NAMINGS = (
+    Naming('timm ViT', timm_vit, norm_eps=1e-6),
+    Naming('mmpretrain ViT', mmpretrain_vit, norm_eps=1e-6),
+    Naming('mmseg VisionTransformer', mmseg_vit, square=False),
+)

@@ -1,0 +1,122 @@
+"""Backbones around an encoder: the encoder's file fills the encoder, the whole's file the whole."""
+
+import pytest
+import torch
+from mmseg.models.backbones import BiSeNetV1, ICNet, ResNet, STDCContextPathNet, STDCNet
+from mmseg.registry import MODELS
+from reference_networks import TorchvisionResNet, randomise
+
+from mm_tuning_plugin.checkpoint import hash_state_dict, load_backbone_checkpoint
+from mm_tuning_plugin.errors import UserError
+
+RESNET = dict(
+    type='ResNet',
+    depth=18,
+    num_stages=4,
+    out_indices=(0, 1, 2, 3),
+    dilations=(1, 1, 1, 1),
+    strides=(1, 2, 2, 2),
+    norm_cfg=dict(type='BN'),
+    norm_eval=False,
+    style='pytorch',
+    contract_dilation=True,
+)
+STDC = dict(
+    type='STDCNet',
+    stdc_type='STDCNet1',
+    in_channels=3,
+    channels=(8, 8, 16, 32, 64),
+    bottleneck_type='cat',
+    num_convs=4,
+    norm_cfg=dict(type='BN'),
+    act_cfg=dict(type='ReLU'),
+)
+
+
+def bisenet():
+    return BiSeNetV1(backbone_cfg=RESNET)
+
+
+def icnet():
+    return ICNet(backbone_cfg=RESNET, layer_channels=(128, 512))
+
+
+def stdc():
+    return STDCContextPathNet(
+        backbone_cfg=STDC,
+        last_in_channels=(64, 32),
+        out_channels=16,
+        ffm_cfg=dict(in_channels=32, out_channels=32, scale_factor=4),
+    )
+
+
+NESTED = {
+    'bisenet': (bisenet, 'context_path.backbone'),
+    'icnet': (icnet, 'backbone'),
+    'stdc': (stdc, 'backbone'),
+}
+
+
+def encoder_source(kind):
+    with torch.no_grad():
+        if kind == 'stdc':
+            options = {k: v for k, v in STDC.items() if k != 'type'}
+            return randomise(STDCNet(**options), seed=3)
+        return randomise(TorchvisionResNet(), seed=3)
+
+
+@pytest.mark.parametrize('kind', NESTED)
+def test_the_encoders_file(kind, tmp_path):
+    make, name = NESTED[kind]
+    source = encoder_source(kind)
+    torch.save(
+        {'state_dict': {f'module.{k}': v for k, v in source.state_dict().items()}}, tmp_path / 'a'
+    )
+    backbone = make()
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    report = load_backbone_checkpoint(backbone, tmp_path / 'a')
+    for key, value in backbone.state_dict().items():
+        if key.startswith(f'{name}.'):
+            assert torch.equal(value, source.state_dict()[key[len(name) + 1 :]]), key
+        else:
+            assert torch.equal(value, before[key]), key
+            assert key in report.missing
+    assert all(stage.startswith(f'{name}.') for stage in report.stages)
+    assert 0 < report.share < 1
+    assert report.hash_after == hash_state_dict(backbone.state_dict()) != report.hash_before
+    around = sum(v.numel() for k, v in backbone.named_parameters() if not k.startswith(f'{name}.'))
+    (note,) = report.notes
+    assert f"encoder '{name}'" in note and f'{around:,} parameters' in note
+
+
+@pytest.mark.parametrize('kind', NESTED)
+def test_the_wholes_file(kind, tmp_path):
+    make, _ = NESTED[kind]
+    with torch.no_grad():
+        source = randomise(make(), seed=4)
+    torch.save(
+        {'state_dict': {f'backbone.{k}': v for k, v in source.state_dict().items()}}, tmp_path / 'a'
+    )
+    backbone = make()
+    report = load_backbone_checkpoint(backbone, tmp_path / 'a')
+    assert hash_state_dict(backbone.state_dict()) == hash_state_dict(source.state_dict())
+    assert report.share == 1 and report.missing == () and report.notes == ()
+
+
+def test_an_encoder_of_another_depth_is_refused(tmp_path):
+    torch.save(ResNet(depth=34).state_dict(), tmp_path / 'a')
+    backbone = bisenet()
+    before = hash_state_dict(backbone.state_dict())
+    with pytest.raises(UserError, match='the file is a ResNet-34, the backbone a ResNet-18'):
+        load_backbone_checkpoint(backbone, tmp_path / 'a')
+    assert hash_state_dict(backbone.state_dict()) == before
+
+
+def test_an_incomplete_encoder_is_refused(tmp_path):
+    weights = {k: v for k, v in ResNet(depth=18).state_dict().items() if not k.startswith('conv1')}
+    torch.save(weights, tmp_path / 'a')
+    with pytest.raises(UserError, match="stage 'stem' finds 128 of 9,536"):
+        load_backbone_checkpoint(
+            MODELS.build(dict(type='ICNet', backbone_cfg=RESNET, layer_channels=(128, 512))),
+            tmp_path / 'a',
+        )
