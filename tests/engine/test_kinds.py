@@ -47,7 +47,8 @@ def test_whatever_an_entry_is_replaced_by_nothing_but_a_line_is_raised(start, to
         (tmp_path / 'start.pth').write_bytes(b'\x80')
         config['mix_and_match'] = dict(checkpoint=str(tmp_path / 'start.pth'))
     refused = tried = 0
-    for place in [place for place in places(config) if place[0] != 'mix_and_match']:
+    # a start changes how the model alone is read
+    for place in [p for p in places(config) if p[0] == 'model' or not start]:
         changes = [with_entry(config, place, value) for value in WRONG]
         for changed in (*changes, with_entry(config, place, None, delete=True)):
             tried += 1
@@ -56,7 +57,7 @@ def test_whatever_an_entry_is_replaced_by_nothing_but_a_line_is_raised(start, to
             except UserError as error:
                 refused += 1
                 assert '\n' not in str(error) and len(str(error)) < 300, place
-    assert tried > 1000 and 200 < refused < tried
+    assert tried > 300 and 50 < refused < tried
 
 
 @pytest.mark.parametrize('place', KINDS)
