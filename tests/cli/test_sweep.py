@@ -6,6 +6,8 @@ from pathlib import Path
 
 import mmseg
 import pytest
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 from mm_tuning_plugin.cli.derived import loading_places
 from mm_tuning_plugin.cli.sweep import (
@@ -123,6 +125,16 @@ def _unknown_backbone_argument(cfg, derived):
     derived.model.backbone.no_such = 1
 
 
+class DropsBiases(DefaultOptimWrapperConstructor):
+    def add_params(self, params, module, **options):
+        params += [{'params': [p]} for p in module.parameters() if p.ndim > 1]
+
+
+def _drops_parameters(cfg, derived):
+    OPTIM_WRAPPER_CONSTRUCTORS.register_module(module=DropsBiases, force=True)
+    derived.optim_wrapper.update(constructor='DropsBiases', paramwise_cfg=dict(a=1))
+
+
 def _raises(cfg, derived):
     raise KeyError('depth')
 
@@ -140,6 +152,7 @@ def _raises(cfg, derived):
         (lambda cfg, derived: derived.model.criterion.update(type='NoSuch'), 'NoSuch is no'),
         (lambda cfg, derived: derived.custom_hooks.append(dict(type='NoSuch')), 'NoSuch is no'),
         (lambda cfg, derived: derived.train_cfg.update(type='NoSuch'), "train_cfg: type 'NoSuch'"),
+        (_drops_parameters, 'the optimizer has '),
         (_unknown_backbone_argument, 'cannot be built: TypeError'),
     ],
 )
