@@ -69,7 +69,7 @@ def loading_places(config: Any, place: str = '') -> Iterator[str]:
     """Dotted names of all that loads weights into a model: ``pretrained``, ``init_cfg``."""
     if isinstance(config, Mapping):
         kind = str(config.get('type', '')).rsplit('.', 1)[-1]
-        if kind == 'Pretrained':
+        if kind in ('Pretrained', 'PretrainedInit', 'SelfSupervised'):
             yield place
         if config.get('pretrained') or (kind == 'TIMMBackbone' and 'pretrained' not in config):
             yield f'{place}.pretrained'.lstrip('.')
