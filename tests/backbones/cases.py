@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import mmseg
 from mmengine.config import Config
 
-SIZE = 64  # pixels: side of every image
+SIZE = 64  # pixels: side of images, unless a case says otherwise
 CLASSES = 8
 WIDTH = 8  # channels of necks and heads
 
@@ -27,6 +27,7 @@ class Case(NamedTuple):
     # Whether this config names another backbone: none of mmseg's configs uses this one.
     exchanged: bool = False
     model: dict[str, Any] = {}  # of all of the model, dotted
+    size: int = SIZE
 
 
 FCN = 'fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py'
@@ -125,6 +126,7 @@ BACKBONES = {
     ),
     'MobileNetV3': Case(
         'mobilenet_v3/mobilenet-v3-d8-scratch-s_lraspp_4xb4-320k_cityscapes-512x1024.py',
+        size=400,  # its head pools over 49 cells of 8 pixels
     ),
     'PCPVT': Case(
         'twins/twins_pcpvt-s_fpn_fpnhead_8xb4-80k_ade20k-512x512.py',
@@ -137,9 +139,7 @@ BACKBONES = {
     'ResNeSt': Case(
         'resnest/resnest_s101-d8_fcn_4xb2-80k_cityscapes-512x1024.py', dict(RESNET, depth=50)
     ),
-    'ResNeXt': Case(
-        FCN, dict(RESNET, type='ResNeXt', groups=4, base_width=4), exchanged=True
-    ),
+    'ResNeXt': Case(FCN, dict(RESNET, type='ResNeXt', groups=4, base_width=4), exchanged=True),
     'ResNet': Case('fcn/fcn_r18b-d8_4xb2-80k_cityscapes-512x1024.py', RESNET),
     'ResNetV1c': Case('fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py', RESNET),
     'ResNetV1d': Case(
@@ -204,7 +204,7 @@ def small_config(case: Case) -> Config:
             model[name].merge(changes)
     cfg.merge_from_dict({f'model.{key}': value for key, value in case.model.items()})
     cfg = Config(plain(cfg.to_dict()))
-    cfg.model.data_preprocessor.size = (SIZE, SIZE)
+    cfg.model.data_preprocessor.size = (case.size, case.size)
     cfg.model.test_cfg = dict(mode='whole')
     fit_heads(cfg.model)
     wrapper = cfg.optim_wrapper
@@ -220,7 +220,9 @@ def plain(item: Any) -> Any:
         kept = {key: plain(value) for key, value in item.items() if key != 'class_weight'}
         for key in ('pretrained', 'init_cfg'):
             value = kept.get(key)
-            if key == 'pretrained' and value or isinstance(value, dict) and 'checkpoint' in value:
+            if (key == 'pretrained' and value) or (
+                isinstance(value, dict) and 'checkpoint' in value
+            ):
                 kept[key] = None
         if kept.get('type') == 'SyncBN':
             kept['type'] = 'BN'
