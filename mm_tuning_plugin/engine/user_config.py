@@ -17,8 +17,8 @@ REFUSED_MODELS = {
     'SiamEncoderDecoder': 'it detects change between two images',
 }
 KNOWN_PREPROCESSORS = ('SegDataPreProcessor', 'mmseg.SegDataPreProcessor')
-# These accept images of their own img_size only.
-FIXED_SIZE_BACKBONES = ('BEiT', 'MAE')
+# These accept images of their own img_size only: mmseg's, then mmpretrain's.
+FIXED_SIZE_BACKBONES = ('BEiT', 'MAE', 'BEiTViT', 'LeViT', 'RepMLPNet')
 
 
 class Normalisation(NamedTuple):
@@ -99,7 +99,9 @@ def read_levels(head: Mapping[str, Any]) -> list[int] | None:
 
 def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
     """(H, W) of the only images that a backbone accepts; None where it accepts any."""
-    if base_type(backbone) not in FIXED_SIZE_BACKBONES:
+    kind = base_type(backbone)
+    told = kind == 'TIMMBackbone' and backbone.get('img_size') is not None
+    if kind not in FIXED_SIZE_BACKBONES and not told:
         return None
     side = backbone.get('img_size', 224)
     return [side, side] if isinstance(side, int) else list(side)

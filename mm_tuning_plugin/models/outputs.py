@@ -14,6 +14,12 @@ from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
 
+# mmpretrain's classes give class tokens or pooled vectors unless one of these says otherwise.
+MAP_OPTIONS = {
+    'out_type': "out_type='featmap'",
+    'gap_before_final_norm': 'gap_before_final_norm=False',
+}
+
 
 def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
     """The outputs of a backbone as a list of maps (B, C, H, W).
@@ -33,7 +39,8 @@ def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
     for item in maps:
         if not isinstance(item, Tensor) or item.ndim != 4:
             what = tuple(item.shape) if isinstance(item, Tensor) else type(item).__name__
-            hint = "; set out_type='featmap'" if hasattr(backbone, 'out_type') else ''
+            hints = [told for name, told in MAP_OPTIONS.items() if hasattr(backbone, name)]
+            hint = f'; set {hints[0]}' if hints else ''
             raise UserError(
                 f'backbone: {type(backbone).__name__} gives {what} found, expected feature maps '
                 f'(B, C, H, W){hint}'
@@ -44,12 +51,12 @@ def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
 def probe_image(config: Mapping[str, Any], backbone: nn.Module, size: Sequence[int]) -> Tensor:
     """One image (1, C, H, W) of noise, the same at every call.
 
-    C is ``in_channels`` of the config, else that of the first kernel.
+    C is ``in_channels`` of the config, else that of the first convolution.
     """
     channels = config.get('in_channels')
     if not isinstance(channels, int):
-        stem = next((p for p in backbone.parameters() if p.ndim == 4), None)
-        channels = 3 if stem is None else int(stem.shape[1])
+        stems = (part for part in backbone.modules() if isinstance(part, nn.Conv2d))
+        channels = next((stem.in_channels for stem in stems), 3)
     generator = torch.Generator().manual_seed(0)
     return torch.randn(1, channels, *size, generator=generator)
 
@@ -128,16 +135,29 @@ def training_order(
     return places + [i for i in range(len(given)) if i not in places]
 
 
-def leaves_parameters_idle(backbone: nn.Module, read: Sequence[Tensor]) -> bool:
-    """Whether parameters that train get no gradient from the maps that are read.
+def freeze_unreached(backbone: nn.Module, maps: Sequence[Tensor]) -> list[str]:
+    """Freeze the parameters that none of the maps depends on, such as a classifier's last layer.
+
+    Nothing can tune them, and DDP would wait for their gradients.
 
     Args:
-        backbone: It; left without gradients.
-        read: Maps that it computed with gradient.
+        backbone: It; its parameters get no gradients here.
+        maps: All that it gives, computed with gradient.
+
+    Returns:
+        Their names.
     """
-    total = torch.stack([level.sum() for level in read]).sum()
-    if total.requires_grad:
-        total.backward()
-    idle = any(p.requires_grad and p.grad is None for p in backbone.parameters())
-    backbone.zero_grad(set_to_none=True)
-    return idle
+    unreached = unreached_parameters(backbone, maps)
+    for parameter in unreached.values():
+        parameter.requires_grad_(False)
+    return list(unreached)
+
+
+def unreached_parameters(backbone: nn.Module, maps: Sequence[Tensor]) -> dict[str, nn.Parameter]:
+    """The parameters that train and get no gradient from `maps`, by name."""
+    trained = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
+    total = torch.stack([level.sum() for level in maps]).sum()
+    if not total.requires_grad:
+        return trained
+    found = torch.autograd.grad(total, trained.values(), allow_unused=True, retain_graph=True)
+    return {name: p for (name, p), gradient in zip(trained.items(), found) if gradient is None}

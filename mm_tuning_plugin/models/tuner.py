@@ -19,10 +19,11 @@ from mm_tuning_plugin.models.chunks import embed_in_chunks
 from mm_tuning_plugin.models.gather import gather_nodes
 from mm_tuning_plugin.models.outputs import (
     as_maps,
-    leaves_parameters_idle,
+    freeze_unreached,
     probe_image,
     run_probe,
     training_order,
+    unreached_parameters,
 )
 from mm_tuning_plugin.registry import MODELS
 from mm_tuning_plugin.structures import NodeBatch
@@ -187,7 +188,15 @@ class MixAndMatchTuner(BaseModel):
             given = run_probe(self.backbone, image, training=True)
             self.order, self.num_levels = training_order(kept, given, self.backbone), len(kept)
             read = self._select([given[i] for i in self.order])
-            self.touches_unread = leaves_parameters_idle(self.backbone, read)
+            frozen = freeze_unreached(self.backbone, given)
+            self.touches_unread = bool(unreached_parameters(self.backbone, read))
+        if frozen:
+            print_log(
+                f'backbone: {len(frozen)} parameters of {type(self.backbone).__name__} reach none '
+                f'of its outputs and stay as they are: {", ".join(frozen[:3])}, ...',
+                logger='current',
+                level=logging.WARNING,
+            )
         absent = [i for i in self.in_index or () if not -len(kept) <= i < len(kept)]
         if absent:
             # Usual behind a neck, whose outputs the head counts; worth a word everywhere else.
