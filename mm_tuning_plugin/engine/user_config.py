@@ -16,6 +16,10 @@ REFUSED_MODELS = {
     'DepthEstimator': 'it estimates depth and has no classes',
     'SiamEncoderDecoder': 'it detects change between two images',
 }
+REFUSED_BACKBONES = {
+    'VPD': "it is the network of a text-to-image model, built from that model's weights and from "
+    'embeddings of prompts, and no self-supervised backbone',
+}
 KNOWN_PREPROCESSORS = ('SegDataPreProcessor', 'mmseg.SegDataPreProcessor')
 # These accept images of their own img_size only: mmseg's, then mmpretrain's.
 FIXED_SIZE_BACKBONES = ('BEiT', 'MAE', 'BEiTViT', 'LeViT', 'RepMLPNet')
@@ -51,6 +55,11 @@ def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
         raise UserError(f'model: {kind} cannot be tuned: {REFUSED_MODELS[kind]}')
     if not isinstance(model.get('backbone'), Mapping):
         raise UserError(f'model: {kind} has no backbone, expected a segmentor with one')
+    backbone = base_type(model['backbone'])
+    if backbone in REFUSED_BACKBONES:
+        raise UserError(
+            f'model.backbone: {backbone} cannot be tuned: {REFUSED_BACKBONES[backbone]}'
+        )
     return model
 
 

@@ -146,8 +146,16 @@ def freeze_unreached(backbone: nn.Module, maps: Sequence[Tensor]) -> list[str]:
 
     Returns:
         Their names.
+
+    Raises:
+        UserError: No map depends on any parameter that trains.
     """
     unreached = unreached_parameters(backbone, maps)
+    if len(unreached) == sum(p.requires_grad for p in backbone.parameters()):
+        raise UserError(
+            f'backbone: no map of {type(backbone).__name__} found to depend on any of its '
+            f'{len(unreached)} parameters that train, expected some: there is nothing to tune'
+        )
     for parameter in unreached.values():
         parameter.requires_grad_(False)
     return list(unreached)

@@ -193,7 +193,7 @@ class MixAndMatchTuner(BaseModel):
         if frozen:
             print_log(
                 f'backbone: {len(frozen)} parameters of {type(self.backbone).__name__} reach none '
-                f'of its outputs and stay as they are: {", ".join(frozen[:3])}, ...',
+                f'of its outputs and stay as they are, {frozen[0]} for one',
                 logger='current',
                 level=logging.WARNING,
             )

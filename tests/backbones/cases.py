@@ -1,7 +1,7 @@
 """A real config of mmseg's for each of its backbones, and what shrinks it to milliseconds.
 
 ``BACKBONES`` maps a registered class to a `Case`; ``REFUSED`` and ``PARTS`` hold the classes that
-are none, with the reason. `small_config` gives the shrunk config; its data set comes later.
+are none. `small_config` gives the shrunk config; its data set comes later.
 """
 
 from __future__ import annotations
@@ -187,9 +187,8 @@ BACKBONES = {
 }
 # Registered beside the backbones, but modules of UNet's that enlarge maps.
 PARTS = ('DeconvModule', 'InterpConv')
-REFUSED = {
-    'VPD': 'it is the network of a diffusion model: it takes (image, class indices) pairs',
-}
+# Refused by `read_model`, which says why.
+REFUSED = ('VPD',)
 # Cases of their own file: they take further packages.
 ELSEWHERE = ('TIMMBackbone',)
 

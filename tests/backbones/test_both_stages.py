@@ -5,6 +5,9 @@ from cases import BACKBONES, ELSEWHERE, PARTS, REFUSED, small_config
 from mmengine.registry import DefaultScope
 from running import check_gradients, on_toy_data, run_both_stages
 
+from mm_tuning_plugin.engine import derive_tuning_config
+from mm_tuning_plugin.errors import UserError
+
 
 @pytest.fixture(autouse=True)
 def scope():
@@ -32,3 +35,10 @@ def test_both_stages(name, toy_cfg, monkeypatch):
 @pytest.mark.parametrize('name', BACKBONES)
 def test_every_parameter_gets_a_gradient(name, toy_cfg):
     check_gradients(on_toy_data(small_config(BACKBONES[name]), toy_cfg))
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_what_is_no_backbone_is_refused_in_one_line(name, toy_cfg):
+    toy_cfg.model.backbone = dict(type=name)
+    with pytest.raises(UserError, match=rf'^model\.backbone: {name} cannot be tuned: [^\n]+$'):
+        derive_tuning_config(toy_cfg)
