@@ -52,6 +52,7 @@ test-original: $(ORIGINAL_VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m mm_tuning_plugin.cli.options_doc docs/options.md
+	$(BIN)/python -m mm_tuning_plugin.cli.backbones_doc docs/backbones.md tests/backbones
 
 clean:
 	rm -rf $(VENV) $(ORIGINAL_VENV) demo_output

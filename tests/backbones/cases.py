@@ -142,11 +142,7 @@ BACKBONES = {
     'ResNeXt': Case(FCN, dict(RESNET, type='ResNeXt', groups=4, base_width=4), exchanged=True),
     'ResNet': Case('fcn/fcn_r18b-d8_4xb2-80k_cityscapes-512x1024.py', RESNET),
     'ResNetV1c': Case('fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py', RESNET),
-    'ResNetV1d': Case(
-        'fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py',
-        dict(RESNET, type='ResNetV1d'),
-        exchanged=True,
-    ),
+    'ResNetV1d': Case(FCN, dict(RESNET, type='ResNetV1d', depth=18), exchanged=True),
     'STDCContextPathNet': Case(
         'stdc/stdc1_4xb12-80k_cityscapes-512x1024.py',
         dict(
@@ -195,7 +191,7 @@ ELSEWHERE = ('TIMMBackbone',)
 
 def small_config(case: Case) -> Config:
     """The config of a case at `WIDTH` and `SIZE`; heads fit what the small backbone gives."""
-    cfg = Config.fromfile(os.path.join(mmseg.__path__[0], '.mim', 'configs', case.config))
+    cfg = real_config(case)
     model = cfg.model
     for name in ('backbone', 'decode_head', 'neck'):
         changes = getattr(case, name)
@@ -211,6 +207,11 @@ def small_config(case: Case) -> Config:
         wrapper.type = 'OptimWrapper'
         wrapper.pop('loss_scale', None)
     return cfg
+
+
+def real_config(case: Case) -> Config:
+    """The config of a case as mmseg has it."""
+    return Config.fromfile(os.path.join(mmseg.__path__[0], '.mim', 'configs', case.config))
 
 
 def plain(item: Any) -> Any:

@@ -35,7 +35,9 @@ def timm(name: str, **options: Any) -> Case:
 
 
 TIMM = {
-    'TIMMBackbone resnet': timm('resnet10t', out_indices=(1, 2, 3, 4)),
+    'TIMMBackbone resnet': timm(
+        'resnet10t', channels=(8, 8, 16, 16), stem_width=8, out_indices=(1, 2, 3, 4)
+    ),
     'TIMMBackbone convnext': timm(
         'convnext_atto', depths=(1, 1, 1, 1), dims=(8, 8, 16, 16), out_indices=(0, 1, 2, 3)
     ),
