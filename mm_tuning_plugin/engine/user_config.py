@@ -109,8 +109,11 @@ def read_levels(head: Mapping[str, Any]) -> list[int] | None:
 def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
     """(H, W) of the only images that a backbone accepts; None where it accepts any."""
     kind = base_type(backbone)
-    told = kind == 'TIMMBackbone' and backbone.get('img_size') is not None
-    if kind not in FIXED_SIZE_BACKBONES and not told:
+    if kind == 'TIMMBackbone':
+        loose = backbone.get('dynamic_img_size') or not backbone.get('strict_img_size', True)
+        if loose or backbone.get('img_size') is None:
+            return None
+    elif kind not in FIXED_SIZE_BACKBONES:
         return None
     side = backbone.get('img_size', 224)
     return [side, side] if isinstance(side, int) else list(side)

@@ -63,17 +63,22 @@ def probe_image(config: Mapping[str, Any], backbone: nn.Module, size: Sequence[i
 
 @contextmanager
 def calm(backbone: nn.Module, training: bool) -> Iterator[None]:
-    """Set the mode of modules that hold others; layers evaluate, so that nothing is random.
+    """Evaluate; with `training`, set the mode of training for modules that hold others.
 
-    A backbone that returns other things in training says so in its own forward: with `training`
-    it is asked for them while BatchNorm, dropout and stochastic depth stay still.
+    A backbone that returns other things in training says so in its own forward: so it is asked for
+    them while layers (BatchNorm, dropout, stochastic depth) stay still.
     """
     before = [(module, module.training) for module in backbone.modules()]
-    for module, _ in before:
-        module.training = training and any(True for _ in module.children())
+    if training:
+        for module, _ in before:
+            module.training = any(True for _ in module.children())
+    else:
+        backbone.eval()
     try:
         yield
     finally:
+        if not training:
+            backbone.train(before[0][1])  # some keep things for evaluation, and let go of them here
         for module, flag in before:
             module.training = flag
 

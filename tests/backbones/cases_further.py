@@ -97,6 +97,7 @@ PRETRAIN = {
         ),
         gap_before_final_norm=False,
     ),
+    'LeViT': pretrain('LeViT', arch='128s', img_size=SIZE, out_indices=(0, 1, 2)),
     'MViT': pretrain(
         'MViT',
         arch=dict(embed_dims=16, num_layers=4, num_heads=1, downscale_indices=[1, 2, 3]),
@@ -117,6 +118,13 @@ PRETRAIN = {
             small_kernel=3,
             dw_ratio=1.0,
         ),
+        out_indices=(0, 1, 2, 3),
+    ),
+    'RepMLPNet': pretrain(
+        'RepMLPNet',
+        arch=dict(channels=WIDTHS, depths=[1] * 4, sharesets_nums=[1, 2, 4, 8]),
+        img_size=SIZE,
+        reparam_conv_kernels=(1,),
         out_indices=(0, 1, 2, 3),
     ),
     'RepVGG': pretrain(

@@ -46,6 +46,11 @@ def test_the_maps_of_evaluation_come_first(gives, expected):
     assert order(gives) == expected
 
 
+def test_equal_maps_have_places_of_their_own():
+    one, other = torch.zeros(1, 2, 3, 3), torch.ones(1, 2, 3, 3)
+    assert training_order([one, one], [other, one, one], Branched()) == [1, 2, 0]
+
+
 def test_an_output_of_evaluation_that_training_lacks():
     with pytest.raises(UserError, match=r'^backbone: Branched gives 2 maps in training and 1 in'):
         order('ac')
