@@ -201,7 +201,7 @@ def small_config(case: Case) -> Config:
     cfg = Config(plain(cfg.to_dict()))
     cfg.model.data_preprocessor.size = (case.size, case.size)
     cfg.model.test_cfg = dict(mode='whole')
-    fit_heads(cfg.model)
+    fit_heads(cfg.model, case.size)
     wrapper = cfg.optim_wrapper
     if wrapper.type == 'AmpOptimWrapper':  # needs an accelerator
         wrapper.type = 'OptimWrapper'
@@ -232,9 +232,9 @@ def plain(item: Any) -> Any:
     return item
 
 
-def fit_heads(model: Any) -> None:
+def fit_heads(model: Any, size: int) -> None:
     """Give necks and heads `WIDTH` channels, and the number of input channels that they find."""
-    found = channels(model.backbone)
+    found = channels(model.backbone, size)
     neck = model.get('neck')
     if neck is not None:
         if 'in_channels' in neck:
@@ -261,7 +261,7 @@ def as_list(item: Any) -> list:
     return [] if item is None else list(item) if isinstance(item, (list, tuple)) else [item]
 
 
-def channels(backbone: dict) -> list[int]:
+def channels(backbone: dict, size: int) -> list[int]:
     """Channels of the maps that a backbone gives in evaluation."""
     import torch
     from mmseg.registry import MODELS
@@ -269,6 +269,6 @@ def channels(backbone: dict) -> list[int]:
     built = MODELS.build(backbone.copy())
     built.eval()  # of ResNet it returns None
     with torch.no_grad():
-        maps = built(torch.zeros(1, 3, SIZE, SIZE))
+        maps = built(torch.zeros(1, 3, size, size))
     maps = [maps] if isinstance(maps, torch.Tensor) else maps
     return [int(part.shape[1]) for part in maps]

@@ -97,7 +97,7 @@ PRETRAIN = {
         ),
         gap_before_final_norm=False,
     ),
-    'LeViT': pretrain('LeViT', arch='128s', img_size=SIZE, out_indices=(0, 1, 2)),
+    'LeViT': pretrain('LeViT', arch='128s', img_size=128, out_indices=(0, 1, 2))._replace(size=128),
     'MViT': pretrain(
         'MViT',
         arch=dict(embed_dims=16, num_layers=4, num_heads=1, downscale_indices=[1, 2, 3]),

@@ -79,9 +79,10 @@ def check_gradients(cfg: Config) -> None:
     torch.manual_seed(0)
     model = MODELS.build(derived.model)
     model.train()
+    height, width = derived.model.data_preprocessor.size or (SIZE, SIZE)
     labels = torch.arange(8) % 4
     points = torch.stack([labels // 2, labels * 9, labels * 7], dim=1)
-    some = NodeBatch(torch.randn(2, 3, SIZE, SIZE), points, labels)
+    some = NodeBatch(torch.randn(2, 3, height, width), points, labels)
     none = NodeBatch(some.images[:0], points[:0], labels[:0])
     for batch in (some, none):
         model.zero_grad()
