@@ -168,9 +168,11 @@ def freeze_unreached(backbone: nn.Module, maps: Sequence[Tensor]) -> list[str]:
 
 def unreached_parameters(backbone: nn.Module, maps: Sequence[Tensor]) -> dict[str, nn.Parameter]:
     """The parameters that train and get no gradient from `maps`, by name."""
-    trained = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
     total = torch.stack([level.sum() for level in maps]).sum()
-    if not total.requires_grad:
-        return trained
-    found = torch.autograd.grad(total, trained.values(), allow_unused=True, retain_graph=True)
-    return {name: p for (name, p), gradient in zip(trained.items(), found) if gradient is None}
+    if total.requires_grad:
+        # Not torch.autograd.grad: reentrant checkpointing (with_cp) knows .backward() alone.
+        total.backward(retain_graph=True)
+    trained = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
+    unreached = {name: p for name, p in trained.items() if p.grad is None}
+    backbone.zero_grad(set_to_none=True)
+    return unreached

@@ -75,6 +75,7 @@ class MixAndMatchTuner(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = MODELS.build(backbone)
         self.in_index = None if in_index is None else list(in_index)
+        self.backbone.train()  # some freeze their stages only here
         self._refuse_frozen(backbone)
         channels = self._measure_outputs(probe_image(backbone, self.backbone, probe_size))
         self.embedding = MODELS.build(dict(embedding, in_channels=channels))

@@ -67,6 +67,23 @@ def test_probing_leaves_modes_and_statistics_alone():
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
 
 
+def test_what_a_class_keeps_for_evaluation_is_let_go_of():
+    class Keeping(Branched):
+        kept = False
+
+        def train(self, mode=True):
+            self.kept = not mode
+            return super().train(mode)
+
+        def forward(self, x):
+            assert self.kept != self.training
+            return super().forward(x)
+
+    backbone = Keeping().train()
+    run_probe(backbone, IMAGE, False)
+    assert backbone.training and not backbone.kept
+
+
 def test_what_reaches_no_map_is_frozen_and_nothing_else():
     backbone = Branched('ab')
     given = run_probe(backbone, IMAGE, True)
