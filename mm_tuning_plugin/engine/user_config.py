@@ -30,9 +30,13 @@ REFUSED_MODELS = {
 }
 # Transforms of change detection: two images of one place make one sample.
 PAIRING_TRANSFORMS = ('LoadMultipleRSImageFromFile', 'ConcatCDInput')
+REFUSED_BACKBONES = {
+    'VPD': "it is the network of a text-to-image model, built from that model's weights and from "
+    'embeddings of prompts, and no self-supervised backbone',
+}
 KNOWN_PREPROCESSORS = ('SegDataPreProcessor', 'mmseg.SegDataPreProcessor')
-# These accept images of their own img_size only.
-FIXED_SIZE_BACKBONES = ('BEiT', 'MAE')
+# These accept images of their own img_size only: mmseg's, then mmpretrain's.
+FIXED_SIZE_BACKBONES = ('BEiT', 'MAE', 'BEiTViT', 'LeViT', 'RepMLPNet')
 
 
 class Normalisation(NamedTuple):
@@ -65,6 +69,11 @@ def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
         raise UserError(f'model: {kind} cannot be tuned: {REFUSED_MODELS[kind]}')
     if not isinstance(model.get('backbone'), Mapping):
         raise UserError(f'model: {kind} has no backbone, expected a segmentor with one')
+    backbone = base_type(model['backbone'])
+    if backbone in REFUSED_BACKBONES:
+        raise UserError(
+            f'model.backbone: {backbone} cannot be tuned: {REFUSED_BACKBONES[backbone]}'
+        )
     return model
 
 
@@ -134,7 +143,12 @@ def _levels_of(head: Mapping[str, Any]) -> list[int] | None:
 
 def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
     """(H, W) of the only images that a backbone accepts; None where it accepts any."""
-    if base_type(backbone) not in FIXED_SIZE_BACKBONES:
+    kind = base_type(backbone)
+    if kind == 'TIMMBackbone':
+        loose = backbone.get('dynamic_img_size') or not backbone.get('strict_img_size', True)
+        if loose or backbone.get('img_size') is None:
+            return None
+    elif kind not in FIXED_SIZE_BACKBONES:
         return None
     side = backbone.get('img_size', 224)
     return [side, side] if isinstance(side, int) else list(side)

@@ -140,3 +140,20 @@ def test_configs_that_cannot_be_tuned_are_refused_in_one_line(toy_cfg, spoil, me
     with pytest.raises(UserError, match=message) as info:
         derive_tuning_config(spoiled)
     assert '\n' not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'expected'),
+    [
+        (dict(type='ResNet', img_size=96), None),
+        (dict(type='BEiT', img_size=(640, 320)), [640, 320]),
+        (dict(type='mmseg.MAE'), [224, 224]),
+        (dict(type='mmpretrain.BEiTViT', img_size=192), [192, 192]),
+        (dict(type='TIMMBackbone', model_name='resnet18'), None),
+        (dict(type='TIMMBackbone', img_size=96), [96, 96]),
+        (dict(type='TIMMBackbone', img_size=96, dynamic_img_size=True), None),
+        (dict(type='TIMMBackbone', img_size=96, strict_img_size=False), None),
+    ],
+)
+def test_the_only_size_that_a_backbone_takes(backbone, expected):
+    assert user_config.read_fixed_size(backbone) == expected
