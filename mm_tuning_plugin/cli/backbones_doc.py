@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mm_tuning_plugin.cli.sweep_doc import section
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.outputs import (
     as_maps,
@@ -55,11 +56,12 @@ DIVISORS = (1, 2, 4, 8, 16, 32)
 
 def main(path: str, cases: str) -> None:
     """Write the document to `path` from the cases in the folder `cases`."""
-    Path(path).write_text(document(cases), encoding='utf-8')
+    records = Path(path).parent / 'results' / 'configs'
+    Path(path).write_text(document(cases, records), encoding='utf-8')
 
 
-def document(cases: str) -> str:
-    """The text of the document."""
+def document(cases: str, records: Path) -> str:
+    """The text of the document, from cases to run and the records of sweeps over configs."""
     from mmengine.registry import DefaultScope
 
     warnings.simplefilter('ignore')
@@ -81,6 +83,7 @@ def document(cases: str) -> str:
             table(rows(own, further.PRETRAIN)),
             "Give its transformers `out_type='featmap'` and ConvNeXt and its kin "
             '`gap_before_final_norm=False`, or they return vectors and are refused.',
+            section(records).rstrip(),
         ]
     return HEAD.replace('FCN_CONFIG', shown(own.FCN)) + '\n\n'.join(parts) + '\n'
 
@@ -137,7 +140,7 @@ def measured(model: Any) -> tuple[str, ...]:
         backbone=dict(model.backbone),
         embedding=dict(type='mm_tuning_plugin.PointEmbedding'),
         criterion=dict(type='mm_tuning_plugin.SupervisedContrastiveLoss'),
-        in_index=user_config.read_levels(model.decode_head),
+        in_index=user_config.read_levels(model),
         probe_size=size,
     )
     backbone = tuner.backbone

@@ -8,5 +8,6 @@ HERE = Path(__file__).parent
 
 
 def test_the_document_is_current():
-    written = HERE.parent.parent / 'docs' / 'backbones.md'
-    assert written.read_text(encoding='utf-8') == document(str(HERE)), 'make docs'
+    docs = HERE.parent.parent / 'docs'
+    expected = document(str(HERE), docs / 'results' / 'configs')
+    assert (docs / 'backbones.md').read_text(encoding='utf-8') == expected, 'make docs'

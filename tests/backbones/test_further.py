@@ -1,7 +1,9 @@
 """timm's and mmpretrain's backbones through both stages; what gives no maps is refused."""
 
 import sys
+from pathlib import Path
 
+import mmseg
 import pytest
 from cases import small_config
 from cases_further import NO_MAPS, PRETRAIN, TIMM, pretrain
@@ -9,6 +11,7 @@ from mmengine.registry import DefaultScope
 from running import check_gradients, on_toy_data, run_both_stages
 from stubbed import import_further, stubbed_torchvision
 
+from mm_tuning_plugin.cli.sweep import DERIVED, derive_one
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import MODELS
@@ -56,3 +59,18 @@ def test_what_gives_no_maps_is_refused_in_one_line(name, toy_cfg):
         MODELS.build(derive_tuning_config(toy_cfg).model)
     line = str(caught.value)
     assert line.startswith(f'backbone: {name} ') and line.endswith(expected) and '\n' not in line
+
+
+CONFIGS = Path(mmseg.__path__[0], '.mim', 'configs')
+IMPORTING = [
+    path
+    for path in sorted(CONFIGS.rglob('*.py'))
+    if '_base_' not in path.parts and 'mmpretrain' in path.read_text(encoding='utf-8')
+]
+
+
+@pytest.mark.parametrize('path', IMPORTING, ids=lambda path: path.stem)
+def test_configs_that_import_mmpretrain_are_derived(path):
+    with stubbed_torchvision():
+        outcome = derive_one(path, path.name)
+    assert outcome.status == DERIVED, outcome.reason
