@@ -69,8 +69,13 @@ def judge_fit(
                 f'parameters in the file have no place in the backbone; expected at most '
                 f'{1 - min_matched:.0%}{hint}'
             )
-
-    strange = strangers(stages, fit.unused, fit.values) if min_matched else ()
+    strange = strangers(stages, fit.unused) if min_matched else ()
+    if strange and strange[0] in fit.mismatched:
+        shape, wanted = fit.mismatched[strange[0]]
+        raise UserError(
+            f"{path}: does not fit {name}: '{strange[0]}' is {shape} in the file; "
+            f'expected {wanted}{hint}'
+        )
     if strange:
         raise UserError(
             f"{path}: does not fit {name}: '{strange[0]}' of the file has no place in the "

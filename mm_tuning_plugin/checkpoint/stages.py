@@ -1,8 +1,9 @@
 """A backbone's stages, read off its own parameter names; what of each a file provides.
 
 Legend: a *stage* is the stem, ``layer1``..``layer4`` of a ResNet; the patch embedding, the tokens,
-each ``layers.i`` and the final norm of a transformer; the first component of the name, with the
-index where it is a list, of anything else.
+each ``layers.i`` and the final norm of a transformer; each ``layers.i.j`` where a list of lists
+holds patch embedding, blocks and norm of every level (MiT); the first component of the name, with
+the index where it is a list, of anything else.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-# Buffers, which are no part of the judgement: counters, running statistics, index tables, masks.
+# Buffers, which are no part of the judgement: counters (those of profilers too), running
+# statistics, index tables, masks.
 _BUFFER = re.compile(
     r'(^|\.)(num_batches_tracked|running_mean|running_var|relative_position_index|'
-    r'relative_coords_table|attn_mask)$'
+    r'relative_coords_table|attn_mask|total_ops|total_params)$'
 )
+_POSITIONS = re.compile(r'(absolute_)?pos_embed')
+# ``layers.0.1.2.norm1``: a list of levels, each a list of parts, one of which lists blocks.
+_LIST_OF_LISTS = re.compile(r'\w*[^\W\d]\.\d+\.\d+\.\d+\.')
 
 
 def is_buffer(name: str) -> bool:
@@ -28,17 +33,19 @@ class Stages:
     """Which stage of a backbone a tensor belongs to.
 
     Args:
-        names: All names of the backbone's state dict.
+        names: All names of the backbone's state dict, in its order: what comes first is the stem.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         names = list(names)
         self.roots = {name.split('.')[0] for name in names}
         self.residual = 'layer1' in self.roots
+        self.nested = {name.split('.')[0] for name in names if _LIST_OF_LISTS.match(name)}
         self.indices: dict[str, set[int]] = {}
         for name in names:
             for parent, index in _indices(name):
                 self.indices.setdefault(parent, set()).add(index)
+        self.first = next((self.of(name) for name in names if '.' in name), '')
 
     def of(self, name: str) -> str:
         """The stage of a tensor of the backbone: 'conv1.weight' -> 'stem'."""
@@ -49,9 +56,15 @@ class Stages:
             return parts[0]
         if self.residual:
             return 'stem'
+        if parts[0] in self.nested:
+            return '.'.join(parts[:3])
         if parts[1].isdigit() and not parts[0][-1].isdigit():
             return f'{parts[0]}.{parts[1]}'
         return parts[0]
+
+    def is_stem(self, name: str) -> bool:
+        """Whether a tensor of the backbone lies in its first stage, which sees the image."""
+        return self.of(name) == self.first
 
     def of_foreign(self, name: str) -> str | None:
         """The stage of a tensor that the backbone does not have; None if it lies in none of them.
@@ -107,24 +120,18 @@ def coverage(
     return counts
 
 
-def strangers(
-    stages: Stages, unused: Mapping[str, Tensor], loaded: Iterable[str]
-) -> tuple[str, ...]:
-    """Modules of the file inside a stage of the backbone, nothing of which found a place.
+def strangers(stages: Stages, unused: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Parameters of the file inside a stage of the backbone, and positions, without a place.
 
-    A norm that the backbone lacks is few parameters and another function.
+    They may be few (a norm, the scale of a residual, a bias), and the network without them computes
+    something else.
     """
-    used = {_parent(name) for name in loaded}
-    found = (
-        _parent(name)
+    return tuple(
+        name
         for name in unused
-        if not is_buffer(name) and '.' in name and stages.of_foreign(name) is not None
+        if not is_buffer(name)
+        and (stages.of_foreign(name) is not None or _POSITIONS.fullmatch(name))
     )
-    return tuple(dict.fromkeys(module for module in found if module not in used))
-
-
-def _parent(name: str) -> str:
-    return name.rpartition('.')[0]
 
 
 def leftover(stages: Stages, unused: Mapping[str, Tensor]) -> dict[str, int]:

@@ -1,195 +1,136 @@
-"""Twins: the features of a network in the original's names arrive, at several sizes.
-
-The references are written from the paper (Chu et al., 2021): locally grouped attention, global
-attention over a pooled map, positions by a depthwise convolution after a stage's first block.
-"""
+"""Twins' own files: mmseg's PCPVT and SVT compute the same; a PVT is refused."""
 
 import pytest
 import torch
-import torch.nn.functional as F
 from mmseg.models.backbones import PCPVT, SVT
-from reference_networks import Mlp, randomise
-from torch import nn
+from reference_hugging_face import check_levels, loaded, published, trained
+from reference_twins import Twins
+from transformers import PvtConfig, PvtModel
 
-from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
 from mm_tuning_plugin.errors import UserError
 
-WIDTHS, HEADS, RATIOS = (8, 16, 24, 32), (1, 2, 2, 4), (8, 4, 2, 1)
-EPS = 1e-6
+SIZES = ((64, 64), (128, 192))
+PCPVT_SHAPE = {'dims': [8, 16, 24, 32], 'depths': [1, 2, 1, 2], 'heads': [1, 2, 3, 4]}
+SVT_SHAPE = {'dims': [8, 16, 24, 32], 'depths': [1, 2, 3, 2], 'heads': [1, 2, 3, 4]}
+RATIOS = [8, 4, 2, 1]
 
 
-def split(x, heads):
-    b, n, d = x.shape
-    return x.reshape(b, n, heads, d // heads).transpose(1, 2)
-
-
-def attend(q, k, v, heads):
-    b, n, d = q.shape
-    q, k, v = (split(x, heads) for x in (q, k, v))
-    weights = (q @ k.transpose(-2, -1) * (d // heads) ** -0.5).softmax(-1)
-    return (weights @ v).transpose(1, 2).reshape(b, n, d)
-
-
-class GlobalAttention(nn.Module):
-    def __init__(self, dim, heads, ratio):
-        super().__init__()
-        self.heads = heads
-        self.q, self.kv, self.proj = (
-            nn.Linear(dim, dim),
-            nn.Linear(dim, 2 * dim),
-            nn.Linear(dim, dim),
-        )
-        if ratio > 1:
-            self.sr, self.norm = nn.Conv2d(dim, dim, ratio, ratio), nn.LayerNorm(dim, eps=1e-5)
-        self.ratio = ratio
-
-    def forward(self, x, size):
-        keys = x
-        if self.ratio > 1:
-            maps = x.transpose(1, 2).unflatten(2, size)
-            keys = self.norm(self.sr(maps).flatten(2).transpose(1, 2))
-        k, v = self.kv(keys).chunk(2, dim=-1)
-        return self.proj(attend(self.q(x), k, v, self.heads))
-
-
-class LocalAttention(nn.Module):
-    def __init__(self, dim, heads, window):
-        super().__init__()
-        self.heads, self.window = heads, window
-        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-
-    def forward(self, x, size):
-        (h, w), k = size, self.window
-        b, _, d = x.shape
-        assert h % k == 0 and w % k == 0
-        windows = x.reshape(b, h // k, k, w // k, k, d).transpose(2, 3).reshape(-1, k * k, d)
-        out = self.proj(attend(*self.qkv(windows).chunk(3, dim=-1), self.heads))
-        return out.reshape(b, h // k, w // k, k, k, d).transpose(2, 3).reshape(b, h * w, d)
-
-
-class Block(nn.Module):
-    def __init__(self, dim, attention):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(dim, eps=EPS), nn.LayerNorm(dim, eps=EPS)
-        self.attn, self.mlp = attention, Mlp(dim)
-
-    def forward(self, x, size):
-        x = x + self.attn(self.norm1(x), size)
-        return x + self.mlp(self.norm2(x))
-
-
-class Patches(nn.Module):
-    def __init__(self, inner, dim, patch):
-        super().__init__()
-        self.proj, self.norm = nn.Conv2d(inner, dim, patch, patch), nn.LayerNorm(dim, eps=1e-5)
-
-    def forward(self, x):
-        x = self.proj(x)
-        return self.norm(x.flatten(2).transpose(1, 2)), tuple(x.shape[-2:])
-
-
-class Positions(nn.Module):
-    def __init__(self, dim):
-        super().__init__()
-        self.proj = nn.Sequential(nn.Conv2d(dim, dim, 3, 1, 1, groups=dim))
-
-    def forward(self, x, size):
-        maps = x.transpose(1, 2).unflatten(2, size)
-        return (self.proj(maps) + maps).flatten(2).transpose(1, 2)
-
-
-class Twins(nn.Module):
-    """PCPVT (all attention global) or SVT (local and global in turns)."""
-
-    def __init__(self, local, depth=2, window=2):
-        super().__init__()
-        self.patch_embeds, self.pos_block = nn.ModuleList(), nn.ModuleList()
-        self.blocks = nn.ModuleList()
-        inner = 3
-        for i, (dim, heads, ratio) in enumerate(zip(WIDTHS, HEADS, RATIOS)):
-            self.patch_embeds.append(Patches(inner, dim, 2 if i else 4))
-            self.pos_block.append(Positions(dim))
-            stage = nn.ModuleList()
-            for j in range(depth):
-                if local and j % 2 == 0:
-                    attention = LocalAttention(dim, heads, window)
-                else:
-                    attention = GlobalAttention(dim, heads, ratio)
-                stage.append(Block(dim, attention))
-            self.blocks.append(stage)
-            inner = dim
-        self.norm, self.head = nn.LayerNorm(inner), nn.Linear(inner, 5)
-
-    def features(self, x, norms=False):
-        outs = []
-        for i in range(4):
-            x, size = self.patch_embeds[i](x)
-            for j, block in enumerate(self.blocks[i]):
-                x = block(x, size)
-                if j == 0:
-                    x = self.pos_block[i](x, size)
-            x = F.layer_norm(x, x.shape[-1:]) if norms else x
-            outs.append(x.transpose(1, 2).unflatten(2, size))
-            x = x.transpose(1, 2).unflatten(2, size)
-        return outs
-
-
-def backbone_of(local, **options):
-    shared = dict(
-        embed_dims=list(WIDTHS),
-        num_heads=list(HEADS),
-        mlp_ratios=[4] * 4,
-        sr_ratios=list(RATIOS),
-        depths=[2] * 4,
-        qkv_bias=True,
-        patch_sizes=[4, 2, 2, 2],
-        strides=[4, 2, 2, 2],
-    )
-    if local:
-        return SVT(**shared, windiow_sizes=[2] * 4, **options)
-    return PCPVT(**shared, **options)
-
-
-@pytest.mark.parametrize('norms', [False, True])
-@pytest.mark.parametrize('local', [False, True])
-@pytest.mark.parametrize('size', [(64, 64), (128, 192)])
-def test_the_function_arrives(norms, local, size, tmp_path):
-    with torch.no_grad():
-        source = randomise(Twins(local), seed=6)
-    torch.save({'state_dict': source.state_dict()}, tmp_path / 'a.pth')
-    backbone = backbone_of(local, norm_after_stage=norms)
-    report = load_backbone_checkpoint(backbone, tmp_path / 'a.pth')
-    assert report.layout.renaming == 'official Twins'
-    assert report.missing == () and report.unexpected == () and report.arguments == {}
-    (note,) = report.notes
-    assert '1e-06' in note and 'no argument changes' in note
-    assert sorted(report.dropped) == [
-        f'state_dict.{n}' for n in ('head.bias', 'head.weight', 'norm.bias', 'norm.weight')
-    ]
-    # norms between the stages are the segmentor's own: they start as ones that only normalise
-    assert len(report.filled) == (8 if norms else 0)
-    backbone.eval()
-    images = torch.randn(2, 3, *size)
-    with torch.no_grad():
-        for a, b in zip(backbone(images), source.features(images, norms=norms)):
-            assert b.std() > 0.05
-            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize('local', [False, True])
-def test_the_other_of_the_two_is_refused(local, tmp_path):
-    torch.save(Twins(local).state_dict(), tmp_path / 'a.pth')
-    with pytest.raises(UserError, match='does not fit'):
-        load_backbone_checkpoint(backbone_of(not local), tmp_path / 'a.pth')
-
-
-def test_a_pvt_is_no_pcpvt(tmp_path):
-    weights = {
-        'pos_embed1': torch.randn(1, 256, 8),
-        'patch_embed1.proj.weight': torch.randn(8, 3, 4, 4),
-        'block1.0.attn.q.weight': torch.randn(8, 8),
-        'block1.0.attn.kv.weight': torch.randn(16, 8),
+def pcpvt(**options):
+    options = {
+        'embed_dims': PCPVT_SHAPE['dims'],
+        'depths': PCPVT_SHAPE['depths'],
+        'num_heads': PCPVT_SHAPE['heads'],
+        'sr_ratios': RATIOS,
+        'qkv_bias': True,
+        **options,
     }
-    torch.save(weights, tmp_path / 'a.pth')
-    with pytest.raises(UserError, match='the file holds a PVT, the backbone is a PCPVT'):
-        load_backbone_checkpoint(backbone_of(False), tmp_path / 'a.pth')
+    return PCPVT(**options)
+
+
+def svt(**options):
+    options = {
+        'embed_dims': SVT_SHAPE['dims'],
+        'depths': SVT_SHAPE['depths'],
+        'num_heads': SVT_SHAPE['heads'],
+        'mlp_ratios': [4] * 4,
+        'sr_ratios': RATIOS,
+        'windiow_sizes': [2] * 4,  # mmseg's spelling
+        'qkv_bias': True,
+        **options,
+    }
+    return SVT(**options)
+
+
+@pytest.fixture(scope='module')
+def pcpvt_source():
+    return trained(Twins(**PCPVT_SHAPE, ratios=RATIOS))
+
+
+@pytest.fixture(scope='module')
+def svt_source():
+    return trained(Twins(**SVT_SHAPE, ratios=RATIOS, window=2))
+
+
+def test_pcpvt(pcpvt_source, tmp_path):
+    network = pcpvt()
+    report = loaded(network, pcpvt_source.state_dict(), tmp_path)
+    assert report.layout.renaming == 'official Twins'
+    assert report.missing == () and report.unexpected == () and report.filled == ()
+    assert {name.split('.')[0] for name in report.dropped} == {'head', 'norm'}
+    assert report.share == 1
+    parts = [
+        f'{part}.{i}' for part in ('patch_embeds', 'position_encodings', 'layers') for i in range(4)
+    ]
+    assert sorted(report.stages) == sorted(parts)
+    check_levels(network, pcpvt_source.levels, SIZES)
+
+
+def test_pcpvt_with_norms(pcpvt_source, tmp_path):
+    """New norms, neutral, which also feed the next stage; the file's norm is the last one's."""
+    network = pcpvt(norm_after_stage=True)
+    report = loaded(network, {'model': pcpvt_source.state_dict()}, tmp_path)
+    assert sorted(report.filled) == [
+        f'norm_list.{i}.{k}' for i in range(3) for k in ('bias', 'weight')
+    ]
+    check_levels(network, lambda images: pcpvt_source.levels(images, normed=True), SIZES)
+
+
+def test_svt(svt_source, tmp_path):
+    """Local blocks keep qkv and proj, global ones get torch's names."""
+    network = svt(norm_after_stage=False)
+    report = loaded(network, svt_source.state_dict(), tmp_path)
+    assert report.missing == () and report.unexpected == () and report.share == 1
+    check_levels(network, svt_source.levels, SIZES)
+
+
+def test_svt_as_mmseg_configures_it(svt_source, tmp_path):
+    network = svt()
+    report = loaded(network, svt_source.state_dict(), tmp_path)
+    assert len(report.filled) == 6 and report.missing == ()
+    check_levels(network, lambda images: svt_source.levels(images, normed=True), SIZES)
+
+
+def official_pvt():
+    """A PVT of the same sizes, in whmai/PVT's names."""
+    named = {'cls_token': torch.randn(1, 1, 32)}
+    for name, value in trained(Twins(**PCPVT_SHAPE, ratios=RATIOS)).state_dict().items():
+        parts = name.split('.')
+        if parts[0] == 'pos_block':
+            dim = PCPVT_SHAPE['dims'][int(parts[1])]
+            named[f'pos_embed{int(parts[1]) + 1}'] = torch.randn(1, 256, dim)
+        elif parts[0] in ('patch_embeds', 'blocks'):
+            named['.'.join([f'{parts[0][:-1]}{int(parts[1]) + 1}', *parts[2:]])] = value
+        else:
+            named[name] = value
+    return named
+
+
+def hugging_face_pvt(folder):
+    config = PvtConfig(
+        image_size=64,
+        hidden_sizes=PCPVT_SHAPE['dims'],
+        depths=PCPVT_SHAPE['depths'],
+        num_attention_heads=PCPVT_SHAPE['heads'],
+        sequence_reduction_ratios=RATIOS,
+        mlp_ratios=[4] * 4,
+    )
+    return published(trained(PvtModel(config)), folder)
+
+
+@pytest.mark.parametrize('prefix', ['', 'pvt.'])
+@pytest.mark.parametrize('layout', ['official', 'hub'])
+@pytest.mark.parametrize('backbone', [pcpvt, svt])
+def test_pvt_is_refused(layout, backbone, prefix, tmp_path):
+    weights = official_pvt() if layout == 'official' else hugging_face_pvt(tmp_path)
+    network = backbone()
+    kind = type(network).__name__
+    with pytest.raises(UserError, match=f'the file holds a PVT, the backbone is a {kind}') as error:
+        loaded(network, {f'{prefix}{k}': v for k, v in weights.items()}, tmp_path)
+    assert '\n' not in str(error.value)
+
+
+def test_svt_and_pcpvt_are_two_networks(pcpvt_source, svt_source, tmp_path):
+    with pytest.raises(UserError, match='does not fit PCPVT'):
+        loaded(pcpvt(depths=SVT_SHAPE['depths']), svt_source.state_dict(), tmp_path)
+    with pytest.raises(UserError, match='does not fit SVT'):
+        loaded(svt(depths=PCPVT_SHAPE['depths']), pcpvt_source.state_dict(), tmp_path)

@@ -1,4 +1,4 @@
-"""MSCAN (SegNeXt): the original's depthwise convolution lies one module deeper than mmseg's."""
+"""MSCAN, the encoder of SegNeXt: the official names, which mmseg shares but for one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .rules import Naming, Tensors
 
 
 def official_mscan(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
-    """``mlp.dwconv.dwconv`` to ``mlp.dwconv``; all other names are shared."""
+    """SegNeXt's own names: its depthwise convolution is a module around mmseg's."""
     return {
         name.replace('.mlp.dwconv.dwconv.', '.mlp.dwconv.'): tensor
         for name, tensor in tensors.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Callable, NamedTuple, Union
 
 from torch import Tensor
@@ -42,3 +42,9 @@ def apply_rules(rules: Rules, name: str) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def last_index(names: Iterable[str], parent: str) -> int:
+    """The highest index of a list of modules: 3 of ``stages.0`` to ``stages.3``; -1 without one."""
+    found = (re.match(rf'{parent}\.(\d+)\.', name) for name in names)
+    return max((int(match.group(1)) for match in found if match), default=-1)
