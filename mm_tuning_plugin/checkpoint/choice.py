@@ -7,6 +7,7 @@ place that holds the same values is no rival. Anything else is for the user to s
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -43,12 +44,13 @@ def choose(prefixes: Sequence[str]) -> Choice:
     standing = list(range(len(prefixes)))
     rules = []
     for rule in (_teacher_over_student, _trained_over_slow):
-        for a in list(standing):
-            for b in list(standing):
-                words = rule(prefixes[a], prefixes[b]) if {a, b} <= set(standing) else ''
-                if words:
-                    standing.remove(b)
-                    rules.append(words)
+        beaten: set[int] = set()
+        for a, b in itertools.permutations(standing, 2):
+            words = rule(prefixes[a], prefixes[b]) if beaten.isdisjoint((a, b)) else ''
+            if words:
+                beaten.add(b)
+                rules.append(words)
+        standing = [i for i in standing if i not in beaten]
     rivals = (standing[0], standing[1]) if len(standing) > 1 else None
     return Choice(standing[0], ', '.join(dict.fromkeys(rules)), rivals)
 

@@ -147,7 +147,7 @@ def _take(
     fits: list[Fit],
 ) -> tuple[Fit, tuple[str, ...], str, tuple[str, str] | None]:
     """The fit that is meant, with values; the other prefixes; the rule; two that no rule parts."""
-    standing = fits
+    standing = fits if fits[0].matched else fits[:1]  # where nothing fits, nothing is to choose
     while True:
         choice = choose([fit.prefix for fit in standing])
         taken = with_values(standing[choice.taken], backbone, targets, tensors)

@@ -1,8 +1,11 @@
 """Two networks of one file that fit equally well: known pairs by rule, others are the user's."""
 
+import time
+
 import pytest
 import torch
 from mmseg.models.backbones import ResNet
+from torch import nn
 
 from mm_tuning_plugin.checkpoint import hash_state_dict, load_backbone_checkpoint
 from mm_tuning_plugin.checkpoint.choice import choose
@@ -100,3 +103,13 @@ def test_a_misfit_is_told_before_rivals(tmp_path, resnet_source):
 )
 def test_choose(prefixes, taken, rivals):
     assert choose(prefixes)[::2] == (taken, rivals)
+
+
+def test_a_large_file_that_does_not_fit_is_refused_in_seconds(tmp_path):
+    """As an HRNet's, which has a thousand prefixes: none of them fits, so none is weighed."""
+    network = {f'stage.{i}.{j}.conv.weight': torch.rand(3) for i in range(30) for j in range(30)}
+    torch.save(network, tmp_path / 'large.pth')
+    begun = time.time()
+    with pytest.raises(UserError, match='none of its 900 tensors fits'):
+        load_backbone_checkpoint(nn.Sequential(nn.Linear(4, 4)), tmp_path / 'large.pth')
+    assert time.time() - begun < 30

@@ -133,6 +133,7 @@ def test_two_networks_and_code(here, capfd):
         (['moco.pth.tar', 'folder.pth', '--config', 'config.py'], 'is a directory'),
         (['there.pth', './there.pth', '--config', 'config.py'], 'SRC and DST are one file'),
         (['there.pth', 'link.pth', '--config', 'config.py', '--overwrite'], 'are one file'),
+        (['there.pth', 'hard.pth', '--config', 'config.py', '--overwrite'], 'are one file'),
         (['no.pth', 'a.pth', '--config', 'config.py'], 'no.pth: no such file'),
         (['folder.pth', 'a.pth', '--config', 'config.py'], 'folder.pth: is a directory'),
         (['page.pth', 'a.pth', '--config', 'config.py'], 'a web page'),
@@ -156,6 +157,7 @@ def test_mistakes(argv, line, here, capfd):
     Path('there.pth').write_text('hello')
     Path('folder.pth').mkdir()
     Path('link.pth').symlink_to('there.pth')
+    os.link('there.pth', 'hard.pth')
     Path('page.pth').write_text('<!DOCTYPE html><html></html>')
     Path('none.pth').touch()
     Path('half.pth').write_bytes(Path('moco.pth.tar').read_bytes()[:5000])
@@ -234,6 +236,16 @@ def test_inspect_finds_the_architecture(name, here, capfd):
     kind = KNOWN[name].config['type']
     assert told[-1].startswith(f"  backbone=dict(type='{kind}'")
     assert eval(told[-1].strip().replace('backbone=', '')) == KNOWN[name].config
+
+
+def test_inspect_speaks_of_the_network_that_would_be_loaded(here, capfd):
+    save_like('ResNet-18', 'x.pth')
+    weights = torch.load('x.pth')['model']
+    both = {f'encoder_{e}.{k}': v for e in 'kq' for k, v in weights.items()}
+    torch.save(both, 'x.pth')
+    told = works(capfd, 'x.pth', '--inspect')
+    assert "100.0% of 'encoder_q.' used" in told
+    assert "'encoder_k.'" in told and "'encoder_k.layer4.'" not in told
 
 
 def test_inspect_lists_what_is_there(here, capfd):

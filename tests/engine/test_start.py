@@ -107,6 +107,13 @@ def test_an_option_comes_before_self_supervised(chosen):
     assert adopted.model.backbone.init_cfg is None
 
 
+def test_options_beside_self_supervised_have_the_last_word():
+    adopted = adopt_self_supervised(
+        with_start('model', dict(SELF_SUPERVISED, min_matched=0.1), min_matched=0.7)
+    )
+    assert dict(adopted.mix_and_match) == dict(checkpoint='moco.pth', min_matched=0.7)
+
+
 def test_a_malformed_self_supervised_is_refused():
     for wrong in (
         dict(type='mm_tuning_plugin.SelfSupervised'),
