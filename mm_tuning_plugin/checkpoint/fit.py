@@ -142,7 +142,7 @@ def _fit(
         if target is None:
             fit.unused[name] = value
             continue
-        stem = stages.of(name) in ('stem', 'patch_embed')
+        stem = stages.of(name) == stages.first
         fitting = resized(name, value, target, stem, tokens)
         if fitting is None:
             fit.mismatched[name] = (tuple(value.shape), tuple(target.shape))

@@ -18,6 +18,7 @@ from .judge_vit import judge_parts, judge_whole, note_parts
 from .leftovers import sort_leftovers
 from .nested import Encoder, encoders
 from .neutral import neutral_values
+from .notes_cnn import note_convolutions
 from .read import PathLike, TensorFile, read_file
 from .report import Layout, LoadReport
 from .stages import Stages, coverage, is_buffer
@@ -193,6 +194,7 @@ def _notes(
     if any('decode_head.' in name for name in tensors):
         notes.append('the file is a whole segmentor: its backbone was trained with labels')
     notes += note_parts(backbone, fit, targets)
+    notes += note_convolutions(backbone, fit, targets)
     types = {t.dtype for name, t in fit.values.items() if t.is_floating_point()}
     for dtype in sorted(types - {torch.float32}, key=str):
         notes.append(f'weights of {dtype} in the file, converted to those of the backbone')

@@ -19,6 +19,11 @@ _BUFFER = re.compile(
 )
 
 
+# Roots that are a ResNet's or HRNet's stem: conv1, bn1, conv2, stem. Whatever else stands beside
+# layer1 (HRNet's transition1, stage2) is a stage of its own.
+_RESIDUAL_STEM = re.compile(r'(conv|bn|gn|ln|in|norm)\d*|stem')
+
+
 def is_buffer(name: str) -> bool:
     """Whether a name is that of a buffer, which coverage does not count."""
     return bool(_BUFFER.search(name))
@@ -29,12 +34,16 @@ class Stages:
 
     Args:
         names: All names of the backbone's state dict.
+
+    Attributes:
+        first: The stage that reads the image; only there may a kernel's input channels change.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         names = list(names)
         self.roots = {name.split('.')[0] for name in names}
         self.residual = 'layer1' in self.roots
+        self.first = next((self.of(name) for name in names if '.' in name), '')
         self.indices: dict[str, set[int]] = {}
         for name in names:
             for parent, index in _indices(name):
@@ -47,7 +56,7 @@ class Stages:
             return 'tokens'
         if re.fullmatch(r'layer\d+', parts[0]):
             return parts[0]
-        if self.residual:
+        if self.residual and _RESIDUAL_STEM.fullmatch(parts[0]):
             return 'stem'
         if parts[1].isdigit() and not parts[0][-1].isdigit():
             return f'{parts[0]}.{parts[1]}'

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from . import hf_vit, mobilenet, resnet, swin, vgg, vit
+from . import hf_vit, mobilenet, resnet, stdc, swin, vgg, vit
 from .rules import Naming, Rename, Tensors
 
 
@@ -28,6 +28,7 @@ NAMINGS: tuple[Naming, ...] = (
     *swin.NAMINGS,
     *vgg.NAMINGS,
     *mobilenet.NAMINGS,
+    *stdc.NAMINGS,
 )
 
 __all__ = ['NAMINGS', 'Naming', 'Rename', 'Tensors']

@@ -1,0 +1,60 @@
+"""What a convolutional backbone of mmseg's computes otherwise than a file's network, as lines.
+
+Weights and names can't tell: where a convolution is padded or strides, the epsilon of a norm, how a
+map is enlarged. Each line says what makes both equal, where something does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from .fit import Fit
+from .naming.mobilenet import TIMM, TORCHVISION_V3
+
+
+def note_convolutions(
+    backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor]
+) -> tuple[str, ...]:
+    """Known differences between a backbone and the network that a file was trained as.
+
+    Args:
+        backbone: What was loaded into.
+        fit: What was taken of the file.
+        targets: The backbone's own tensors.
+    """
+    notes = []
+    if 'layer0.conv.weight' in targets and fit.naming.title in (TORCHVISION_V3, TIMM):
+        notes += _mobilenet_v3(backbone, fit.naming.title)
+    if 'stage2.0.fuse_layers.0.1.0.weight' in targets and _has_classifier(fit.unused):
+        notes.append(
+            'the file is of an HRNet that classifies, which enlarges maps by the nearest value '
+            "where mmseg's interpolates: features differ a little until tuned"
+        )
+    if getattr(backbone, 'style', '') == 'caffe' and 'layer1.0.conv3.weight' in targets:
+        notes.append(
+            "the backbone strides in a block's first convolution (style='caffe'); torchvision, "
+            "timm and most others in the second: style='pytorch' is theirs"
+        )
+    return tuple(notes)
+
+
+def _mobilenet_v3(backbone: nn.Module, source: str) -> list[str]:
+    notes = [
+        "mmseg's MobileNetV3 pads strided convolutions as TensorFlow and timm's 'tf_' models do; "
+        'files of others were trained with equal padding on both sides: their features agree on '
+        'sides of 32 k + 1 pixels and else lie up to one pixel of each level aside'
+    ]
+    found = {module.eps for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)}
+    if 1e-3 not in found:
+        whose = 'such files' if source == TORCHVISION_V3 else "timm's 'tf_' models"
+        notes.append(
+            f'BatchNorm eps is {max(found, default=0):g} in the backbone and 0.001 in {whose}: '
+            "norm_cfg=dict(type='BN', eps=0.001) makes them equal"
+        )
+    return notes
+
+
+def _has_classifier(names: Iterable[str]) -> bool:
+    return any(name.startswith(('incre_modules.', 'final_layer.', 'classifier.')) for name in names)
