@@ -1,0 +1,3 @@
+from torchvision._inert import names
+
+globals().update(names('FrozenBatchNorm2d'))

@@ -1,0 +1,4 @@
+from torchvision._inert import InterpolationMode, names
+
+globals().update(names('Compose', 'Normalize', 'Resize', 'ToTensor'))
+__all__ = ['InterpolationMode']

@@ -1,0 +1,3 @@
+from torchvision._inert import InterpolationMode
+
+__all__ = ['InterpolationMode']

@@ -1,0 +1,3 @@
+from torchvision._inert import names
+
+globals().update(names('save_image'))
