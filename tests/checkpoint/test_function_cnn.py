@@ -5,9 +5,7 @@ import torch
 import transformers
 from mmcv.cnn import VGG
 from mmseg.models.backbones import (
-    HRNet,
     MobileNetV2,
-    MobileNetV3,
     ResNeSt,
     ResNet,
     ResNetV1c,
@@ -138,17 +136,6 @@ def test_mobilenet_v2(tmp_path):
     assert 'features.18.0.weight' in report.dropped
 
 
-def test_mobilenet_v3_of_torchvision_is_refused(tmp_path):
-    """Its strided convolutions are padded elsewhere: the weights would compute something else."""
-    weights = {
-        'features.0.0.weight': torch.randn(16, 3, 3, 3),
-        'features.1.block.0.0.weight': torch.randn(16, 1, 3, 3),
-    }
-    file = saved(weights, tmp_path / 'a.pth')
-    with pytest.raises(UserError, match='none of its 2 tensors fits MobileNetV3'):
-        load_backbone_checkpoint(MobileNetV3(), file)
-
-
 @pytest.mark.parametrize('norm', [True, False])
 def test_vgg_of_mmcv(norm, tmp_path):
     source = built(lambda: TorchvisionVGG(norm))
@@ -169,36 +156,6 @@ def test_vgg_with_norms_is_no_vgg_without(tmp_path):
     file = saved(TorchvisionVGG(True).published(), tmp_path / 'a.pth')
     with pytest.raises(UserError, match='no place in the backbone'):
         load_backbone_checkpoint(MmpretrainVGG(False), file)
-
-
-HRNET = {
-    'stage1': dict(
-        num_modules=1, num_branches=1, block='BOTTLENECK', num_blocks=(1,), num_channels=(8,)
-    ),
-    **{
-        f'stage{i}': dict(
-            num_modules=1,
-            num_branches=i,
-            block='BASIC',
-            num_blocks=(1,) * i,
-            num_channels=(4, 8, 16, 32)[:i],
-        )
-        for i in (2, 3, 4)
-    },
-}
-
-
-def test_hrnet_keeps_its_names(tmp_path):
-    """The original's are mmseg's; the classifier's branches are left out on purpose."""
-    source = built(lambda: HRNet(extra=HRNET))
-    weights = {
-        **source.state_dict(),
-        'incre_modules.0.0.conv1.weight': torch.randn(4, 4, 1, 1),
-        'final_layer.0.weight': torch.randn(4, 4, 1, 1),
-    }
-    file = saved(weights, tmp_path / 'a.pth')
-    report = check(HRNet(extra=HRNET), source, file, 'same names')
-    assert len(report.dropped) == 2
 
 
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float16, 1e-2), (torch.bfloat16, 8e-2)])

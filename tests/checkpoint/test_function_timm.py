@@ -59,7 +59,12 @@ def check(source, modules, backbone, path, *, naming, sizes=((64, 96), (96, 64))
         ('resnet18', {}, lambda: ResNet(depth=18), 'same names'),
         ('resnet50', {'layers': (1, 1, 1, 1)}, lambda: shallow(ResNet), 'same names'),
         ('resnet18d', {}, lambda: ResNetV1d(depth=18), 'timm deep-stem ResNet'),
-        ('resnet50d', {'layers': (1, 1, 1, 1)}, lambda: shallow(ResNetV1d), 'timm deep-stem ResNet'),
+        (
+            'resnet50d',
+            {'layers': (1, 1, 1, 1)},
+            lambda: shallow(ResNetV1d),
+            'timm deep-stem ResNet',
+        ),
         (
             'resnext50_32x4d',
             {'layers': (1, 1, 1, 1)},
@@ -109,7 +114,9 @@ def test_mobilenet_v3(arch, tf, tmp_path):
         sizes=((64, 96), (33, 65)) if tf else ((33, 65), (65, 97)),
         dropped=('conv_head.weight', 'classifier.weight'),
     )
-    assert ('pads strided convolutions' in report.notes[0]) and len(report.notes) == (1 if tf else 2)
+    assert ('pads strided convolutions' in report.notes[0]) and len(report.notes) == (
+        1 if tf else 2
+    )
 
 
 def test_hrnet(tmp_path):

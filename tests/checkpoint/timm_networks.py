@@ -10,7 +10,7 @@ from torch import nn
 
 sys.path.append(str(Path(__file__).parent.parent / 'backbones'))
 
-from stubbed import stubbed_torchvision  # noqa: E402
+from stubbed import stubbed_torchvision
 
 
 def timm_network(name, seed=21, **options):

@@ -11,10 +11,8 @@ from .rules import Naming, Rules, Tensors, apply_rules
 
 _FEATURE = re.compile(r'features\.(\d+)\.(.+)')
 _BLOCK = re.compile(r'stages\.(\d+)\.(\d+)\.layers\.')
-_OUTER: Rules = (
-    (r'^conv_last\.', 'final_conv.'),
-    (r'^(x\d+|bn|linear)\.', r'head.\1.'),  # copies by resolution, and the classifier
-)
+_FINAL: Rules = ((r'^conv_last\.', 'final_conv.'),)
+_HEAD: Rules = ((r'^(x\d+|conv_last|bn|linear)\.', r'head.\1.'),)  # copies, and the classifier
 _LAYERS: Rules = (
     (r'^conv_list\.', 'layers.'),
     (r'^avd_layer\.0\.', 'downsample.conv.'),
@@ -30,6 +28,7 @@ def original_stdc(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
     """
     blocks = sorted({(int(m.group(1)), int(m.group(2))) for m in map(_BLOCK.match, targets) if m})
     places = ['0', '1', *(f'{stage}.{block}' for stage, block in blocks)]
+    outer = _FINAL + _HEAD if 'final_conv.conv.weight' in targets else _HEAD
     named: Tensors = {}
     for name, tensor in tensors.items():
         feature = _FEATURE.fullmatch(name)
@@ -40,7 +39,7 @@ def original_stdc(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
             place = places[number] if over < 0 else f'{blocks[-1][0]}.{blocks[-1][1] + 1 + over}'
             name = f'stages.{place}.{rest}'
         elif blocks:
-            name = apply_rules(_OUTER, name)
+            name = apply_rules(outer, name)
         named[name] = tensor
     return named
 
