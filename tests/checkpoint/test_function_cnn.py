@@ -3,6 +3,7 @@
 import pytest
 import torch
 import transformers
+from loading import built, check, saved, shallow
 from mmcv.cnn import VGG
 from mmseg.models.backbones import (
     MobileNetV2,
@@ -20,50 +21,10 @@ from reference_cnns import (
     TorchvisionMobileNetV2,
     TorchvisionVGG,
 )
-from reference_networks import randomise
 from safetensors.torch import save_file
 
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
 from mm_tuning_plugin.errors import UserError
-
-
-def built(make, seed=11):
-    with torch.no_grad():
-        return randomise(make(), seed=seed)
-
-
-def check(backbone, features, file, naming, *, sizes=(64, 96), first=0):
-    """Loads a file; every level agrees with the source's, in evaluation mode."""
-    report = load_backbone_checkpoint(backbone, file)
-    assert report.layout.renaming == naming
-    assert report.missing == () and report.unexpected == () and report.share == 1
-    backbone.eval()
-    for size in sizes:
-        images = torch.randn(2, 3, size, size + 32)
-        with torch.no_grad():
-            found, expected = backbone(images), features(images)[first:]
-        found = [found] if isinstance(found, torch.Tensor) else found
-        assert len(found) == len(expected)
-        for a, b in zip(found, expected):
-            assert b.std() > 1e-3
-            torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
-    return report
-
-
-def saved(weights, path):
-    torch.save(weights, path)
-    return path
-
-
-def shallow(cls, **options):
-    """A backbone of mmseg's with one block a stage."""
-    block, _ = cls.arch_settings[50]
-
-    class Shallow(cls):
-        arch_settings = {50: (block, (1, 1, 1, 1))}
-
-    return Shallow(depth=50, **options)
-
 
 HF = dict(embedding_size=64, depths=[1, 1, 1, 1])
 
@@ -156,21 +117,3 @@ def test_vgg_with_norms_is_no_vgg_without(tmp_path):
     file = saved(TorchvisionVGG(True).published(), tmp_path / 'a.pth')
     with pytest.raises(UserError, match='no place in the backbone'):
         load_backbone_checkpoint(MmpretrainVGG(False), file)
-
-
-@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float16, 1e-2), (torch.bfloat16, 8e-2)])
-def test_half_precision_is_converted(dtype, tolerance, tmp_path, resnet_source):
-    weights = {
-        k: v.to(dtype) if v.is_floating_point() else v
-        for k, v in resnet_source.state_dict().items()
-    }
-    file = saved(weights, tmp_path / 'a.pth')
-    backbone = ResNet(depth=18)
-    report = load_backbone_checkpoint(backbone, file)
-    assert any(str(dtype) in note for note in report.notes)
-    assert {p.dtype for p in backbone.parameters()} == {torch.float32}
-    backbone.eval()
-    images = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        for a, b in zip(backbone(images), resnet_source.features(images)):
-            torch.testing.assert_close(a, b, atol=tolerance * b.abs().max().item(), rtol=0)

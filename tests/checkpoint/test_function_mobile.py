@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from loading import built, check, saved
 from mmseg.models.backbones import MobileNetV3, STDCContextPathNet, STDCNet
 from reference_mobile import LARGE, SMALL, OriginalSTDC, TorchvisionMobileNetV3
-from test_function_cnn import built, check, saved
 
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
 from mm_tuning_plugin.errors import UserError

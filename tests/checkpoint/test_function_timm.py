@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from loading import shallow
 from mmcv.cnn import VGG
 from mmseg.models.backbones import (
     HRNet,
@@ -12,7 +13,6 @@ from mmseg.models.backbones import (
     ResNetV1d,
     ResNeXt,
 )
-from test_function_cnn import shallow
 from timm_networks import dilated, stage_maps, timm_network
 from torch import nn
 
