@@ -14,11 +14,11 @@ from .arguments import as_python, fitting_arguments, layer_norm_epsilons
 from .choice import choose, same_values
 from .fit import Fit, best_fits, with_values
 from .judge import judge_fit, judge_values
+from .judge_cnn import judge_convolutions, note_convolutions
 from .judge_vit import judge_parts, judge_whole, note_parts
 from .leftovers import sort_leftovers
 from .nested import Encoder, encoders
 from .neutral import neutral_values
-from .notes_cnn import note_convolutions
 from .read import PathLike, TensorFile, read_file
 from .report import Layout, LoadReport
 from .stages import Stages, coverage, is_buffer
@@ -71,6 +71,7 @@ def load_backbone_checkpoint(
     judge_parts(network, path, fit, targets, min_matched)
     judge_fit(network, path, file.tensors, fit, stages, counts, min_matched)
     judge_whole(network, path, fit, targets, filled, min_matched)
+    judge_convolutions(network, path, fit, targets, min_matched)
     if rivals:
         raise UserError(
             f"{path}: '{rivals[0]}' and '{rivals[1]}' fit {type(network).__name__} equally well; "
@@ -148,7 +149,7 @@ def _take(
     fits: list[Fit],
 ) -> tuple[Fit, tuple[str, ...], str, tuple[str, str] | None]:
     """The fit that is meant, with values; the other prefixes; the rule; two that no rule parts."""
-    standing = fits
+    standing = fits if fits[0].matched else fits[:1]  # nothing matches: there is no choice
     while True:
         choice = choose([fit.prefix for fit in standing])
         taken = with_values(standing[choice.taken], backbone, targets, tensors)

@@ -188,12 +188,15 @@ class TorchvisionMobileNetV2(nn.Module):
         return outs
 
 
+VGG11 = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+
+
 class TorchvisionVGG(nn.Module):
     """vgg11, with or without norms; ``features.N`` counts every layer."""
 
-    def __init__(self, norm, widths=((64,), (128,), (256, 256), (512, 512), (512, 512))):
+    def __init__(self, norm, widths=VGG11, channels=3):
         super().__init__()
-        layers, inner, self.ends = [], 3, []
+        layers, inner, self.ends = [], channels, []
         for stage in widths:
             for outer in stage:
                 layers.append(nn.Conv2d(inner, outer, 3, 1, 1))
@@ -224,7 +227,7 @@ class TorchvisionVGG(nn.Module):
 class MmpretrainVGG(nn.Module):
     """The names and the function of mmpretrain's VGG: a module holds convolution, norm, ReLU."""
 
-    def __init__(self, norm, widths=((64,), (128,), (256, 256), (512, 512), (512, 512))):
+    def __init__(self, norm, widths=VGG11):
         super().__init__()
         layers, inner, self.ends = [], 3, []
         for stage in widths:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers
-from loading import built, check, saved, shallow
+from loading import built, check, saved, shallow, under
 from mmcv.cnn import VGG
 from mmseg.models.backbones import (
     MobileNetV2,
@@ -26,38 +26,38 @@ from safetensors.torch import save_file
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
 from mm_tuning_plugin.errors import UserError
 
-HF = dict(embedding_size=64, depths=[1, 1, 1, 1])
 
-
-@pytest.mark.parametrize('ending', ['bin', 'safetensors', 'pretrained'])
+@pytest.mark.parametrize('ending', ['bin', 'safetensors', 'pretrained', 'backbone'])
 @pytest.mark.parametrize('kind', ['basic', 'bottleneck'])
 def test_hugging_face_resnet(kind, ending, tmp_path):
-    widths = [64, 128, 256, 512] if kind == 'basic' else [256, 512, 1024, 2048]
-    config = transformers.ResNetConfig(**HF, hidden_sizes=widths, layer_type=kind)
+    basic = kind == 'basic'
+    options = dict(
+        embedding_size=8,
+        hidden_sizes=[8, 16, 32, 64] if basic else [32, 64, 128, 256],
+        depths=[2, 2, 2, 2] if basic else [3, 4, 6, 3],
+        layer_type=kind,
+    )
+    config = transformers.ResNetConfig(**options)
     source = built(lambda: transformers.ResNetForImageClassification(config))
     file = tmp_path / f'model.{ending}'
     if ending == 'bin':
         torch.save(source.state_dict(), file)
     elif ending == 'safetensors':
         save_file(source.resnet.state_dict(), file)
-    else:
+    elif ending == 'pretrained':
         source.save_pretrained(tmp_path)
         file = tmp_path / 'model.safetensors'
+    else:
+        backbone = transformers.ResNetBackbone(config)
+        backbone.load_state_dict(source.resnet.state_dict())
+        torch.save({'state_dict': under('backbone.', backbone.state_dict())}, file)
 
     def features(images):
         return source.resnet(images, output_hidden_states=True).hidden_states[1:]
 
-    if kind == 'bottleneck':
-        backbone = shallow(ResNet)
-    else:
-        block, _ = ResNet.arch_settings[18]
-
-        class Basic(ResNet):
-            arch_settings = {18: (block, (1, 1, 1, 1))}
-
-        backbone = Basic(depth=18)
+    backbone = ResNet(depth=18 if basic else 50, stem_channels=8, base_channels=8)
     report = check(backbone, features, file, 'Hugging Face ResNet')
-    if ending != 'safetensors':
+    if ending in ('bin', 'pretrained'):
         assert any('classifier' in name for name in report.dropped)
 
 
