@@ -12,6 +12,7 @@ from mmengine.registry import METRICS as ROOT_METRICS
 from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import RUNNERS as ROOT_RUNNERS
 from mmengine.registry import TRANSFORMS as ROOT_TRANSFORMS
+from mmengine.registry import WEIGHT_INITIALIZERS as ROOT_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
 
 SCOPE = 'mm_tuning_plugin'
@@ -33,4 +34,7 @@ DATA_SAMPLERS = _child('data sampler', ROOT_DATA_SAMPLERS, 'datasets')
 TRANSFORMS = _child('transform', ROOT_TRANSFORMS, 'datasets', 'models.proxies')
 MODELS = _child('model', ROOT_MODELS, 'models')
 METRICS = _child('metric', ROOT_METRICS, 'evaluation')
-REGISTRIES = (RUNNERS, HOOKS, DATASETS, DATA_SAMPLERS, TRANSFORMS, MODELS, METRICS)
+WEIGHT_INITIALIZERS = _child('weight initializer', ROOT_WEIGHT_INITIALIZERS, 'models')
+REGISTRIES = (
+    RUNNERS, HOOKS, DATASETS, DATA_SAMPLERS, TRANSFORMS, MODELS, METRICS, WEIGHT_INITIALIZERS,
+)  # fmt: skip

@@ -92,6 +92,7 @@ NAMES = {
     'METRICS': ['NodeRetrievalMetric'],
     'HOOKS': ['SaveBackboneHook', 'NodeStatisticsHook', 'EstimateBatchNormHook'],
     'DATA_SAMPLERS': ['SeededInfiniteSampler'],
+    'WEIGHT_INITIALIZERS': ['SelfSupervised'],
 }  # fmt: skip
 # Each registry is asked in a process of its own, so that what one look-up imports helps no other.
 # The hub of runners is asked through mmseg, as its train.py does; the others as a Runner does.

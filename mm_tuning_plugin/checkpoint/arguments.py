@@ -45,7 +45,8 @@ def fitting_arguments(backbone: nn.Module, fit: Fit) -> dict[str, Any]:
     """As `needed_arguments`, for a fit that is known already."""
     epsilon, found = fit.naming.norm_eps, layer_norm_epsilons(backbone)
     takes_norm = 'norm_cfg' in inspect.signature(type(backbone).__init__).parameters
-    if not fit.matched or epsilon is None or not found - {epsilon} or not takes_norm:
+    # A backbone may have norms that its argument does not reach: one that it reaches tells.
+    if not fit.matched or epsilon is None or not found or epsilon in found or not takes_norm:
         return {}
     return {'norm_cfg': {'type': 'LN', 'eps': epsilon}}
 

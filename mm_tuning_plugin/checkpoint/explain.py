@@ -32,7 +32,7 @@ _FAMILIES = tuple(
             r'(attn\.w_msa|layers\.\d+\.blocks\.\d+\.attn(ention\.self)?)\.relative_position_bias_table',
         ),
         ('MSCAN', r'(block\d\.\d+\.)?attn\.spatial_gating_unit\.'),
-        ('PVT', r'pos_embed1$'),
+        ('PVT', r'pos_embed1$|patch_embeddings\.0\.position_embeddings$'),
         (
             'MiT',
             r'block1\.0\.attn\.q\.|layers\.0\.1\.0\.attn\.|block\.0\.0\.attention\.self\.query\.',

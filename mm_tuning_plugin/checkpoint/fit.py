@@ -144,8 +144,7 @@ def _fit(
         if target is None:
             fit.unused[name] = value
             continue
-        stem = stages.of(name) == stages.first
-        fitting = resized(name, value, target, stem, tokens)
+        fitting = resized(name, value, target, stages.is_stem(name), tokens)
         if fitting is None:
             fit.mismatched[name] = (tuple(value.shape), tuple(target.shape))
             fit.unused[name] = value

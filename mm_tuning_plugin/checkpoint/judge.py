@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from .stages import Stages, is_buffer, leftover, strangers
 
 # Matrices that may be zero in a trained network: positions, tokens, biases by position.
 _MAY_BE_ZERO = ('pos_embed', 'token', 'bias_table')
+# Small, and without it every block computes something else: scales of residuals, GRN.
+_NEVER_DROPPED = re.compile(r'\.(gamma(_[12])?|layer_scale\w*|grn\.\w+)$')
 
 
 def judge_fit(
@@ -60,6 +63,12 @@ def judge_fit(
         raise UserError(
             f"{path}: does not fit {name}: the file goes on with '{surplus}', which the backbone "
             f'does not have; expected a file of the same depth{hint}'
+        )
+    lost = [key for key in fit.unused if _NEVER_DROPPED.search(key) and stages.of_foreign(key)]
+    if lost and min_matched:
+        raise UserError(
+            f"{path}: does not fit {name}: '{lost[0]}' in the file scales what a block computes, "
+            f'and the backbone does not have it; expected a backbone of the same kind{hint}'
         )
     for stage, spare in leftover(stages, fit.unused).items():
         used = counts[stage][0] if stage in counts else 0

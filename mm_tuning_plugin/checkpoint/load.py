@@ -178,8 +178,8 @@ def _notes(
     """What the weights cannot carry."""
     notes = []
     epsilon = fit.naming.norm_eps
-    others = layer_norm_epsilons(backbone) - {epsilon}
-    if epsilon is not None and others:
+    others = layer_norm_epsilons(backbone)
+    if epsilon is not None and others and epsilon not in others:
         remedy = as_python(fitting_arguments(backbone, fit))
         notes.append(
             f'LayerNorm eps is {max(others):g} in the backbone and {epsilon:g} where such files '
@@ -194,6 +194,7 @@ def _notes(
         )
     if any('decode_head.' in name for name in tensors):
         notes.append('the file is a whole segmentor: its backbone was trained with labels')
+    notes += [fit.naming.note] if fit.naming.note else []
     notes += note_parts(backbone, fit, targets)
     notes += note_convolutions(backbone, fit, targets)
     types = {t.dtype for name, t in fit.values.items() if t.is_floating_point()}

@@ -41,10 +41,15 @@ NEUTRAL = (
         r'layers\.\d+\.attn\.attn\.in_proj_bias', 0.0, r'layers\.0\.attn\.attn\.in_proj_weight'
     ),
     Neutral(r'patch_embed\.projection\.bias', 0.0, r'patch_embed\.projection\.weight'),
+    # ConvNeXt V1 has LayerScale, V2 in its place GRN, which with zeros passes its input through.
+    Neutral(r'stages\.\d+\.\d+\.gamma', 1.0, r'stages\.0\.0\.depthwise_conv\.weight'),
+    Neutral(r'stages\.\d+\.\d+\.grn\.(gamma|beta)', 0.0, r'stages\.0\.0\.depthwise_conv\.weight'),
 )
 # A norm on each output of a pyramid: new layers of the segmentor, one per output, so that a file
-# may have some (the classifier's last) and lack others.
-_OUTPUT_NORM = re.compile(r'norm\d\.(weight|bias)')
+# may have some (the classifier's last) and lack others. Twins' `norm_list` feeds the next stage:
+# neutral norms are what mmseg and the original start with, not the classifier's function.
+_OUTPUT_NORM = re.compile(r'norm(?:\d|_list\.\d+)\.(weight|bias)')
+_PYRAMIDS = ('stages.', 'position_encodings.')  # Swin and ConvNeXt; Twins
 
 
 def neutral_values(targets: Mapping[str, Tensor], found: Iterable[str]) -> dict[str, Tensor]:
@@ -63,7 +68,7 @@ def neutral_values(targets: Mapping[str, Tensor], found: Iterable[str]) -> dict[
         names = [name for name in targets if re.fullmatch(rule.kind, name)]
         if found.isdisjoint(names) and any(re.fullmatch(rule.given, name) for name in found):
             values.update({name: torch.full_like(targets[name], rule.value) for name in names})
-    if any(name.startswith('stages.') for name in found):
+    if any(name.startswith(_PYRAMIDS) for name in found):
         for name in set(targets) - found:
             norm = _OUTPUT_NORM.fullmatch(name)
             if norm:

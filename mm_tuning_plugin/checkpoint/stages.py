@@ -1,8 +1,9 @@
 """A backbone's stages, read off its own parameter names; what of each a file provides.
 
 Legend: a *stage* is the stem, ``layer1``..``layer4`` of a ResNet; the patch embedding, the tokens,
-each ``layers.i`` and the final norm of a transformer; the first component of the name, with the
-index where it is a list, of anything else.
+each ``layers.i`` and the final norm of a transformer; each ``layers.i.j`` where a list of lists
+holds patch embedding, blocks and norm of every level (MiT); the first component of the name, with
+the index where it is a list, of anything else.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ _BUFFER = re.compile(
     r'(^|\.)(num_batches_tracked|running_mean|running_var|relative_position_index|'
     r'relative_coords_table|attn_mask)$'
 )
-
-
+# ``layers.0.1.2.norm1``: a list of levels, each a list of parts, one of which lists blocks.
+_LIST_OF_LISTS = re.compile(r'\w*[^\W\d]\.\d+\.\d+\.\d+\.')
 # Roots that are a ResNet's or HRNet's stem: conv1, bn1, conv2, stem. Whatever else stands beside
 # layer1 (HRNet's transition1, stage2) is a stage of its own.
 _RESIDUAL_STEM = re.compile(r'(conv|bn|gn|ln|in|norm)\d*|stem')
@@ -33,21 +34,19 @@ class Stages:
     """Which stage of a backbone a tensor belongs to.
 
     Args:
-        names: All names of the backbone's state dict.
-
-    Attributes:
-        first: The stage that reads the image; only there may a kernel's input channels change.
+        names: All names of the backbone's state dict, in its order: what comes first is the stem.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
         names = list(names)
         self.roots = {name.split('.')[0] for name in names}
         self.residual = 'layer1' in self.roots
-        self.first = next((self.of(name) for name in names if '.' in name), '')
+        self.nested = {name.split('.')[0] for name in names if _LIST_OF_LISTS.match(name)}
         self.indices: dict[str, set[int]] = {}
         for name in names:
             for parent, index in _indices(name):
                 self.indices.setdefault(parent, set()).add(index)
+        self.first = next((self.of(name) for name in names if '.' in name), '')
 
     def of(self, name: str) -> str:
         """The stage of a tensor of the backbone: 'conv1.weight' -> 'stem'."""
@@ -58,9 +57,15 @@ class Stages:
             return parts[0]
         if self.residual and _RESIDUAL_STEM.fullmatch(parts[0]):
             return 'stem'
+        if parts[0] in self.nested:
+            return '.'.join(parts[:3])
         if parts[1].isdigit() and not parts[0][-1].isdigit():
             return f'{parts[0]}.{parts[1]}'
         return parts[0]
+
+    def is_stem(self, name: str) -> bool:
+        """Whether a tensor of the backbone lies in its first stage, which sees the image."""
+        return self.of(name) == self.first
 
     def of_foreign(self, name: str) -> str | None:
         """The stage of a tensor that the backbone does not have; None if it lies in none of them.

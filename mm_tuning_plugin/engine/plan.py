@@ -17,7 +17,7 @@ from mmengine.dist import get_world_size
 from mm_tuning_plugin.engine import pipelines, user_config
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.options import resolve_options
-from mm_tuning_plugin.engine.start import split_start, with_needed_arguments
+from mm_tuning_plugin.engine.start import adopt_self_supervised, split_start, with_needed_arguments
 from mm_tuning_plugin.errors import UserError
 
 SCOPE = 'mm_tuning_plugin'
@@ -58,6 +58,7 @@ def derive_tuning_config(cfg: Config) -> Config:
     Raises:
         ValueError: (`UserError`) The config cannot be tuned, or an option is wrong.
     """
+    cfg = adopt_self_supervised(cfg)
     facts = read_facts(cfg)
     derived: dict[str, Any] = {
         key: copy.deepcopy(cfg[key]) for key in KEPT_KEYS if cfg.get(key) is not None

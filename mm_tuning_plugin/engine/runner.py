@@ -47,7 +47,11 @@ from mm_tuning_plugin.engine.preflight import check_data, check_types
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.signals import Interruption
-from mm_tuning_plugin.engine.start import changed_arguments, remove_pretrained
+from mm_tuning_plugin.engine.start import (
+    adopt_self_supervised,
+    changed_arguments,
+    remove_pretrained,
+)
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import RUNNERS
 
@@ -89,8 +93,8 @@ class MixAndMatchRunner:
     """
 
     def __init__(self, cfg: Config) -> None:
-        self.cfg = cfg
         join_ranks(cfg)
+        self.cfg = cfg = adopt_self_supervised(cfg)
         self.facts = read_facts(cfg)
         self.options = self.facts.options
         self.tuning_cfg = derive_tuning_config(cfg)

@@ -6,7 +6,7 @@ import copy
 import inspect
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmseg.registry import MODELS
@@ -14,6 +14,18 @@ from mmseg.registry import MODELS
 from mm_tuning_plugin.checkpoint import needed_arguments
 from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+SELF_SUPERVISED = 'SelfSupervised'
+# What such an init_cfg may hold, and the options that say the same.
+ADOPTED = {
+    'checkpoint': 'checkpoint',
+    'min_matched': 'min_matched',
+    'allow_pickle': 'allow_pickle',
+    'prefix': 'checkpoint_prefix',
+}
 
 
 def remove_pretrained(config: Any) -> Any:
@@ -58,10 +70,10 @@ def split_start(
     """
     backbone = copy.deepcopy(dict(model['backbone']))
     if checkpoint is None:
-        init_cfg = backbone.get('init_cfg')
         named = model.get('pretrained') or backbone.get('pretrained')
-        if _loads_weights(init_cfg):
-            named = init_cfg.get('checkpoint')
+        for item in _items(backbone.get('init_cfg')):
+            if _loads_weights(item):
+                named = item.get('checkpoint')
         if isinstance(named, str) and os.path.exists(named):
             checkpoint = named
         elif model.get('pretrained'):
@@ -126,7 +138,62 @@ def _has_layer_norms(backbone: Mapping[str, Any]) -> bool:
     return isinstance(norm, Mapping) and norm.get('type') == 'LN'
 
 
+def adopt_self_supervised(cfg: Config) -> Config:
+    """Move an ``init_cfg`` of type SelfSupervised from the model into the options.
+
+    So it is read by one loader in both arms, also where a backbone's own would not have asked it.
+
+    Args:
+        cfg: The user's config; not changed.
+
+    Returns:
+        The config without it, its ``checkpoint`` and the rest as options. Options that the user
+        gave come first.
+
+    Raises:
+        UserError: There are two, or one that is malformed.
+    """
+    model, options = cfg.get('model'), cfg.get('mix_and_match') or {}
+    if not isinstance(model, Mapping) or not isinstance(options, Mapping):
+        return cfg  # told where they are read
+    places = {'model': model, 'model.backbone': model.get('backbone')}
+    found = {
+        f'{place}.init_cfg': item
+        for place, config in places.items()
+        if isinstance(config, Mapping)
+        for item in _items(config.get('init_cfg'))
+        if base_type(item) == SELF_SUPERVISED
+    }
+    if not found:
+        return cfg
+    if len(found) > 1:
+        raise UserError(f'{" and ".join(found)}: two {SELF_SUPERVISED} found, expected one')
+    place, given = next(iter(found.items()))
+    unknown = sorted(set(given) - {'type', *ADOPTED})
+    if unknown or not isinstance(given.get('checkpoint'), str):
+        raise UserError(
+            f'{place}: {SELF_SUPERVISED} with {", ".join(sorted(given))} found, expected '
+            f'checkpoint=FILE and no more than {", ".join(ADOPTED)}'
+        )
+    adopted = {ADOPTED[key]: value for key, value in given.items() if key != 'type'}
+    if options.get('checkpoint') is not None or options.get('tuned_backbone') is not None:
+        adopted = {}  # another start was chosen
+    cfg = copy.deepcopy(cfg)
+    for config in (cfg['model'], cfg['model']['backbone']):
+        items = _items(config.get('init_cfg'))
+        kept = [item for item in items if base_type(item) != SELF_SUPERVISED]
+        if len(kept) < len(items):
+            config['init_cfg'] = kept or None
+    cfg['mix_and_match'] = {**adopted, **options}
+    return cfg
+
+
+def _items(init_cfg: Any) -> list[Mapping[str, Any]]:
+    """The entries of an ``init_cfg``, which may be one, a list of them, or None."""
+    items = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    return [item for item in items if isinstance(item, Mapping)]
+
+
 def _loads_weights(init_cfg: Any) -> bool:
-    if isinstance(init_cfg, (list, tuple)):
-        return any(_loads_weights(item) for item in init_cfg)
-    return isinstance(init_cfg, Mapping) and base_type(init_cfg) == 'Pretrained'
+    kinds = {base_type(item) for item in _items(init_cfg)}
+    return not kinds.isdisjoint(('Pretrained', SELF_SUPERVISED))

@@ -9,6 +9,7 @@ from mm_tuning_plugin.models.losses import (
     GraphTripletLoss,
     SupervisedContrastiveLoss,
 )
+from mm_tuning_plugin.models.self_supervised import SelfSupervised
 from mm_tuning_plugin.models.tuner import MixAndMatchTuner
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     'NodeDataPreprocessor',
     'PointEmbedding',
     'PooledEmbedding',
+    'SelfSupervised',
     'SupervisedContrastiveLoss',
     'gather_nodes',
     'proxies',

@@ -1,7 +1,9 @@
 import pytest
 import torch
+from mmengine.config import Config
 
-from mm_tuning_plugin.engine.start import remove_pretrained, split_start
+from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
+from mm_tuning_plugin.engine.start import adopt_self_supervised, remove_pretrained, split_start
 from mm_tuning_plugin.errors import UserError
 
 PRETRAINED = dict(type='Pretrained', checkpoint='open-mmlab://resnet50')
@@ -63,3 +65,72 @@ def test_a_missing_file_and_a_segmentors_weights_are_refused():
         split_start(dict(backbone=dict(type='ResNet')), 'nowhere.pth')
     with pytest.raises(UserError, match=r'model\.init_cfg: weights of a whole segmentor'):
         split_start(dict(backbone=dict(type='ResNet'), init_cfg=PRETRAINED), None)
+
+
+SELF_SUPERVISED = dict(type='mm_tuning_plugin.SelfSupervised', checkpoint='moco.pth')
+
+
+def with_start(place, init_cfg, **options):
+    model = dict(type='EncoderDecoder', backbone=dict(type='SwinTransformer'))
+    (model if place == 'model' else model['backbone'])['init_cfg'] = init_cfg
+    return Config(dict(model=model, mix_and_match=options))
+
+
+@pytest.mark.parametrize('place', ['model', 'backbone'])
+@pytest.mark.parametrize('form', [dict, list])
+def test_self_supervised_becomes_an_option(place, form):
+    given = dict(SELF_SUPERVISED, min_matched=0.5, allow_pickle=True, prefix='a')
+    cfg = with_start(place, given if form is dict else [dict(type='Kaiming'), given], lr=1)
+    before = cfg.to_dict()
+    adopted = adopt_self_supervised(cfg)
+    assert dict(adopted['mix_and_match']) == dict(
+        checkpoint='moco.pth', min_matched=0.5, allow_pickle=True, checkpoint_prefix='a', lr=1
+    )
+    left = (adopted.model if place == 'model' else adopted.model.backbone).init_cfg
+    assert left == (None if form is dict else [dict(type='Kaiming')])
+    assert cfg.to_dict() == before
+    assert adopt_self_supervised(adopted) is adopted
+
+
+@pytest.mark.parametrize('chosen', [dict(checkpoint='b.pth'), dict(tuned_backbone='t.pth')])
+def test_an_option_comes_before_self_supervised(chosen):
+    adopted = adopt_self_supervised(
+        with_start('backbone', dict(SELF_SUPERVISED, min_matched=0.1), **chosen)
+    )
+    assert dict(adopted.mix_and_match) == chosen
+    assert adopted.model.backbone.init_cfg is None
+
+
+def test_a_malformed_self_supervised_is_refused():
+    for wrong in (
+        dict(type='mm_tuning_plugin.SelfSupervised'),
+        dict(SELF_SUPERVISED, checkpont='x'),
+        dict(SELF_SUPERVISED, checkpoint=3),
+    ):
+        with pytest.raises(UserError, match=r'model\.init_cfg: .*expected checkpoint=FILE'):
+            adopt_self_supervised(with_start('model', wrong))
+    cfg = with_start('model', SELF_SUPERVISED)
+    cfg.model.backbone.init_cfg = SELF_SUPERVISED
+    with pytest.raises(UserError, match=r'two SelfSupervised found'):
+        adopt_self_supervised(cfg)
+
+
+def test_both_stages_read_self_supervised_by_our_loader(toy_cfg, tmp_path):
+    start = tmp_path / 'start.pth'
+    torch.save({}, start)
+    toy_cfg.model.backbone.init_cfg = dict(SELF_SUPERVISED, checkpoint=str(start))
+    derived = derive_tuning_config(toy_cfg).model
+    assert derived.checkpoint == str(start) and not derived.backbone.get('init_cfg')
+    runner = MixAndMatchRunner(toy_cfg)
+    assert runner.options['checkpoint'] == str(start)
+    assert not runner.cfg.model.backbone.init_cfg
+    with pytest.raises(UserError, match=r'moco\.pth: no such file'):
+        toy_cfg.model.backbone.init_cfg = [SELF_SUPERVISED]
+        derive_tuning_config(toy_cfg)
+
+
+def test_a_local_file_in_a_list_is_read_by_our_loader(tmp_path):
+    start = tmp_path / 'start.pth'
+    torch.save({}, start)
+    listed = [dict(type='Kaiming'), dict(type='Pretrained', checkpoint=str(start))]
+    assert split_start(dict(backbone=dict(type='ResNet', init_cfg=listed)), None)[1] == str(start)

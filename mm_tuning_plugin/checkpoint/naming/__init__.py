@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from . import hf_vit, mobilenet, resnet, stdc, swin, vgg, vit
+from . import convnext, hf_vit, mit, mobilenet, mscan, resnet, stdc, swin, twins, vgg, vit
 from .rules import Naming, Rename, Tensors
 
 
@@ -26,6 +26,10 @@ NAMINGS: tuple[Naming, ...] = (
     *hf_vit.NAMINGS,
     *resnet.NAMINGS,
     *swin.NAMINGS,
+    *mit.NAMINGS,
+    *convnext.NAMINGS,
+    *twins.NAMINGS,
+    *mscan.NAMINGS,
     *vgg.NAMINGS,
     *mobilenet.NAMINGS,
     *stdc.NAMINGS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Callable, NamedTuple, Union
 
 from torch import Tensor
@@ -27,12 +27,14 @@ class Naming(NamedTuple):
             weights cannot carry; None where there is none or it is the backbone's in any case.
         square: Whether positions of such files are of a square grid for sure: published networks
             are trained on square images, a file of mmseg's own may be of any.
+        note: What else the weights cannot carry, for the report.
     """
 
     title: str
     rename: Rename
     norm_eps: float | None = None
     square: bool = True
+    note: str = ''
 
 
 def apply_rules(rules: Rules, name: str) -> str:
@@ -40,3 +42,9 @@ def apply_rules(rules: Rules, name: str) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def last_index(names: Iterable[str], parent: str) -> int:
+    """The highest index of a list of modules: 3 of ``stages.0`` to ``stages.3``; -1 without one."""
+    found = (re.match(rf'{parent}\.(\d+)\.', name) for name in names)
+    return max((int(match.group(1)) for match in found if match), default=-1)

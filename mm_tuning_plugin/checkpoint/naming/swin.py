@@ -1,13 +1,13 @@
-"""Swin transformers: the original names to mmseg's, with the order of the merged patches."""
+"""Swin transformers: the names of three projects to mmseg's, with the order of merged patches."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from .rules import Naming, Rules, Tensors, apply_rules
+from .packing import pack
+from .rules import Naming, Rules, Tensors, apply_rules, last_index
 
 _SWIN: Rules = (
     (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
@@ -16,6 +16,26 @@ _SWIN: Rules = (
     (r'\.mlp\.fc1\.', '.ffn.layers.0.0.'),
     (r'\.mlp\.fc2\.', '.ffn.layers.1.'),
 )
+# Hugging Face's names on the hub, then those of the same tensors in transformers 5.
+_HUGGING_FACE: Rules = (
+    (r'^embeddings\.patch_embeddings\.projection\.', 'patch_embed.proj.'),
+    (r'^embeddings\.norm\.', 'patch_embed.norm.'),
+    (r'^embeddings\.position_embeddings$', 'absolute_pos_embed'),
+    (r'^encoder\.layers\.', 'layers.'),
+    (r'^layernorm\.', 'norm.'),
+    (r'\.attention\.self\.(query|key|value)\.', r'.attn.\1.'),
+    (r'\.attention\.self\.relative_position_', '.attn.relative_position_'),
+    (r'\.attention\.output\.dense\.', '.attn.proj.'),
+    (r'\.intermediate\.dense\.', '.mlp.fc1.'),
+    (r'\.output\.dense\.', '.mlp.fc2.'),
+    (r'\.attention\.q_proj\.', '.attn.query.'),
+    (r'\.attention\.k_proj\.', '.attn.key.'),
+    (r'\.attention\.v_proj\.', '.attn.value.'),
+    (r'\.attention\.o_proj\.', '.attn.proj.'),
+    (r'\.attention\.relative_position_bias\.', '.attn.'),
+    (r'\.layernorm_before\.', '.norm1.'),
+    (r'\.layernorm_after\.', '.norm2.'),
+)
 
 
 def official_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
@@ -23,15 +43,41 @@ def official_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
 
     The original concatenates the four neighbours as (0,0) (1,0) (0,1) (1,1) blocks of C channels;
     mmseg's PatchMerging unfolds, so channels come first and the neighbours are (0,0) (0,1) (1,0)
-    (1,1). Follows ``tools/model_converters/swin2mmseg.py`` of MMSegmentation 1.2.2.
+    (1,1). Follows ``tools/model_converters/swin2mmseg.py`` of MMSegmentation 1.2.2. The norm behind
+    the last stage is that of the backbone's last output, if it has this output.
     """
-    last = max((name.split('.')[0] for name in targets if re.match(r'norm\d\.', name)), default='')
-    rules = (*_SWIN, (r'^norm\.', f'{last}.')) if last else _SWIN
+    last = f'norm{last_index(targets, "stages")}.'
+    rules = (*_SWIN, (r'^norm\.', last)) if f'{last}weight' in targets else _SWIN
     named: Tensors = {}
     for name, tensor in tensors.items():
         merging = name.startswith('layers.') and '.downsample.' in name
         named[apply_rules(rules, name)] = _merged_order(tensor) if merging else tensor
     return named
+
+
+def timm_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
+    """Timm's names since 0.9: the official ones, but stages *begin* with the merging of patches.
+
+    Its ``layers.1.downsample`` is the official ``layers.0.downsample``; the neighbours stand in the
+    official order.
+    """
+    if any(name.startswith('layers.0.downsample.') for name in tensors):
+        return dict(tensors)
+    shift: Rules = (
+        (
+            r'^layers\.(\d+)\.downsample\.',
+            lambda found: f'layers.{int(found.group(1)) - 1}.downsample.',
+        ),
+    )
+    official = {apply_rules(shift, name): tensor for name, tensor in tensors.items()}
+    return official_swin(official, targets)
+
+
+def hugging_face_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
+    """``SwinModel`` of transformers: query, key and value apart, else the official network."""
+    official = {apply_rules(_HUGGING_FACE, name): tensor for name, tensor in tensors.items()}
+    official = pack(official, ('.attn.query.', '.attn.key.', '.attn.value.'), '.attn.qkv.')
+    return official_swin(official, targets)
 
 
 def _merged_order(tensor: Tensor) -> Tensor:
@@ -42,4 +88,8 @@ def _merged_order(tensor: Tensor) -> Tensor:
     return blocks[..., [0, 2, 1, 3], :].transpose(-1, -2).flatten(-2)
 
 
-NAMINGS = (Naming('official Swin', official_swin),)
+NAMINGS = (
+    Naming('official Swin', official_swin, norm_eps=1e-5),
+    Naming('timm Swin', timm_swin, norm_eps=1e-5),
+    Naming('Hugging Face Swin', hugging_face_swin, norm_eps=1e-5),
+)

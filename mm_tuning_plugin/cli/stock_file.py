@@ -1,0 +1,144 @@
+"""Files of a backbone's weights that stock mmseg loads in full, found out by running it.
+
+Every backbone may have a loader of its own, few of them strict. So a file takes its name only if a
+backbone that mmseg itself has initialised from it is equal to the last bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable
+
+from mm_tuning_plugin.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SAFETENSORS_NOTE = (
+    "mmseg's own init_cfg reads .safetensors only if torch.load does (torch 2.13 does); "
+    '--ssl-checkpoint, init_cfg of type mm_tuning_plugin.SelfSupervised and other tools read it '
+    'with any torch'
+)
+
+
+def build_backbone(config: Mapping[str, Any], **more: Any) -> nn.Module:
+    """Build a backbone as mmseg does.
+
+    Raises:
+        UserError: It can't be built.
+    """
+    import mmseg.models  # noqa: F401  registers them
+    from mmseg.registry import MODELS
+
+    from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
+
+    try:
+        return MODELS.build({**copy.deepcopy(dict(config)), **more})
+    except (*MISTAKES, RuntimeError) as error:
+        raise config_mistake(error) from error
+
+
+def write_pth(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of torch's."""
+    import torch
+
+    with open(path, 'wb') as file:  # not its name, which torch would write into the file
+        torch.save(dict(content), file)
+
+
+def write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
+    """Write plain tensors; ``meta`` as strings."""
+    from safetensors.torch import save_file
+
+    weights = {name: value for name, value in content.items() if name != 'meta'}
+    texts = {name: str(value) for name, value in content['meta'].items()}
+    save_file(weights, str(path), metadata={'format': 'pt', **texts})
+
+
+def layouts(
+    ending: str, weights: Mapping[str, Tensor], meta: Mapping[str, Any]
+) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    """How a file may be laid out, in words and as what writes it, in the order of preference.
+
+    mmseg's PIDNet looks for its names at the top of a file and nowhere else.
+    """
+    flat = dict(weights, meta=meta)
+    if ending == '.safetensors':
+        yield 'at its top', partial(write_safetensors, content=flat)
+        return
+    nested = dict(state_dict=dict(weights), meta=meta)
+    yield "under 'state_dict'", partial(write_pth, content=nested)
+    yield 'at its top', partial(write_pth, content=flat)
+
+
+def differing_from_stock(
+    config: Mapping[str, Any], path: Path, wanted: Mapping[str, Tensor]
+) -> str:
+    """Load a file by mmseg's own loader, as a Runner of mmseg's does.
+
+    Args:
+        config: Of the backbone, freed of other weights.
+        path: The file, under the ending that it will have.
+        wanted: Name -> tensor that the backbone must have afterwards.
+
+    Returns:
+        '' if it has; else the reason, in half a line.
+    """
+    import torch
+    from mmengine.logging import MMLogger
+
+    MMLogger.get_instance('convert_checkpoint', log_level='ERROR')  # takes mmengine's lists
+    start = dict(type='Pretrained', checkpoint=str(path))
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        backbone = build_backbone(config, init_cfg=start)
+        try:
+            backbone.init_weights()
+        except Exception as error:  # whatever a private loader stumbles over
+            return ' '.join(f'it fails with {type(error).__name__}: {error}'.split())[:200]
+    found = backbone.state_dict()
+    lost = [name for name in wanted if not torch.equal(found[name], wanted[name])]
+    return f'{len(lost)} of {len(wanted)} tensors are not loaded, e.g. {lost[0]}' if lost else ''
+
+
+def write_tried(
+    target: Path,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor],
+    meta: Mapping[str, Any],
+) -> tuple[str, str]:
+    """Write a file in the first layout that stock mmseg loads in full.
+
+    Returns:
+        Where in it the weights are; '', or why stock mmseg does not load a .safetensors, which is
+        written all the same for those who do.
+
+    Raises:
+        UserError: Stock mmseg loads no layout of a .pth, or the file can't be written.
+    """
+    from mm_tuning_plugin.checkpoint import write_aside
+
+    where = reason = ''
+    with write_aside(target) as aside, tempfile.TemporaryDirectory() as folder:
+        named = Path(folder, target.name)  # torch.load goes by the ending
+        named.symlink_to(aside.resolve())
+        for place, write in layouts(target.suffix, weights, meta):
+            where = place
+            write(aside)
+            reason = differing_from_stock(config, named, weights)
+            if not reason:
+                break
+        if reason and target.suffix == '.pth':
+            raise UserError(
+                f"{target}: not written: init_cfg of type 'Pretrained' does not load it into "
+                f'{config.get("type")} ({reason}); use --ssl-checkpoint of tools/train.py, or '
+                "model.init_cfg=dict(type='mm_tuning_plugin.SelfSupervised', checkpoint=SRC)"
+            )
+    return where, reason
