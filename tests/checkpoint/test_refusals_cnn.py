@@ -27,7 +27,8 @@ from reference_cnns import (
 from reference_mobile import SMALL, OriginalSTDC, TorchvisionMobileNetV3
 from test_explain import BACKBONES
 
-from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
+from mm_tuning_plugin.checkpoint import load, load_backbone_checkpoint
+from mm_tuning_plugin.checkpoint.choice import choose
 from mm_tuning_plugin.errors import UserError
 
 
@@ -97,6 +98,17 @@ def test_names_that_mean_nothing_load_nothing(tmp_path, resnet_source):
     weights = {name.replace('.', '_'): v for name, v in resnet_source.state_dict().items()}
     torch.save({'state_dict': weights}, tmp_path / 'a.pth')
     refuse(ResNet(depth=18), tmp_path / 'a.pth', 'none of its 122 tensors fits ResNet')
+
+
+def test_nothing_is_chosen_where_nothing_matches(tmp_path, monkeypatch):
+    """Every prefix is as good as another then; to compare them all took half a minute."""
+    chosen = []
+    monkeypatch.setattr(
+        load, 'choose', lambda prefixes: chosen.append(prefixes) or choose(prefixes)
+    )
+    file = saved(TorchvisionMobileNetV2().published(), tmp_path / 'a.pth')
+    refuse(MobileNetV3(), file, 'none of its 314 tensors fits')
+    assert counts == [1]
 
 
 def test_a_missing_stage_is_refused_and_min_matched_is_per_stage(tmp_path, resnet_source):
