@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # torch comes first and exact: with any other range pip takes gigabytes of CUDA packages.
 TORCH := torch==2.13.0
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
+# Backbones that tests take through both stages. Without what they require: torchvision, which tests
+# stub, and what else their networks import is there or named here.
+FURTHER := timm==1.0.31 einops==0.8.2 mat4py==0.6.0
 # Two processes, each with whole files, so that what a file's tests share is made once. Which
 # tests: make test PYTEST_ARGS='tests/engine -x'.
 PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -22,6 +25,7 @@ $(VENV)/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/$(PIP_INSTALL) $(TORCH)
 	$(BIN)/$(PIP_INSTALL) $(TORCH) -e '.[fork,test]'
+	$(BIN)/$(PIP_INSTALL) --no-deps onedl-mmpretrain==1.3.6 $(FURTHER)
 	touch $@
 
 # mmcv-lite, because a build of mmcv's ops takes a compiler and a quarter of an hour. The original
@@ -31,6 +35,7 @@ $(ORIGINAL_VENV)/.installed: setup.py pyproject.toml $(STUB)
 	$(PYTHON) -m venv $(ORIGINAL_VENV)
 	$(ORIGINAL_BIN)/$(PIP_INSTALL) $(TORCH)
 	$(ORIGINAL_BIN)/$(PIP_INSTALL) $(TORCH) -e '.[original-lite,test]'
+	$(ORIGINAL_BIN)/$(PIP_INSTALL) --no-deps mmpretrain==1.2.0 $(FURTHER)
 	cp $(STUB) "$$($(ORIGINAL_BIN)/python -c 'import mmcv; print(mmcv.__path__[0])')/_ext.py"
 	touch $@
 
@@ -52,6 +57,7 @@ test-original: $(ORIGINAL_VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m mm_tuning_plugin.cli.options_doc docs/options.md
+	$(BIN)/python -m mm_tuning_plugin.cli.backbones_doc docs/backbones.md tests/backbones
 
 clean:
 	rm -rf $(VENV) $(ORIGINAL_VENV) demo_output

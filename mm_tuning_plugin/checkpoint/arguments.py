@@ -24,7 +24,7 @@ def needed_arguments(
     """Arguments that a backbone should be built with, for a file's weights to mean the same.
 
     Args:
-        backbone: As it was built; not changed.
+        backbone: As it was built; not changed. It may be on the 'meta' device.
         path: The file that it is to start from.
         allow_pickle: See `load_backbone_checkpoint`.
         prefix: See `load_backbone_checkpoint`.
@@ -37,7 +37,8 @@ def needed_arguments(
         UserError: The file can't be read.
         KeyError: Nothing in it stands under `prefix`.
     """
-    fits = best_fits(backbone, own_tensors(backbone), read_file(path, allow_pickle).tensors, prefix)
+    place = prefix.rstrip('.') + '.' if prefix else None
+    fits = best_fits(backbone, own_tensors(backbone), read_file(path, allow_pickle).tensors, place)
     return fitting_arguments(backbone, fits[choose([fit.prefix for fit in fits]).taken])
 
 

@@ -23,7 +23,7 @@ _FAMILIES = tuple(
     for kind, pattern in (
         (
             'language model',
-            r'word_embeddings\.|embed_tokens\.|wte\.|token_type_embeddings\.|lm_head\.',
+            r'word_embeddings\.|embed_tokens\.|wte\.|token_type_embeddings\.',
         ),
         ('CLIP model', r'visual\.(conv1|trunk|transformer|class_embedding)|attnpool\.'),
         ('SwinV2', r'(attn|attention\.self)\.(cpb_mlp|logit_scale|continuous_position_bias_mlp)'),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from .stages import Stages, is_buffer, leftover, strangers
 
 # Matrices that may be zero in a trained network: positions, tokens, biases by position.
 _MAY_BE_ZERO = ('pos_embed', 'token', 'bias_table')
-# Small, and without it every block computes something else: scales of residuals, GRN.
-_NEVER_DROPPED = re.compile(r'\.(gamma(_[12])?|layer_scale\w*|grn\.\w+)$')
 
 
 def judge_fit(
@@ -64,12 +61,6 @@ def judge_fit(
             f"{path}: does not fit {name}: the file goes on with '{surplus}', which the backbone "
             f'does not have; expected a file of the same depth{hint}'
         )
-    lost = [key for key in fit.unused if _NEVER_DROPPED.search(key) and stages.of_foreign(key)]
-    if lost and min_matched:
-        raise UserError(
-            f"{path}: does not fit {name}: '{lost[0]}' in the file scales what a block computes, "
-            f'and the backbone does not have it; expected a backbone of the same kind{hint}'
-        )
     for stage, spare in leftover(stages, fit.unused).items():
         used = counts[stage][0] if stage in counts else 0
         if used < min_matched * (used + spare):
@@ -78,8 +69,13 @@ def judge_fit(
                 f'parameters in the file have no place in the backbone; expected at most '
                 f'{1 - min_matched:.0%}{hint}'
             )
-
-    strange = strangers(stages, fit.unused, fit.values) if min_matched else ()
+    strange = strangers(stages, fit.unused) if min_matched else ()
+    if strange and strange[0] in fit.mismatched:
+        shape, wanted = fit.mismatched[strange[0]]
+        raise UserError(
+            f"{path}: does not fit {name}: '{strange[0]}' is {shape} in the file; "
+            f'expected {wanted}{hint}'
+        )
     if strange:
         raise UserError(
             f"{path}: does not fit {name}: '{strange[0]}' of the file has no place in the "

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-# Buffers, which are no part of the judgement: counters, running statistics, index tables, masks.
+# Buffers, which are no part of the judgement: counters (those of profilers too), running
+# statistics, index tables, masks.
 _BUFFER = re.compile(
     r'(^|\.)(num_batches_tracked|running_mean|running_var|relative_position_index|'
-    r'relative_coords_table|attn_mask)$'
+    r'relative_coords_table|attn_mask|total_ops|total_params)$'
 )
+_POSITIONS = re.compile(r'(absolute_)?pos_embed')
 # ``layers.0.1.2.norm1``: a list of levels, each a list of parts, one of which lists blocks.
 _LIST_OF_LISTS = re.compile(r'\w*[^\W\d]\.\d+\.\d+\.\d+\.')
 # Roots that are a ResNet's or HRNet's stem: conv1, bn1, conv2, stem. Whatever else stands beside
@@ -121,24 +123,18 @@ def coverage(
     return counts
 
 
-def strangers(
-    stages: Stages, unused: Mapping[str, Tensor], loaded: Iterable[str]
-) -> tuple[str, ...]:
-    """Modules of the file inside a stage of the backbone, nothing of which found a place.
+def strangers(stages: Stages, unused: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Parameters of the file inside a stage of the backbone, and positions, without a place.
 
-    A norm that the backbone lacks is few parameters and another function.
+    They may be few (a norm, the scale of a residual, a bias), and the network without them computes
+    something else.
     """
-    used = {_parent(name) for name in loaded}
-    found = (
-        _parent(name)
+    return tuple(
+        name
         for name in unused
-        if not is_buffer(name) and '.' in name and stages.of_foreign(name) is not None
+        if not is_buffer(name)
+        and (stages.of_foreign(name) is not None or _POSITIONS.fullmatch(name))
     )
-    return tuple(dict.fromkeys(module for module in found if module not in used))
-
-
-def _parent(name: str) -> str:
-    return name.rpartition('.')[0]
 
 
 def leftover(stages: Stages, unused: Mapping[str, Tensor]) -> dict[str, int]:

@@ -151,6 +151,15 @@ def import_error(module: str) -> str | None:
     return None
 
 
+def missing_package(error: BaseException | None) -> str | None:
+    """The top-level package that an error says is not installed, however deeply it is wrapped."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            return error.name.split('.')[0]
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def remedy_for(error: str) -> str:
     """What to do about a failed import."""
     for pattern, remedy in _REMEDIES:

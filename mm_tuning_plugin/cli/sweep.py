@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import copy
+import glob
 import json
-import re
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mm_tuning_plugin.cli.environment import require_stack
+from mm_tuning_plugin.cli.derived import check_built, check_plain, check_start, check_types
+from mm_tuning_plugin.cli.environment import missing_package, require_stack
 from mm_tuning_plugin.cli.run import run
 from mm_tuning_plugin.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 DERIVED, REFUSED, UNLOADABLE, FAILED = 'derived', 'refused', 'not loadable', 'FAILED'
 
@@ -28,7 +31,7 @@ class Outcome(NamedTuple):
         config: Its path, relative to the folder that was searched.
         status: `DERIVED`, `REFUSED`, `UNLOADABLE` (a package that it imports is missing) or
             `FAILED`.
-        reason: Why not; '' if derived.
+        reason: Why not; of a derived one, the package that its fine-tuning lacks, if any.
     """
 
     config: str
@@ -40,87 +43,113 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(
         prog='sweep_configs.py',
-        description='Derive the tuning config of every config in a folder, without running any.',
+        description='Derive the tuning config of every config in a folder, without running any, '
+        'and check what was derived.',
         epilog='example: python tools/sweep_configs.py my_project/configs. Exit status 1 if a '
         'config is neither derived nor refused with a reason.',
     )
     parser.add_argument(
-        'folder', nargs='?', help="a folder of configs (default: the installed mmseg's own)"
+        'configs',
+        nargs='*',
+        help="folders of configs, or patterns of files (default: the installed mmseg's own)",
     )
     parser.add_argument('--json', metavar='FILE', help='write the outcomes there')
+    parser.add_argument(
+        '--build',
+        action='store_true',
+        help='also build each backbone, without weights, and the optimizer over it',
+    )
     return parser
 
 
-def find_configs(folder: Path) -> list[Path]:
-    """All configs below a folder but those of ``_base_`` folders, which are fragments.
+def find_configs(place: str | Path) -> list[Path]:
+    """All configs below a folder, or that a pattern fits; none of ``_base_``, which are fragments.
 
     Raises:
-        UserError: There is no such folder, or none in it.
+        UserError: There is no such folder, or no config there.
     """
-    if not folder.is_dir():
-        raise UserError(f'{folder}: no such folder; expected one with configs')
-    found = sorted(p for p in folder.rglob('*.py') if '_base_' not in p.relative_to(folder).parts)
+    folder = Path(place)
+    if folder.is_dir():
+        found = sorted(folder.rglob('*.py'))
+        parts = [path.relative_to(folder).parts for path in found]
+    elif any(character in str(place) for character in '*?['):
+        found = sorted(Path(path) for path in glob.glob(str(place), recursive=True))
+        found = [path for path in found if path.suffix == '.py' and path.is_file()]
+        parts = [path.parts for path in found]
+    else:
+        raise UserError(f'{place}: no such folder; expected one with configs, or a pattern')
+    found = [path for path, names in zip(found, parts) if '_base_' not in names]
     if not found:
-        raise UserError(f'{folder}: no config found below it; expected .py files')
+        raise UserError(f'{place}: no config found there; expected .py files')
     return found
 
 
-def derive_one(path: Path, name: str) -> Outcome:
-    """Derive the tuning config of one file and check what was derived."""
+def derive_one(path: Path, name: str, built: set[str] | None = None) -> Outcome:
+    """Derive the tuning config of one file and check what was derived.
+
+    Args:
+        path: The file.
+        name: What it is called in the outcome.
+        built: Where given, backbone and optimizer are built too, unless equal ones were before:
+            their configs are collected here.
+    """
     from mmengine.config import Config
 
     from mm_tuning_plugin.engine import derive_tuning_config
+    from mm_tuning_plugin.engine.preflight import missing_packages
 
     try:
         cfg = Config.fromfile(str(path))
-    except (ImportError, KeyError) as error:
-        return Outcome(name, UNLOADABLE, _missing(error))
     except Exception as error:  # a config is code: it can raise anything
+        package = missing_package(error)
+        if package is not None:
+            return Outcome(name, UNLOADABLE, f'needs {package}')
         return Outcome(name, FAILED, f'cannot be read: {_line(error)}')
     before = copy.deepcopy(cfg.to_dict())
     try:
         derived = derive_tuning_config(cfg)
+        wrong = check_start(cfg)
+        if cfg.to_dict() != before:
+            wrong = 'the config itself was changed'
+        wrong = wrong or check_plain(derived) or check_types(derived)
+        if built is not None and not wrong:
+            wrong = _build_once(derived, built)
     except UserError as error:
         return Outcome(name, REFUSED, _line(error))
     except Exception as error:  # this is what the sweep is to find
         return Outcome(name, FAILED, _line(error))
-    return Outcome(name, *_check(before, cfg.to_dict(), derived.to_dict()))
+    needs = sorted({package for _, package in missing_packages(cfg.get('model'))})
+    reason = f'fine-tuning needs {", ".join(needs)}' if needs else ''
+    return Outcome(name, FAILED, wrong) if wrong else Outcome(name, DERIVED, reason)
 
 
-def _check(before: dict, after: dict, derived: dict) -> tuple[str, str]:
-    """Whether a derived config is what it is said to be: alone, plain, without side effects."""
-    if after != before:
-        return FAILED, 'the config itself was changed'
-    left = [key for key in ('runner_type', 'mix_and_match') if key in derived]
-    if left:
-        return FAILED, f'{left[0]} is left in the derived config'
-    try:
-        same = ast.literal_eval(repr(derived)) == derived
-    except (ValueError, SyntaxError):
-        same = False
-    return (DERIVED, '') if same else (FAILED, 'the derived config cannot be written as a file')
-
-
-def _missing(error: Exception) -> str:
-    """The package that a config imports and this environment lacks."""
-    found = re.search(r"(mmdet|mmpretrain|mmcls)[\w.]*|No module named '([\w.]+)'", str(error))
-    return f'needs {found.group(1) or found.group(2)}' if found else _line(error)
+def _build_once(derived: Config, built: set[str]) -> str:
+    key = repr((derived['model']['backbone'], derived['optim_wrapper']))
+    if key in built:
+        return ''
+    built.add(key)
+    return check_built(derived)
 
 
 def _line(error: Exception) -> str:
     return ' '.join(f'{error}'.split()) or type(error).__name__
 
 
-def sweep(folder: Path) -> list[Outcome]:
-    """Derive every config below a folder, with a progress bar on stderr."""
+def sweep(places: Sequence[str | Path], build: bool = False) -> list[Outcome]:
+    """Derive every config of some folders and patterns, with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import track
 
-    paths = find_configs(folder)
-    bar = track(paths, 'deriving', console=Console(stderr=True), transient=True)
+    paths: dict[Path, str] = {}
+    for place in places:
+        for path in find_configs(place):
+            inside = Path(place).is_dir()
+            paths[path] = (path.relative_to(place) if inside else path).as_posix()
+    built: set[str] | None = set() if build else None
+    bar = track(paths.items(), 'deriving', len(paths), console=Console(stderr=True), transient=True)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        return [derive_one(path, path.relative_to(folder).as_posix()) for path in bar]
+        return [derive_one(path, name, built) for path, name in bar]
 
 
 def counts_table(outcomes: Sequence[Outcome]) -> str:
@@ -134,6 +163,27 @@ def counts_table(outcomes: Sequence[Outcome]) -> str:
     return '\n'.join(rows)
 
 
+def write_record(file: str, outcomes: Sequence[Outcome], args: argparse.Namespace) -> None:
+    """Write the outcomes with the versions and the command that they come from, as JSON."""
+    import mmengine
+    import mmseg
+
+    import mm_tuning_plugin
+    from mm_tuning_plugin.checkpoint import write_aside
+
+    options = [*args.configs, *(['--build'] if args.build else [])]
+    record = dict(
+        command=' '.join(['python tools/sweep_configs.py', *options]),
+        mm_tuning_plugin=mm_tuning_plugin.__version__,
+        mmengine=mmengine.__version__,
+        mmsegmentation=mmseg.__version__,
+        counts=Counter(outcome.status for outcome in outcomes),
+        configs={o.config: ': '.join(filter(None, o[1:])) for o in outcomes},
+    )
+    with write_aside(file) as aside:
+        aside.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command.
 
@@ -143,28 +193,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = build_parser().parse_args(argv)
     require_stack()
-    import mmengine
     import mmseg
 
-    import mm_tuning_plugin
-
-    folder = Path(args.folder) if args.folder else Path(mmseg.__path__[0], '.mim', 'configs')
-    outcomes = sweep(folder)
-    print(f'{len(outcomes)} configs of {args.folder or "mmseg " + mmseg.__version__}\n')
+    own = Path(mmseg.__path__[0], '.mim', 'configs')
+    outcomes = sweep(args.configs or [own], args.build)
+    print(f'{len(outcomes)} configs of {", ".join(args.configs) or "mmseg " + mmseg.__version__}\n')
     print(counts_table(outcomes))
     if args.json:
-        from mm_tuning_plugin.checkpoint import write_aside
-
-        record = dict(
-            command='python tools/sweep_configs.py',
-            mm_tuning_plugin=mm_tuning_plugin.__version__,
-            mmengine=mmengine.__version__,
-            mmsegmentation=mmseg.__version__,
-            counts=Counter(outcome.status for outcome in outcomes),
-            configs={o.config: ': '.join(filter(None, o[1:])) for o in outcomes},
-        )
-        with write_aside(args.json) as aside:
-            aside.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+        write_record(args.json, outcomes, args)
     failed = [outcome for outcome in outcomes if outcome.status == FAILED]
     for outcome in failed:
         print(f'{outcome.config}: {outcome.reason}', file=sys.stderr)

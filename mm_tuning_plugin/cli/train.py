@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mm_tuning_plugin.cli.environment import require_stack
+from mm_tuning_plugin.cli.environment import missing_package, remedy_for, require_stack
 from mm_tuning_plugin.cli.run import run
 from mm_tuning_plugin.errors import UserError
 
@@ -77,6 +77,12 @@ def load_config(path: str) -> Config:
     try:
         return Config.fromfile(path)
     except Exception as error:  # a config is code: it can raise anything
+        package = missing_package(error)
+        if package is not None:
+            raise UserError(
+                f'{path}: it imports {package}, which is not installed; expected it beside mmseg: '
+                f'{remedy_for(f"No module named {package!r}")}'
+            ) from error
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         raise UserError(f'{path}: cannot be read as a config: {reason}') from error
 

@@ -11,6 +11,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mm_tuning_plugin.engine.kinds import steps_of
 from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
@@ -99,13 +100,13 @@ def with_pipeline(
         UserError: A data set without a pipeline.
     """
     if base_type(dataset) == 'MultiImageMixDataset':
-        return with_pipeline(dataset['dataset'], derive, [*dataset.get('pipeline', []), *outer])
+        return with_pipeline(dataset['dataset'], derive, [*steps_of(dataset), *outer])
     copied = copy.deepcopy(dict(dataset))
     if copied.get('datasets') is not None:
         copied['datasets'] = [with_pipeline(part, derive, outer) for part in copied['datasets']]
     elif isinstance(copied.get('dataset'), Mapping):
         copied['dataset'] = with_pipeline(copied['dataset'], derive, outer)
-    elif not copied.get('pipeline'):
+    elif not steps_of(copied):
         raise UserError(f'dataset: {base_type(dataset)} has no pipeline, expected one that loads')
     else:
         copied['pipeline'] = derive([*copied['pipeline'], *outer])

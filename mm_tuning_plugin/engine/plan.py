@@ -16,6 +16,7 @@ from mmengine.dist import get_world_size
 
 from mm_tuning_plugin.engine import pipelines, user_config
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
+from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
 from mm_tuning_plugin.engine.options import resolve_options
 from mm_tuning_plugin.engine.start import adopt_self_supervised, split_start, with_needed_arguments
 from mm_tuning_plugin.errors import UserError
@@ -81,6 +82,7 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
         UserError: See `derive_tuning_config`.
     """
     options = resolve_options(cfg.get('mix_and_match'))
+    check_kinds(cfg)
     if cfg.get('load_from'):
         raise UserError(
             f'load_from: {cfg["load_from"]!r} found, expected none: it would overwrite the tuned '
@@ -89,6 +91,7 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
     model = user_config.read_model(cfg)
     if not isinstance(cfg.get('train_dataloader'), Mapping):
         raise UserError('train_dataloader: none found, expected the data to tune and train on')
+    user_config.refuse_pairs(cfg['train_dataloader'].get('dataset'))
     for name in ('train_dataloader', 'val_dataloader'):
         loader = cfg.get(name) or {}
         if loader.get('persistent_workers') and not loader.get('num_workers'):
@@ -115,7 +118,9 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
 def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
     options, norm = facts.options, facts.normalisation
     backbone, checkpoint = split_start(cfg['model'], options['checkpoint'])
-    backbone = with_needed_arguments(backbone, checkpoint, options)
+    backbone = with_needed_arguments(
+        backbone, checkpoint, options, cfg.get('default_scope') or 'mmseg'
+    )
     _refuse_nested_checkpoints(backbone, options['chunk_size'])
     size = user_config.read_fixed_size(backbone)
     embedding = dict(projection_channels=options['projection_channels'])
@@ -135,7 +140,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         backbone=backbone,
         embedding=embedding,
         criterion=_criterion(options),
-        in_index=user_config.read_levels(user_config.read_head(cfg['model'])),
+        in_index=user_config.read_levels(cfg['model']),
         seed=_seed(cfg) or 0,
         probe_size=size or [128, 128],
         checkpoint=checkpoint,
@@ -254,8 +259,8 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
     loader = cfg.get('val_dataloader')
     if not facts.options['retrieval_images'] or not isinstance(loader, Mapping):
         return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
-    leaf = next(user_config.leaf_datasets(loader['dataset']))
-    resizes = pipelines.resizes_of(leaf.get('pipeline', ()))
+    leaf = next(user_config.leaf_datasets(loader.get('dataset')))
+    resizes = pipelines.resizes_of(steps_of(leaf))
 
     def derive(steps: Any) -> list[dict]:
         return pipelines.retrieval_pipeline(steps, resizes, check_labels(facts), _sample(facts))
@@ -323,7 +328,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
     """Hooks, logging, visualizer: own names, so that nothing mixes with stage two's."""
     options = facts.options
     hooks = cfg.get('default_hooks') or {}
-    interval = (hooks.get('logger') or {}).get('interval', 50)
+    interval = (hooks.get('logger') or {}).get('interval') or 50
     kept = [
         copy.deepcopy(hook)
         for hook in cfg.get('custom_hooks') or []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,13 @@ def check_types(cfg: Mapping[str, Any], scope: str = 'mmseg') -> None:
         scope: Its ``default_scope``.
 
     Raises:
-        UserError: A type that nobody registered.
+        UserError: A type that nobody registered, or a package that is not installed.
     """
+    for place, package in missing_packages(cfg.get('model')):
+        raise UserError(
+            f'model{place}: a type of {package} found, which is not installed; expected '
+            f'it beside mmseg: pip install {package}'
+        )
     optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer')
     sampler = (cfg.get('train_dataloader') or {}).get('sampler')
     wanted = [
@@ -101,6 +107,28 @@ def check_types(cfg: Mapping[str, Any], scope: str = 'mmseg') -> None:
                         f'{where}: type {kind!r} found, expected the registered name of a '
                         f'{registry.name}'
                     )
+
+
+def missing_packages(config: Any, place: str = '') -> Iterator[tuple[str, str]]:
+    """Where a config names types of packages that are not installed, as mmseg's heads do mmdet's.
+
+    Args:
+        config: Nested configs; a type's package is its scope, as in 'mmdet.DiceLoss'.
+        place: Of it, in dotted words.
+
+    Yields:
+        Dotted place and name of the package.
+    """
+    if isinstance(config, Mapping):
+        kind = config.get('type')
+        package = kind.split('.', 1)[0] if isinstance(kind, str) and '.' in kind else ''
+        if package.isidentifier() and importlib.util.find_spec(package) is None:
+            yield place, package
+    parts = config.items() if isinstance(config, Mapping) else ()
+    if isinstance(config, (list, tuple)):
+        parts = enumerate(config)
+    for key, part in parts:
+        yield from missing_packages(part, f'{place}.{key}')
 
 
 def _build(config: Mapping[str, Any], where: str) -> Any:

@@ -8,10 +8,10 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from mmseg.registry import MODELS
 
 from mm_tuning_plugin.checkpoint import needed_arguments
+from mm_tuning_plugin.engine.outline import outline
 from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
@@ -91,7 +91,10 @@ def split_start(
 
 
 def with_needed_arguments(
-    backbone: dict[str, Any], checkpoint: str | None, options: Mapping[str, Any]
+    backbone: dict[str, Any],
+    checkpoint: str | None,
+    options: Mapping[str, Any],
+    scope: str = 'mmseg',
 ) -> dict[str, Any]:
     """Give a backbone the arguments with which the weights of its start mean the same.
 
@@ -99,18 +102,19 @@ def with_needed_arguments(
         backbone: The backbone's config.
         checkpoint: Its start, or None.
         options: The resolved options.
+        scope: The config's ``default_scope``.
 
     Returns:
         The config, with `needed_arguments` merged into it. As it was where the file or the backbone
         is at fault: who loads the one into the other names the mistake.
     """
-    if checkpoint is None or not _has_layer_norms(backbone):
+    if checkpoint is None:
         return backbone
     try:
-        with torch.random.fork_rng(devices=[]):  # to look changes no random state
-            built = MODELS.build(copy.deepcopy(backbone))
+        if not _has_layer_norms(backbone):
+            return backbone
         needed = needed_arguments(
-            built,
+            outline(backbone, scope),
             checkpoint,
             allow_pickle=options['allow_pickle'],
             prefix=options['checkpoint_prefix'],
@@ -196,4 +200,4 @@ def _items(init_cfg: Any) -> list[Mapping[str, Any]]:
 
 def _loads_weights(init_cfg: Any) -> bool:
     kinds = {base_type(item) for item in _items(init_cfg)}
-    return not kinds.isdisjoint(('Pretrained', SELF_SUPERVISED))
+    return not kinds.isdisjoint(('Pretrained', 'PretrainedInit', SELF_SUPERVISED))

@@ -6,9 +6,21 @@ plain value, or refuses the config in one line.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mmengine.fileio import list_from_file
+
+from mm_tuning_plugin.engine.kinds import (
+    CONFIG,
+    INTEGER,
+    NAMES,
+    SOME_CONFIGS,
+    require,
+    shown,
+    steps_of,
+)
 from mm_tuning_plugin.errors import UserError
 
 REFUSED_MODELS = {
@@ -16,9 +28,15 @@ REFUSED_MODELS = {
     'DepthEstimator': 'it estimates depth and has no classes',
     'SiamEncoderDecoder': 'it detects change between two images',
 }
+# Transforms of change detection: two images of one place make one sample.
+PAIRING_TRANSFORMS = ('LoadMultipleRSImageFromFile', 'ConcatCDInput')
+REFUSED_BACKBONES = {
+    'VPD': "it is the network of a text-to-image model, built from that model's weights and from "
+    'embeddings of prompts, and no self-supervised backbone',
+}
 KNOWN_PREPROCESSORS = ('SegDataPreProcessor', 'mmseg.SegDataPreProcessor')
-# These accept images of their own img_size only.
-FIXED_SIZE_BACKBONES = ('BEiT', 'MAE')
+# These accept images of their own img_size only: mmseg's, then mmpretrain's.
+FIXED_SIZE_BACKBONES = ('BEiT', 'MAE', 'BEiTViT', 'LeViT', 'RepMLPNet')
 
 
 class Normalisation(NamedTuple):
@@ -45,12 +63,17 @@ def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     model = cfg.get('model')
     if not isinstance(model, Mapping):
-        raise UserError(f'model: {model!r} found, expected the config of a segmentor')
+        raise UserError(f'model: {shown(model)} found, expected the config of a segmentor')
     kind = base_type(model)
     if kind in REFUSED_MODELS:
         raise UserError(f'model: {kind} cannot be tuned: {REFUSED_MODELS[kind]}')
     if not isinstance(model.get('backbone'), Mapping):
         raise UserError(f'model: {kind} has no backbone, expected a segmentor with one')
+    backbone = base_type(model['backbone'])
+    if backbone in REFUSED_BACKBONES:
+        raise UserError(
+            f'model.backbone: {backbone} cannot be tuned: {REFUSED_BACKBONES[backbone]}'
+        )
     return model
 
 
@@ -64,7 +87,9 @@ def read_head(model: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(head, Sequence) and not isinstance(head, str) and head:
         head = head[-1]
     if not isinstance(head, Mapping):
-        raise UserError(f'model.decode_head: {head!r} found, expected the config of a decode head')
+        raise UserError(
+            f'model.decode_head: {shown(head)} found, expected the config of a decode head'
+        )
     return head
 
 
@@ -87,8 +112,27 @@ def _children(item: Any) -> list[Any]:
     return []
 
 
-def read_levels(head: Mapping[str, Any]) -> list[int] | None:
-    """Which of the backbone's outputs the head reads; None: all of them."""
+def read_levels(model: Mapping[str, Any]) -> list[int] | None:
+    """Which of the backbone's outputs the decode head reads; None: all of them.
+
+    Of a cascade, those that any of its heads reads: PointRend's last one, for instance, refines by
+    the first level what another head has found in all four.
+
+    Raises:
+        UserError: There is no decode head.
+    """
+    read_head(model)
+    heads = model['decode_head']
+    levels: list[int] = []
+    for head in heads if isinstance(heads, Sequence) else [heads]:
+        own = _levels_of(head)
+        if own is None:
+            return None
+        levels += [level for level in own if level not in levels]
+    return levels
+
+
+def _levels_of(head: Mapping[str, Any]) -> list[int] | None:
     index = find_key(head, 'in_index')
     if index is None:
         # mmseg's default is the last output, but heads with a list of channels read them all.
@@ -99,7 +143,12 @@ def read_levels(head: Mapping[str, Any]) -> list[int] | None:
 
 def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
     """(H, W) of the only images that a backbone accepts; None where it accepts any."""
-    if base_type(backbone) not in FIXED_SIZE_BACKBONES:
+    kind = base_type(backbone)
+    if kind == 'TIMMBackbone':
+        loose = backbone.get('dynamic_img_size') or not backbone.get('strict_img_size', True)
+        if loose or backbone.get('img_size') is None:
+            return None
+    elif kind not in FIXED_SIZE_BACKBONES:
         return None
     side = backbone.get('img_size', 224)
     return [side, side] if isinstance(side, int) else list(side)
@@ -125,7 +174,7 @@ def read_normalisation(cfg: Mapping[str, Any]) -> Normalisation:
         mean=None if mean is None else [float(value) for value in mean],
         std=None if std is None else [float(value) for value in std],
         swap_channels=bool(config.get('bgr_to_rgb') or config.get('rgb_to_bgr')),
-        seg_pad_val=int(config.get('seg_pad_val', 255)),
+        seg_pad_val=255 if config.get('seg_pad_val') is None else config['seg_pad_val'],
     )
 
 
@@ -136,14 +185,30 @@ def leaf_datasets(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         UserError: Something in the nest is no config of a data set.
     """
     if not isinstance(config, Mapping) or 'type' not in config:
-        raise UserError(f'dataset: {config!r} found, expected the config of a data set')
+        raise UserError(f'dataset: {shown(config)} found, expected the config of a data set')
     if config.get('datasets') is not None:
+        require('dataset.datasets', config['datasets'], SOME_CONFIGS)
         for part in config['datasets']:
             yield from leaf_datasets(part)
     elif isinstance(config.get('dataset'), Mapping):
         yield from leaf_datasets(config['dataset'])
     else:
         yield config
+
+
+def refuse_pairs(dataset: Mapping[str, Any]) -> None:
+    """Refuse data of change detection, whose samples are two images each.
+
+    Raises:
+        UserError: A transform joins two images.
+    """
+    for leaf in leaf_datasets(dataset):
+        for step in steps_of(leaf):
+            if base_type(step) in PAIRING_TRANSFORMS:
+                raise UserError(
+                    f'train_dataloader: {base_type(step)} found, expected transforms of one image: '
+                    'change between two images cannot be tuned'
+                )
 
 
 def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
@@ -158,7 +223,7 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
     from mmseg.registry import DATASETS
 
     leaf = next(leaf_datasets(cfg['train_dataloader']['dataset']))
-    names = (leaf.get('metainfo') or {}).get('classes')
+    names = _named_classes(leaf)
     if names is None:
         kind = leaf['type']
         known = DATASETS.get(kind) if isinstance(kind, str) else kind
@@ -170,11 +235,23 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
         raise UserError(
             'num_classes: found in neither the decode head nor the metainfo of the data set'
         )
-    number = len(names) if number is None else int(number)
+    require('num_classes', number, INTEGER)
+    number = len(names) if number is None else number
     if not 1 <= number <= 255:
         raise UserError(f'num_classes: {number} found, expected 1 to 255')
     names = list(names or [])[:number]
     return number, names + [f'class {i}' for i in range(len(names), number)]
+
+
+def _named_classes(leaf: Mapping[str, Any]) -> Sequence[str] | None:
+    """The classes that a data set's config names, itself or in a file, one a line, as mmengine."""
+    metainfo = leaf.get('metainfo') or {}
+    require('dataset.metainfo', metainfo, CONFIG)
+    names = metainfo.get('classes')
+    if isinstance(names, str) and os.path.isfile(names):
+        names = list_from_file(names)
+    require('dataset.metainfo.classes', names, NAMES)
+    return names
 
 
 def read_background(given: Any, class_names: Sequence[str]) -> int | None:

@@ -17,6 +17,14 @@ from mm_tuning_plugin.functional._embeddings import as_precise, full_precision
 from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
 from mm_tuning_plugin.models.chunks import embed_in_chunks
 from mm_tuning_plugin.models.gather import gather_nodes
+from mm_tuning_plugin.models.outputs import (
+    as_maps,
+    freeze_unreached,
+    probe_image,
+    run_probe,
+    training_order,
+    unreached_parameters,
+)
 from mm_tuning_plugin.registry import MODELS
 from mm_tuning_plugin.structures import NodeBatch
 
@@ -46,7 +54,7 @@ class MixAndMatchTuner(BaseModel):
             recomputed in the backward pass (`embed_in_chunks`); None: all of them, once.
 
     Raises:
-        UserError: No parameter of the backbone trains.
+        UserError: No parameter of the backbone trains; it gives no feature maps.
     """
 
     def __init__(
@@ -67,9 +75,9 @@ class MixAndMatchTuner(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = MODELS.build(backbone)
         self.in_index = None if in_index is None else list(in_index)
-        channels = self._measure_channels(tuple(probe_size))
+        self.backbone.train()  # some freeze their stages only here
         self._refuse_frozen(backbone)
-        self.touches_unread = self._has_idle_parameters(tuple(probe_size))
+        channels = self._measure_outputs(probe_image(backbone, self.backbone, probe_size))
         self.embedding = MODELS.build(dict(embedding, in_channels=channels))
         self.criterion = MODELS.build(criterion)
         self.chunk_size = chunk_size
@@ -159,28 +167,42 @@ class MixAndMatchTuner(BaseModel):
                 outputs = self.backbone(images)
         else:
             outputs = self.backbone(images)
-        outputs = [outputs] if isinstance(outputs, Tensor) else outputs
-        # Some backbones return (map, class token) pairs.
-        return [output[0] if isinstance(output, (tuple, list)) else output for output in outputs]
+        maps = as_maps(outputs, self.backbone)
+        return [maps[i] for i in self.order] if self.backbone.training else maps
 
     def _select(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """The levels that are read; behind them are those of training alone."""
+        levels = outputs[: self.num_levels]
         if self.in_index is None:
-            return list(outputs)
-        return [outputs[i if -len(outputs) <= i < len(outputs) else -1] for i in self.in_index]
+            return list(levels)
+        return [levels[i if -len(levels) <= i < len(levels) else -1] for i in self.in_index]
 
-    @torch.no_grad()
-    def _measure_channels(self, size: tuple[int, ...]) -> list[int]:
-        training = self.backbone.training
-        self.backbone.eval()
-        stem = next(p for p in self.backbone.parameters() if p.ndim == 4)
-        outputs = self._outputs(torch.zeros(1, int(stem.shape[1]), *size))
-        read = self._select(outputs)
-        self.backbone.train(training)
-        absent = [i for i in self.in_index or () if not -len(outputs) <= i < len(outputs)]
+    def _measure_outputs(self, image: Tensor) -> list[int]:
+        """Find what the backbone gives in both modes; the channels of the levels that are read.
+
+        Some parameters may serve unread outputs alone, as the norms of Swin's levels do. Touching
+        whole outputs in every step costs more than the loss does where it is not needed.
+        """
+        with torch.no_grad():
+            kept = run_probe(self.backbone, image, training=False)
+        with torch.enable_grad():
+            given = run_probe(self.backbone, image, training=True)
+            self.order, self.num_levels = training_order(kept, given, self.backbone), len(kept)
+            read = self._select([given[i] for i in self.order])
+            frozen = freeze_unreached(self.backbone, given)
+            self.touches_unread = bool(unreached_parameters(self.backbone, read))
+        if frozen:
+            print_log(
+                f'backbone: {len(frozen)} parameters of {type(self.backbone).__name__} reach none '
+                f'of its outputs and stay as they are, {frozen[0]} for one',
+                logger='current',
+                level=logging.WARNING,
+            )
+        absent = [i for i in self.in_index or () if not -len(kept) <= i < len(kept)]
         if absent:
             # Usual behind a neck, whose outputs the head counts; worth a word everywhere else.
             print_log(
-                f'in_index: {absent} found, expected levels of the {len(outputs)} outputs of the '
+                f'in_index: {absent} found, expected levels of the {len(kept)} outputs of the '
                 'backbone; its last output is read instead',
                 logger='current',
                 level=logging.WARNING,
@@ -196,21 +218,3 @@ class MixAndMatchTuner(BaseModel):
                 f'backbone: all {len(parameters)} parameters of {type(self.backbone).__name__} '
                 f'frozen found{told}, expected some that train: there is nothing to tune'
             )
-
-    @torch.enable_grad()
-    def _has_idle_parameters(self, size: tuple[int, ...]) -> bool:
-        """Whether some parameters serve unread outputs alone, as the norms of Swin's levels do.
-
-        Touching whole outputs in every step costs more than the loss does where it is not needed.
-        """
-        training = self.backbone.training
-        self.backbone.eval()
-        stem = next(p for p in self.backbone.parameters() if p.ndim == 4)
-        read = self._select(self._outputs(torch.zeros(1, int(stem.shape[1]), *size)))
-        total = torch.stack([level.sum() for level in read]).sum()
-        if total.requires_grad:
-            total.backward()
-        idle = any(p.requires_grad and p.grad is None for p in self.backbone.parameters())
-        self.backbone.zero_grad(set_to_none=True)
-        self.backbone.train(training)
-        return idle

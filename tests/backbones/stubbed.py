@@ -26,3 +26,13 @@ def stubbed_torchvision() -> Iterator[None]:
         for name in [name for name in sys.modules if name.split('.')[0] == 'torchvision']:
             del sys.modules[name]
         importlib.invalidate_caches()
+
+
+def import_further() -> None:
+    """Import timm and mmpretrain; show mmseg, which could not import it, timm."""
+    from mmseg.models.backbones import timm_backbone
+
+    with stubbed_torchvision():
+        import mmpretrain.models  # noqa: F401
+        import timm
+    timm_backbone.timm = timm

@@ -40,6 +40,24 @@ def test_a_config_that_is_none(capfd, tmp_path):
     assert 'cannot be read as a config' in fails(capfd, tmp_path / 'config.txt')
 
 
+def test_a_config_that_imports_what_is_not_installed(capfd, tmp_path):
+    (tmp_path / 'a.py').write_text("custom_imports = dict(imports='mmnothing.models')\n")
+    last = fails(capfd, tmp_path / 'a.py')
+    assert last.endswith(
+        'a.py: it imports mmnothing, which is not installed; expected it beside mmseg: '
+        'pip install mmnothing'
+    )
+
+
+def test_a_head_of_a_package_that_is_not_installed_is_told_before_tuning(capfd, project):
+    config, _ = project
+    with open(config, 'a') as file:
+        file.write("\nmodel['decode_head']['loss_decode'] = [dict(type='mmnothing.DiceLoss')]\n")
+    last = fails(capfd, config)
+    assert 'model.decode_head.loss_decode.0: a type of mmnothing found, which is not' in last
+    assert not (config.parent / 'work' / 'tuning').exists()
+
+
 def test_data_root_missing(capfd, project):
     config, data = project
     shutil.rmtree(data)

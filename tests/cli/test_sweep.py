@@ -6,7 +6,10 @@ from pathlib import Path
 
 import mmseg
 import pytest
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+from mm_tuning_plugin.cli.derived import loading_places
 from mm_tuning_plugin.cli.sweep import (
     DERIVED,
     FAILED,
@@ -17,6 +20,8 @@ from mm_tuning_plugin.cli.sweep import (
     entry,
     find_configs,
 )
+from mm_tuning_plugin.engine.start import remove_pretrained
+from mm_tuning_plugin.errors import UserError
 
 OWN = Path(mmseg.__path__[0], '.mim', 'configs')
 # One for every rule that a config of mmseg asks for.
@@ -30,8 +35,13 @@ RULES = {
     'deeplabv3/deeplabv3_r101-d8_4xb4-20k_voc12aug-512x512.py': DERIVED,  # data sets joined
     'unet/unet-s5-d16_fcn_4xb4-40k_drive-64x64.py': DERIVED,  # a data set repeated
     'beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py': DERIVED,  # rates that decay by layer
+    'segmenter/segmenter_vit-b_mask_8xb1-160k_ade20k-512x512.py': DERIVED,  # a local pretrained
+    'fastfcn/fastfcn_r50-d32_jpu_psp_4xb2-80k_cityscapes-512x1024.py': DERIVED,  # behind a neck
+    'mask2former/mask2former_r50_8xb2-90k_cityscapes-512x1024.py': DERIVED,  # heads of mmdet
+    'mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py': UNLOADABLE,  # imports mmdet
     'san/san-vit-b16_voc12aug-640x640.py': REFUSED,
     'vpd/vpd_sd_4xb8-25k_nyu-512x512.py': REFUSED,
+    'swin/swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256.py': REFUSED,  # two images
 }
 SAMPLE = find_configs(OWN)[::12]
 
@@ -42,7 +52,24 @@ def test_rules(name):
     assert outcome.status == RULES[name], outcome.reason
     assert '\n' not in outcome.reason
     if outcome.status == REFUSED:
-        assert 'cannot be tuned: it ' in outcome.reason
+        assert 'cannot be tuned' in outcome.reason
+    if name.startswith('mask2former'):
+        assert outcome.reason.removeprefix('fine-tuning ') == 'needs mmdet'
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'beit/beit-base_upernet_8xb2-160k_ade20k-640x640.py',  # LayerDecayOptimizerConstructor
+        'unet/unet-s5-d16_fcn_4xb4-40k_drive-64x64.py',
+        'swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py',
+        'bisenetv2/bisenetv2_fcn_4xb4-amp-160k_cityscapes-1024x1024.py',  # AmpOptimWrapper
+    ],
+)
+def test_backbone_and_optimizer_are_built(name):
+    built = set()
+    assert derive_one(OWN / name, name, built) == (name, DERIVED, '')
+    assert len(built) == 1
 
 
 def test_a_twelfth_of_all():
@@ -51,7 +78,8 @@ def test_a_twelfth_of_all():
     for outcome in outcomes:
         assert outcome.status in (DERIVED, REFUSED, UNLOADABLE), outcome
         if outcome.status == UNLOADABLE:
-            assert outcome.reason in ('needs mmpretrain', 'needs mmdet')
+            # mmpretrain without a torchvision is as good as none
+            assert outcome.reason in ('needs mmpretrain', 'needs torchvision', 'needs mmdet')
     assert sum(outcome.status == DERIVED for outcome in outcomes) >= 0.9 * len(outcomes)
 
 
@@ -81,23 +109,102 @@ def test_what_is_neither_derived_nor_refused_is_status_1(tmp_path, capsys):
     assert 'bad.py: cannot be read' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('fault', ['changed', 'left', 'unwritable', 'raises'])
-def test_a_derivation_that_does_wrong_is_seen(fault, monkeypatch):
-    from mmengine.config import Config
+def _mutates(cfg, derived):
+    cfg.model.backbone.depth = 7
 
+
+def _keeps_the_weights(cfg, derived):
+    derived.model.backbone.init_cfg = [dict(type='mmengine.Pretrained', checkpoint='x')]
+
+
+def _unknown_transform(cfg, derived):
+    derived.train_dataloader.dataset.dataset.pipeline.append(dict(type='NoSuch'))
+
+
+def _unknown_backbone_argument(cfg, derived):
+    derived.model.backbone.no_such = 1
+
+
+class DropsBiases(DefaultOptimWrapperConstructor):
+    def add_params(self, params, module, **options):
+        params += [{'params': [p]} for p in module.parameters() if p.ndim > 1]
+
+
+def _drops_parameters(cfg, derived):
+    OPTIM_WRAPPER_CONSTRUCTORS.register_module(module=DropsBiases, force=True)
+    derived.optim_wrapper.update(constructor='DropsBiases', paramwise_cfg=dict(a=1))
+
+
+def _raises(cfg, derived):
+    raise KeyError('depth')
+
+
+@pytest.mark.parametrize(
+    ('fault', 'reason'),
+    [
+        (_raises, "'depth'"),
+        (_mutates, 'the config itself was changed'),
+        (_keeps_the_weights, 'model.backbone.init_cfg.0 loads weights in tuning'),
+        (lambda cfg, derived: derived.update(runner_type='X'), 'runner_type is left'),
+        (lambda cfg, derived: derived.update(x=len), 'cannot be read back: SyntaxError'),
+        (lambda cfg, derived: derived.update(__x=1), 'reads back as another'),
+        (_unknown_transform, 'NoSuch is no registered transform'),
+        (lambda cfg, derived: derived.model.criterion.update(type='NoSuch'), 'NoSuch is no'),
+        (lambda cfg, derived: derived.custom_hooks.append(dict(type='NoSuch')), 'NoSuch is no'),
+        (lambda cfg, derived: derived.train_cfg.update(type='NoSuch'), "train_cfg: type 'NoSuch'"),
+        (_drops_parameters, 'the optimizer has '),
+        (_unknown_backbone_argument, 'cannot be built: TypeError'),
+    ],
+)
+def test_a_derivation_that_does_wrong_is_seen(fault, reason, monkeypatch):
     import mm_tuning_plugin.engine as engine
 
-    def derive(cfg):
-        if fault == 'raises':
-            raise KeyError('backbone')
-        if fault == 'changed':
-            cfg.model.backbone.depth = 7
-        extra = {'left': {'runner_type': 'X'}, 'unwritable': {'x': lambda: 0}}.get(fault, {})
-        return Config(dict(a=1, **extra))
+    derive = engine.derive_tuning_config
 
-    monkeypatch.setattr(engine, 'derive_tuning_config', derive)
+    def spoilt(cfg):
+        derived = derive(cfg)
+        fault(cfg, derived)
+        return derived
+
+    monkeypatch.setattr(engine, 'derive_tuning_config', spoilt)
     name = 'fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py'
-    assert derive_one(OWN / name, name).status == FAILED
+    outcome = derive_one(OWN / name, name, set())
+    assert outcome.status == FAILED and reason in outcome.reason
+
+
+def test_an_exception_of_the_derivation_is_status_1(tmp_path, monkeypatch, capsys):
+    import mm_tuning_plugin.engine as engine
+
+    monkeypatch.setattr(engine, 'derive_tuning_config', lambda cfg: cfg['nothing'])
+    (tmp_path / 'good.py').write_text('a = 1\n')
+    with pytest.raises(SystemExit) as ended:
+        entry([str(tmp_path)])
+    assert ended.value.code == 1
+    assert 'good.py: ' in capsys.readouterr().err
+
+
+def test_places_that_load_weights():
+    model = dict(
+        type='A',
+        pretrained=None,
+        backbone=dict(type='TIMMBackbone'),
+        neck=dict(init_cfg=dict(type='Normal')),
+        decode_head=[dict(init_cfg=dict(type='Pretrained')), dict(a=dict(pretrained='x'))],
+    )
+    assert list(loading_places(model)) == [
+        'backbone.pretrained', 'decode_head.0.init_cfg', 'decode_head.1.a.pretrained',
+    ]  # fmt: skip
+    assert not list(loading_places(remove_pretrained(model)))
+
+
+def test_patterns(tmp_path):
+    for name in ('a/1.py', 'a/2.txt', 'b/3.py', '_base_/4.py'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [path.name for path in find_configs(f'{tmp_path}/*/*')] == ['1.py', '3.py']
+    assert [path.name for path in find_configs(f'{tmp_path}/**/3.*')] == ['3.py']
+    with pytest.raises(UserError, match='no config found there'):
+        find_configs(f'{tmp_path}/*/5*')
 
 
 @pytest.mark.parametrize('folder', ['nowhere', 'empty'])

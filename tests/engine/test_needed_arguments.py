@@ -107,3 +107,33 @@ def test_the_tuner_has_it_and_a_finished_tuning_is_used_again(cfg, capfd):
     MixAndMatchRunner.from_cfg(copy.deepcopy(cfg)).train()
     captured = capfd.readouterr()
     assert 'is used again' in captured.out + captured.err
+
+
+@pytest.mark.parametrize('prefix', ['teacher', 'teacher.'])
+def test_a_given_prefix_is_followed(cfg, prefix):
+    cfg.mix_and_match.checkpoint_prefix = prefix
+    assert norm_of(cfg) == dict(type='LN', eps=1e-6)
+    cfg.mix_and_match.checkpoint_prefix = 'not.there'  # named by who loads it
+    assert norm_of(cfg) is None
+
+
+def test_a_backbone_that_cannot_be_built_is_named_by_who_builds_it(cfg):
+    cfg.model.backbone.no_such_argument = 1
+    assert norm_of(cfg) is None
+
+
+def test_a_start_that_the_config_names_itself_counts_too(cfg):
+    cfg.model.pretrained = cfg.mix_and_match.pop('checkpoint')
+    assert norm_of(cfg) == dict(type='LN', eps=1e-6)
+
+
+def test_a_tuning_is_resumed_with_it(cfg):
+    cfg.mix_and_match.update(max_iters=2, checkpoint_interval=1)
+    MixAndMatchRunner.from_cfg(copy.deepcopy(cfg)).train()
+    cfg.resume = True
+    runner = MixAndMatchRunner.from_cfg(copy.deepcopy(cfg))
+    for name in ('tuned_backbone.pth', 'iter_2.pth'):
+        (runner.tuning_dir / name).unlink()
+    (runner.tuning_dir / 'last_checkpoint').write_text(str(runner.tuning_dir / 'iter_1.pth'))
+    runner.train()
+    assert 'reused' not in runner.stages['tuning'] and (runner.tuning_dir / 'iter_2.pth').is_file()

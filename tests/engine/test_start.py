@@ -1,6 +1,7 @@
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import PretrainedInit
 
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
 from mm_tuning_plugin.engine.start import adopt_self_supervised, remove_pretrained, split_start
@@ -26,6 +27,11 @@ def test_everything_that_loads_weights_goes_and_other_inits_stay():
     assert freed['decode_head'][0]['init_cfg']['type'] == 'Normal'
     assert 'init_cfg' not in freed['decode_head'][1]
     assert model['pretrained'] == 'torchvision://resnet50'
+
+
+def test_an_init_cfg_may_name_its_class():
+    init = dict(type=PretrainedInit, checkpoint='x')
+    assert remove_pretrained(dict(type='ResNet', init_cfg=init)) == dict(type='ResNet')
 
 
 def test_timms_wrapper_is_told_not_to_load():

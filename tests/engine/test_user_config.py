@@ -7,15 +7,22 @@ from mm_tuning_plugin.engine.plan import read_facts
 from mm_tuning_plugin.errors import UserError
 
 
-def test_levels_are_those_the_head_reads():
-    assert user_config.read_levels(dict(in_index=3)) == [3]
-    assert user_config.read_levels(dict(in_index=[0, 1, 2, 3], in_channels=[1, 2, 3, 4])) == [
-        0, 1, 2, 3,
-    ]  # fmt: skip
-    assert user_config.read_levels(dict(in_channels=64)) == [-1]
-    assert user_config.read_levels(dict(in_channels=[1, 2])) is None
-    nested = dict(type='IterativeDecodeHead', kernel_generate_head=dict(in_index=2))
-    assert user_config.read_levels(nested) == [2]
+@pytest.mark.parametrize(
+    ('head', 'levels'),
+    [
+        (dict(in_index=3), [3]),
+        (dict(in_index=[0, 1, 2, 3], in_channels=[1, 2, 3, 4]), [0, 1, 2, 3]),
+        (dict(in_channels=64), [-1]),
+        (dict(in_channels=[1, 2]), None),
+        (dict(type='IterativeDecodeHead', kernel_generate_head=dict(in_index=2)), [2]),
+        # cascades: PointRend's second head reads a part of what the first does, OCRNet's another
+        ([dict(in_index=[0, 1, 2, 3]), dict(in_index=[0])], [0, 1, 2, 3]),
+        ([dict(in_index=2), dict(in_index=3)], [2, 3]),
+        ([dict(in_index=2), dict(in_channels=[1, 2])], None),
+    ],
+)
+def test_levels_are_those_that_the_heads_read(head, levels):
+    assert user_config.read_levels(dict(decode_head=head)) == levels
 
 
 def test_the_last_head_of_a_cascade_counts(toy_cfg):
@@ -34,6 +41,19 @@ def test_classes_come_from_the_head_then_from_the_data_set(toy_cfg):
     assert (facts.num_classes, facts.class_names[0], facts.background_index) == (
         21, 'background', 0,
     )  # fmt: skip
+
+
+def test_classes_may_be_named_in_a_file(toy_cfg, tmp_path):
+    expected = read_facts(toy_cfg)
+    names = tmp_path / 'classes.txt'
+    names.write_text('\n'.join(expected.class_names))
+    toy_cfg.train_dataloader.dataset.metainfo.classes = str(names)
+    assert read_facts(toy_cfg) == expected
+    toy_cfg.train_dataloader.dataset.metainfo.classes = 'nowhere.txt'
+    with pytest.raises(
+        UserError, match=r"metainfo\.classes: 'nowhere\.txt' found, expected a list"
+    ):
+        read_facts(toy_cfg)
 
 
 def test_background_is_class_0_by_its_name_or_what_the_option_says(toy_cfg):
@@ -82,6 +102,14 @@ def _change_detection(cfg):
     cfg.model.type = 'SiamEncoderDecoder'
 
 
+def _pairs(cfg):
+    cfg.train_dataloader.dataset = dict(
+        type='RepeatDataset',
+        times=2,
+        dataset=dict(type='LEVIRCDDataset', pipeline=[dict(type='mmseg.ConcatCDInput')]),
+    )
+
+
 def _no_data(cfg):
     cfg.train_dataloader = None
 
@@ -99,6 +127,7 @@ def _no_optimizer(cfg):
         (_no_head, 'model.decode_head: None found'),
         (_depth, 'DepthEstimator cannot be tuned'),
         (_change_detection, 'SiamEncoderDecoder cannot be tuned'),
+        (_pairs, 'train_dataloader: ConcatCDInput found, expected transforms of one image'),
         (_no_data, 'train_dataloader: none found'),
         (_no_optimizer, 'optim_wrapper: None found'),
     ],
@@ -111,3 +140,20 @@ def test_configs_that_cannot_be_tuned_are_refused_in_one_line(toy_cfg, spoil, me
     with pytest.raises(UserError, match=message) as info:
         derive_tuning_config(spoiled)
     assert '\n' not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'expected'),
+    [
+        (dict(type='ResNet', img_size=96), None),
+        (dict(type='BEiT', img_size=(640, 320)), [640, 320]),
+        (dict(type='mmseg.MAE'), [224, 224]),
+        (dict(type='mmpretrain.BEiTViT', img_size=192), [192, 192]),
+        (dict(type='TIMMBackbone', model_name='resnet18'), None),
+        (dict(type='TIMMBackbone', img_size=96), [96, 96]),
+        (dict(type='TIMMBackbone', img_size=96, dynamic_img_size=True), None),
+        (dict(type='TIMMBackbone', img_size=96, strict_img_size=False), None),
+    ],
+)
+def test_the_only_size_that_a_backbone_takes(backbone, expected):
+    assert user_config.read_fixed_size(backbone) == expected

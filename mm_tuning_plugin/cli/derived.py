@@ -1,0 +1,163 @@
+"""Whether a derived config is what it is said to be: alone, readable, free of side effects.
+
+Each check takes what it looks at and returns what is wrong in words, '' if nothing is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mm_tuning_plugin.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.registry import Registry
+
+BELONGS_TO_THE_RUN = ('runner_type', 'mix_and_match')
+
+
+def check_plain(derived: Config) -> str:
+    """It can be run alone, and what is written of it reads back equal.
+
+    Not by ``Config.dump``, which spends a second on laying the file out: as plain assignments.
+    """
+    from mmengine.config import Config
+
+    left = [key for key in BELONGS_TO_THE_RUN if key in derived]
+    if left:
+        return f'{left[0]} is left in the derived config'
+    values = derived.to_dict()
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, 'derived.py')
+        with open(file, 'w', encoding='utf-8') as opened:
+            opened.writelines(f'{key} = {value!r}\n' for key, value in values.items())
+        try:
+            same = Config.fromfile(file).to_dict() == values
+        except Exception as error:  # a config is code: it can raise anything
+            return f'the derived config cannot be read back: {type(error).__name__}: {error}'
+    return '' if same else 'the derived config reads back as another'
+
+
+def check_start(cfg: Config) -> str:
+    """With a start given, neither stage loads other weights, and the other options are derived too.
+
+    Raises:
+        UserError: The config is refused with a start.
+    """
+    from mm_tuning_plugin.engine import derive_tuning_config
+    from mm_tuning_plugin.engine.start import remove_pretrained
+
+    given = copy.deepcopy(cfg)
+    with tempfile.NamedTemporaryFile(suffix='.pth') as start:
+        given.mix_and_match = dict(checkpoint=start.name, recipe='paper', bn_crops=2)
+        tuning = derive_tuning_config(given).to_dict()
+    for stage, model in (('tuning', tuning['model']), ('fine-tuning', cfg.to_dict()['model'])):
+        model = model if stage == 'tuning' else remove_pretrained(model)
+        for place in loading_places(model):
+            return f'model.{place} loads weights in {stage} though a start is given'
+    return ''
+
+
+def loading_places(config: Any, place: str = '') -> Iterator[str]:
+    """Dotted names of all that loads weights into a model: ``pretrained``, ``init_cfg``."""
+    if isinstance(config, Mapping):
+        kind = str(config.get('type', '')).rsplit('.', 1)[-1]
+        if kind in ('Pretrained', 'PretrainedInit', 'SelfSupervised'):
+            yield place
+        if config.get('pretrained') or (kind == 'TIMMBackbone' and 'pretrained' not in config):
+            yield f'{place}.pretrained'.lstrip('.')
+        for key, value in config.items():
+            yield from loading_places(value, f'{place}.{key}'.lstrip('.'))
+    elif isinstance(config, (list, tuple)):
+        for i, value in enumerate(config):
+            yield from loading_places(value, f'{place}.{i}')
+
+
+def check_types(derived: Config) -> str:
+    """All that stage one builds by name is registered: data, transforms, model, hooks, loop."""
+    from mmengine import registry as roots
+
+    from mm_tuning_plugin.engine import preflight
+
+    config = derived.to_dict()
+    try:
+        preflight.check_types(config, config['default_scope'])
+    except UserError as error:
+        return str(error)
+    model = config['model']
+    hooks = [*config['custom_hooks'], *config['default_hooks'].values()]
+    wanted: list[tuple[Registry, Any]] = [(roots.HOOKS, hook) for hook in hooks]
+    wanted.append((roots.MODELS, model))
+    parts = ('data_preprocessor', 'backbone', 'embedding', 'criterion')
+    wanted += [(roots.MODELS, model[part]) for part in parts]
+    for loader in (config['train_dataloader'], config['val_dataloader'] or {}):
+        wanted += _of_datasets(loader.get('dataset'))
+    for root, part in wanted:
+        with root.switch_scope_and_registry(config['default_scope']) as registry:
+            if registry.get(part['type']) is None:
+                return f'{part["type"]} is no registered {registry.name}'
+    return ''
+
+
+def _of_datasets(config: Any) -> list[tuple[Registry, Any]]:
+    """The data sets of a nest and their transforms, with the registries they are to be in."""
+    from mmengine.registry import DATASETS, TRANSFORMS
+
+    if isinstance(config, (list, tuple)):
+        return [found for part in config for found in _of_datasets(part)]
+    if not isinstance(config, Mapping) or 'type' not in config:
+        return []
+    found = [(DATASETS, config)]
+    found += [(TRANSFORMS, step) for step in config.get('pipeline') or ()]
+    for key in ('dataset', 'datasets', 'gallery', 'queries'):
+        found += _of_datasets(config.get(key))
+    return found
+
+
+def check_built(derived: Config) -> str:
+    """The backbone, without its weights, and the optimizer over it, by its constructor."""
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import DefaultScope
+    from torch import nn
+
+    from mm_tuning_plugin.engine.outline import outline
+    from mm_tuning_plugin.engine.start import remove_pretrained
+
+    scope, wrapper = derived['default_scope'], copy.deepcopy(derived['optim_wrapper'])
+    if wrapper['type'] == 'AmpOptimWrapper':  # it wants an accelerator, its constructor does not
+        wrapper = dict(optimizer=wrapper['optimizer'], **_constructor_options(wrapper))
+    try:
+        with _silence(), DefaultScope.overwrite_default_scope(scope):
+            tuner = nn.Module()
+            tuner.backbone = outline(remove_pretrained(derived['model']['backbone']), scope)
+            built = build_optim_wrapper(tuner, wrapper)
+    except Exception as error:  # constructors can raise anything
+        return f'cannot be built: {type(error).__name__}: {error}'
+    covered = sum(len(group['params']) for group in built.param_groups)
+    trained = sum(parameter.requires_grad for parameter in tuner.parameters())
+    if covered < trained:
+        return f'the optimizer has {covered} of {trained} parameters that train'
+    return ''
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Constructors of optimizers print and log a line for every parameter."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _constructor_options(wrapper: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: wrapper[key] for key in ('constructor', 'paramwise_cfg') if key in wrapper}

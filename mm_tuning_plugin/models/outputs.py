@@ -1,0 +1,178 @@
+"""What a backbone gives: which of its outputs are the feature maps that a head reads.
+
+B images, C channels, (H, W) cells of a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mm_tuning_plugin.errors import UserError
+
+# mmpretrain's classes give class tokens or pooled vectors unless one of these says otherwise.
+MAP_OPTIONS = {
+    'out_type': "out_type='featmap'",
+    'gap_before_final_norm': 'gap_before_final_norm=False',
+}
+
+
+def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
+    """The outputs of a backbone as a list of maps (B, C, H, W).
+
+    A single map is a list of one. Of (map, class token) pairs the map is taken.
+
+    Raises:
+        UserError: Something else came, class tokens for instance.
+    """
+    outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+    if not isinstance(outputs, (list, tuple)) or not outputs:
+        raise UserError(
+            f'backbone: {type(backbone).__name__} gives {type(outputs).__name__} found, expected '
+            'feature maps (B, C, H, W), one or a tuple of them'
+        )
+    maps = [item[0] if isinstance(item, (tuple, list)) and item else item for item in outputs]
+    for item in maps:
+        if not isinstance(item, Tensor) or item.ndim != 4:
+            what = tuple(item.shape) if isinstance(item, Tensor) else type(item).__name__
+            hints = [told for name, told in MAP_OPTIONS.items() if hasattr(backbone, name)]
+            hint = f'; set {hints[0]}' if hints else ''
+            raise UserError(
+                f'backbone: {type(backbone).__name__} gives {what} found, expected feature maps '
+                f'(B, C, H, W){hint}'
+            )
+    return maps
+
+
+def probe_image(config: Mapping[str, Any], backbone: nn.Module, size: Sequence[int]) -> Tensor:
+    """One image (1, C, H, W) of noise, the same at every call.
+
+    C is ``in_channels`` of the config, else that of the first convolution.
+    """
+    channels = config.get('in_channels')
+    if not isinstance(channels, int):
+        stems = (part for part in backbone.modules() if isinstance(part, nn.Conv2d))
+        channels = next((stem.in_channels for stem in stems), 3)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, channels, *size, generator=generator)
+
+
+@contextmanager
+def calm(backbone: nn.Module, training: bool) -> Iterator[None]:
+    """Evaluate; with `training`, set the mode of training for modules that hold others.
+
+    A backbone that returns other things in training says so in its own forward: so it is asked for
+    them while layers (BatchNorm, dropout, stochastic depth) stay still.
+    """
+    before = [(module, module.training) for module in backbone.modules()]
+    if training:
+        for module, _ in before:
+            module.training = any(True for _ in module.children())
+    else:
+        backbone.eval()
+    try:
+        yield
+    finally:
+        if not training:
+            backbone.train(before[0][1])  # some keep things for evaluation, and let go of them here
+        for module, flag in before:
+            module.training = flag
+
+
+def run_probe(backbone: nn.Module, images: Tensor, training: bool) -> list[Tensor]:
+    """The maps of `images`, in the structure of one mode.
+
+    Raises:
+        UserError: The backbone fails on images of this size, or gives no maps.
+    """
+    try:
+        with calm(backbone, training):
+            outputs = backbone(images)
+    except (AssertionError, RuntimeError, ValueError, IndexError) as error:
+        height, width = images.shape[-2:]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f'backbone: {type(backbone).__name__} fails on images of {height} x {width} found '
+            f'({reason}), expected one that takes them'
+        ) from error
+    return as_maps(outputs, backbone)
+
+
+def training_order(
+    kept: Sequence[Tensor], given: Sequence[Tensor], backbone: nn.Module
+) -> list[int]:
+    """In which order to read what the backbone gives in training.
+
+    DDRNet and PIDNet give maps in training that only auxiliary losses read; heads are evaluated on
+    what is given in evaluation, so that is what is tuned.
+
+    Args:
+        kept: The maps of an image in evaluation.
+        given: The maps of the same image in training.
+        backbone: What gave them, for its name.
+
+    Returns:
+        Places in `given`: first those of `kept`, in their order, then the auxiliary ones.
+
+    Raises:
+        UserError: An output of evaluation is none of training's.
+    """
+    if len(given) == len(kept):
+        return list(range(len(kept)))
+    places: list[int] = []
+    for level in kept:
+        equal = (
+            i
+            for i, other in enumerate(given)
+            if i not in places and other.shape == level.shape and torch.allclose(other, level)
+        )
+        place = next(equal, None)
+        if place is None:
+            raise UserError(
+                f'backbone: {type(backbone).__name__} gives {len(given)} maps in training and '
+                f'{len(kept)} in evaluation found, expected each of the latter among the former'
+            )
+        places.append(place)
+    return places + [i for i in range(len(given)) if i not in places]
+
+
+def freeze_unreached(backbone: nn.Module, maps: Sequence[Tensor]) -> list[str]:
+    """Freeze the parameters that none of the maps depends on, such as a classifier's last layer.
+
+    Nothing can tune them, and DDP would wait for their gradients.
+
+    Args:
+        backbone: It; its parameters get no gradients here.
+        maps: All that it gives, computed with gradient.
+
+    Returns:
+        Their names.
+
+    Raises:
+        UserError: No map depends on any parameter that trains.
+    """
+    unreached = unreached_parameters(backbone, maps)
+    if len(unreached) == sum(p.requires_grad for p in backbone.parameters()):
+        raise UserError(
+            f'backbone: no map of {type(backbone).__name__} found to depend on any of its '
+            f'{len(unreached)} parameters that train, expected some: there is nothing to tune'
+        )
+    for parameter in unreached.values():
+        parameter.requires_grad_(False)
+    return list(unreached)
+
+
+def unreached_parameters(backbone: nn.Module, maps: Sequence[Tensor]) -> dict[str, nn.Parameter]:
+    """The parameters that train and get no gradient from `maps`, by name."""
+    total = torch.stack([level.sum() for level in maps]).sum()
+    if total.requires_grad:
+        # Not torch.autograd.grad: reentrant checkpointing (with_cp) knows .backward() alone.
+        total.backward(retain_graph=True)
+    trained = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
+    unreached = {name: p for name, p in trained.items() if p.grad is None}
+    backbone.zero_grad(set_to_none=True)
+    return unreached

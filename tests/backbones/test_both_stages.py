@@ -1,0 +1,44 @@
+"""Every backbone class of mmseg's goes through both stages, from a real config that uses it."""
+
+import pytest
+from cases import BACKBONES, ELSEWHERE, PARTS, REFUSED, small_config
+from mmengine.registry import DefaultScope
+from running import check_gradients, on_toy_data, run_both_stages
+
+from mm_tuning_plugin.engine import derive_tuning_config
+from mm_tuning_plugin.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        yield
+
+
+def test_every_registered_class_is_listed_once():
+    import mmseg.models  # noqa: F401
+    from mmseg.registry import MODELS
+
+    home = 'mmseg.models.backbones'
+    registered = [name for name, kind in MODELS.module_dict.items() if home in kind.__module__]
+    assert sorted(registered) == sorted([*BACKBONES, *PARTS, *REFUSED, *ELSEWHERE])
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('name', BACKBONES)
+def test_both_stages(name, toy_cfg, monkeypatch):
+    cfg = on_toy_data(small_config(BACKBONES[name]), toy_cfg)
+    assert cfg.model.backbone.type == name
+    run_both_stages(cfg, monkeypatch)
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_every_parameter_gets_a_gradient(name, toy_cfg):
+    check_gradients(on_toy_data(small_config(BACKBONES[name]), toy_cfg))
+
+
+@pytest.mark.parametrize('name', REFUSED)
+def test_what_is_no_backbone_is_refused_in_one_line(name, toy_cfg):
+    toy_cfg.model.backbone = dict(type=name)
+    with pytest.raises(UserError, match=rf'^model\.backbone: {name} cannot be tuned: [^\n]+$'):
+        derive_tuning_config(toy_cfg)

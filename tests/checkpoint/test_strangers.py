@@ -1,0 +1,55 @@
+"""Nothing inside a stage of the file is left out, however small: the function would be another."""
+
+import pytest
+import torch
+from mmseg.models.backbones import PCPVT, ResNet, SwinTransformer
+
+from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
+from mm_tuning_plugin.errors import UserError
+
+SWIN = dict(pretrain_img_size=32, embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
+
+
+def pcpvt(qkv_bias):
+    return PCPVT(
+        embed_dims=[8] * 4, num_heads=[1] * 4, mlp_ratios=[2] * 4, depths=[1] * 4, qkv_bias=qkv_bias
+    )
+
+
+CASES = {
+    'a bias': (lambda: pcpvt(True), lambda: pcpvt(False), 'attn.attn.in_proj_bias'),
+    'a norm': (
+        lambda: SwinTransformer(**SWIN, patch_norm=True),
+        lambda: SwinTransformer(**SWIN, patch_norm=False),
+        'patch_embed.norm.weight',
+    ),
+    'positions': (
+        lambda: SwinTransformer(**SWIN, use_abs_pos_embed=True),
+        lambda: SwinTransformer(**SWIN),
+        'absolute_pos_embed',
+    ),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_small_parts_are_not_dropped(case, tmp_path):
+    source, backbone, name = CASES[case]
+    weights = {
+        f'backbone.{k}': torch.rand_like(v.float()) for k, v in source().state_dict().items()
+    }
+    torch.save({'state_dict': weights}, tmp_path / 'a.pth')
+    with pytest.raises(UserError) as error:
+        load_backbone_checkpoint(backbone(), tmp_path / 'a.pth')
+    message = str(error.value)
+    assert name in message and 'no place in the backbone' in message and '\n' not in message
+    report = load_backbone_checkpoint(backbone(), tmp_path / 'a.pth', min_matched=0)
+    assert any(name in unexpected for unexpected in report.unexpected)
+
+
+def test_counters_of_profilers_are_no_part(tmp_path):
+    weights = ResNet(depth=18).state_dict()
+    weights['layer1.0.total_ops'] = torch.ones(1)
+    weights['layer1.0.conv1.total_params'] = torch.ones(1)
+    torch.save(weights, tmp_path / 'a.pth')
+    report = load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth')
+    assert len(report.unexpected) == 2
