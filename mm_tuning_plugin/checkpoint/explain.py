@@ -25,7 +25,7 @@ _FAMILIES = tuple(
             'language model',
             r'word_embeddings\.|embed_tokens\.|wte\.|token_type_embeddings\.',
         ),
-        ('CLIP model', r'visual\.(conv1|trunk|transformer|class_embedding)'),
+        ('CLIP model', r'visual\.(conv1|trunk|transformer|class_embedding)|attnpool\.'),
         ('SwinV2', r'(attn|attention\.self)\.(cpb_mlp|logit_scale|continuous_position_bias_mlp)'),
         (
             'Swin',
@@ -37,12 +37,21 @@ _FAMILIES = tuple(
             'MiT',
             r'block1\.0\.attn\.q\.|layers\.0\.1\.0\.attn\.|block\.0\.0\.attention\.self\.query\.',
         ),
+        (
+            'MobileNetV3',
+            r'features\.\d+\.block\.0\.0\.|layer\d+\.depthwise_conv\.conv\.',
+        ),
+        ('MobileNetV2', r'features\.\d+\.conv\.0\.0\.|layer\d+\.0\.conv\.0\.conv\.'),
+        ('MobileNet or EfficientNet of timm', r'blocks\.\d+\.\d+\.conv_dw\.'),
+        ('STDC', r'features\.\d+\.conv_list\.|stages\.2\.0\.layers\.0\.(conv|0)\.'),
         ('ConvNeXt', r'\w+\.\d+\.(\w+\.\d+\.)*(depthwise_conv|dwconv|conv_dw)\.weight'),
         ('HRNet', r'stage2\.0\.branches\.'),
         (
             'ViT',
             r'(layers|blocks|encoder\.layer)\.\d+\.(attn|attention|norm1|ln1|layernorm_before)\.',
         ),
+        ('ResNeSt', r'layer1\.0\.conv2\.fc1\.'),
+        ('VGG', r'features\.\d+\.(conv\.)?(weight|bias)$'),
         ('ResNet', r'layer1\.0\.conv1\.|encoder\.stages\.0\.layers\.0\.layer\.0\.convolution'),
     )
 )
@@ -68,6 +77,8 @@ def explain(backbone: nn.Module, fit: Fit, tensors: Mapping[str, Tensor]) -> str
         reason += kinds[1] or type(backbone).__name__
     elif kinds == ('ResNet', 'ResNet'):
         reason = _resnet(found, wanted)
+    elif kinds == ('VGG', 'VGG'):
+        reason = _vgg(found, wanted)
     elif kinds[1] == 'ViT':
         reason = _vit(found, wanted)
     if not reason:
@@ -101,7 +112,9 @@ def _kind(names: Iterable[str]) -> str:
 
 def _resnet(found: Shapes, wanted: Shapes) -> str:
     """Stem, depth or width of two ResNets."""
-    deep = tuple(any(name.startswith('stem.') for name in names) for names in (found, wanted))
+    deep = tuple(
+        any(name.startswith(('stem.', 'conv1.0.')) for name in names) for names in (found, wanted)
+    )
     depths = _depth(found), _depth(wanted)
     if depths[0] != depths[1]:
         return f'the file is a ResNet-{depths[0]}, the backbone a ResNet-{depths[1]}'
@@ -112,6 +125,15 @@ def _resnet(found: Shapes, wanted: Shapes) -> str:
     if any('downsample.2.' in name for name in found) != any('downsample.2.' in n for n in wanted):
         return 'the shortcuts differ: one of the two is ResNetV1d, with pooling in them'
     return _width(found, wanted, 'layer1.0.conv1.weight')
+
+
+def _vgg(found: Shapes, wanted: Shapes) -> str:
+    """Depth or norms of two VGGs; their names are by three linear layers more than convolutions."""
+    kinds = []
+    for shapes in (found, wanted):
+        layers = [len(s) for n, s in shapes.items() if re.fullmatch(r'features\..*weight', n)]
+        kinds.append(f'VGG-{layers.count(4) + 3} with{"" if 1 in layers else "out"} norms')
+    return f'the file is a {kinds[0]}, the backbone a {kinds[1]}' if kinds[0] != kinds[1] else ''
 
 
 def _depth(names: Shapes) -> str:

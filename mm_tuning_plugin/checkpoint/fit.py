@@ -79,7 +79,9 @@ def best_fits(
         if fits and 9 * sizes[place] < best:  # a grey stem of one channel may grow to three
             break
         choices = [_fit(place, groups[place], naming, targets, stages, grid) for naming in NAMINGS]
-        fits.append(min(choices, key=lambda fit: (-fit.matched, _unused_size(fit))))
+        fits.append(
+            min(choices, key=lambda fit: (-fit.matched, _unused_size(fit), -len(fit.mismatched)))
+        )
         best = max(best, fits[-1].matched)
     total = sum(target.numel() for name, target in targets.items() if not is_buffer(name))
     if 2 * best < total:  # nothing fits: take what has most names in common, to say why

@@ -14,6 +14,7 @@ from .arguments import as_python, fitting_arguments, layer_norm_epsilons
 from .choice import choose, same_values
 from .fit import Fit, best_fits, with_values
 from .judge import judge_fit, judge_values
+from .judge_cnn import judge_convolutions, note_convolutions
 from .judge_vit import judge_parts, judge_whole, note_parts
 from .leftovers import sort_leftovers
 from .nested import Encoder, encoders
@@ -70,6 +71,7 @@ def load_backbone_checkpoint(
     judge_parts(network, path, fit, targets, min_matched)
     judge_fit(network, path, file.tensors, fit, stages, counts, min_matched)
     judge_whole(network, path, fit, targets, filled, min_matched)
+    judge_convolutions(network, path, fit, targets, min_matched)
     if rivals:
         raise UserError(
             f"{path}: '{rivals[0]}' and '{rivals[1]}' fit {type(network).__name__} equally well; "
@@ -194,6 +196,7 @@ def _notes(
         notes.append('the file is a whole segmentor: its backbone was trained with labels')
     notes += [fit.naming.note] if fit.naming.note else []
     notes += note_parts(backbone, fit, targets)
+    notes += note_convolutions(backbone, fit, targets)
     types = {t.dtype for name, t in fit.values.items() if t.is_floating_point()}
     for dtype in sorted(types - {torch.float32}, key=str):
         notes.append(f'weights of {dtype} in the file, converted to those of the backbone')

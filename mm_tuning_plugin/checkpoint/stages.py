@@ -22,6 +22,9 @@ _BUFFER = re.compile(
 _POSITIONS = re.compile(r'(absolute_)?pos_embed')
 # ``layers.0.1.2.norm1``: a list of levels, each a list of parts, one of which lists blocks.
 _LIST_OF_LISTS = re.compile(r'\w*[^\W\d]\.\d+\.\d+\.\d+\.')
+# Roots that are a ResNet's or HRNet's stem: conv1, bn1, conv2, stem. Whatever else stands beside
+# layer1 (HRNet's transition1, stage2) is a stage of its own.
+_RESIDUAL_STEM = re.compile(r'(conv|bn|gn|ln|in|norm)\d*|stem')
 
 
 def is_buffer(name: str) -> bool:
@@ -54,7 +57,7 @@ class Stages:
             return 'tokens'
         if re.fullmatch(r'layer\d+', parts[0]):
             return parts[0]
-        if self.residual:
+        if self.residual and _RESIDUAL_STEM.fullmatch(parts[0]):
             return 'stem'
         if parts[0] in self.nested:
             return '.'.join(parts[:3])

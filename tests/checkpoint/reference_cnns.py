@@ -95,7 +95,7 @@ class SplitBottleneck(nn.Module):
 class DeepStemResNet(nn.Module):
     """A ResNet with a stem of three convolutions, timm's and ResNeSt's names; or a plain one."""
 
-    def __init__(self, block, depths=(1, 1, 1, 1), deep=32, **options):
+    def __init__(self, block, depths=(1, 1, 1, 1), deep=32, width=64, **options):
         super().__init__()
         if deep:
             self.conv1 = nn.Sequential(
@@ -105,18 +105,18 @@ class DeepStemResNet(nn.Module):
                 nn.Conv2d(deep, deep, 3, 1, 1, bias=False),
                 nn.BatchNorm2d(deep),
                 nn.ReLU(),
-                nn.Conv2d(deep, 64, 3, 1, 1, bias=False),
+                nn.Conv2d(deep, width, 3, 1, 1, bias=False),
             )
         else:
-            self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        inner = 64
+            self.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        inner = width
         for index, depth in enumerate(depths):
             blocks = []
             for number in range(depth):
                 stride = 2 if index and not number else 1
-                blocks.append(block(inner, 64 * 2**index, stride, **options))
-                inner = 256 * 2**index
+                blocks.append(block(inner, width * 2**index, stride, **options))
+                inner = 4 * width * 2**index
             setattr(self, f'layer{index + 1}', nn.Sequential(*blocks))
         self.fc = nn.Linear(inner, 5)
         self.depths = depths
@@ -188,12 +188,15 @@ class TorchvisionMobileNetV2(nn.Module):
         return outs
 
 
+VGG11 = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+
+
 class TorchvisionVGG(nn.Module):
     """vgg11, with or without norms; ``features.N`` counts every layer."""
 
-    def __init__(self, norm, widths=((64,), (128,), (256, 256), (512, 512), (512, 512))):
+    def __init__(self, norm, widths=VGG11, channels=3):
         super().__init__()
-        layers, inner, self.ends = [], 3, []
+        layers, inner, self.ends = [], channels, []
         for stage in widths:
             for outer in stage:
                 layers.append(nn.Conv2d(inner, outer, 3, 1, 1))
@@ -224,7 +227,7 @@ class TorchvisionVGG(nn.Module):
 class MmpretrainVGG(nn.Module):
     """The names and the function of mmpretrain's VGG: a module holds convolution, norm, ReLU."""
 
-    def __init__(self, norm, widths=((64,), (128,), (256, 256), (512, 512), (512, 512))):
+    def __init__(self, norm, widths=VGG11):
         super().__init__()
         layers, inner, self.ends = [], 3, []
         for stage in widths:

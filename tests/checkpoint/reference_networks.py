@@ -30,20 +30,20 @@ class BasicBlock(nn.Module):
 class TorchvisionResNet(nn.Module):
     """resnet18 (2, 2, 2, 2) or resnet34 (3, 4, 6, 3) in torchvision's names, head `fc` included."""
 
-    def __init__(self, depths=(2, 2, 2, 2), channels=3):
+    def __init__(self, depths=(2, 2, 2, 2), channels=3, width=64):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        inner = 64
+        self.conv1 = nn.Conv2d(channels, width, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        inner = width
         for index, depth in enumerate(depths):
-            outer = 64 * 2**index
+            outer = width * 2**index
             blocks = []
             for block in range(depth):
                 stride = 2 if index and not block else 1
                 blocks.append(BasicBlock(inner, outer, stride))
                 inner = outer
             setattr(self, f'layer{index + 1}', nn.Sequential(*blocks))
-        self.fc = nn.Linear(512, 7)
+        self.fc = nn.Linear(inner, 7)
 
     def features(self, x):
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)

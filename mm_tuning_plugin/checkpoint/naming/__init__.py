@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from . import convnext, hf_vit, mit, mobilenet, mscan, resnet, swin, twins, vgg, vit
+from . import convnext, hf_vit, mit, mobilenet, mscan, resnet, stdc, swin, twins, vgg, vit
 from .rules import Naming, Rename, Tensors
 
 
@@ -32,6 +32,7 @@ NAMINGS: tuple[Naming, ...] = (
     *mscan.NAMINGS,
     *vgg.NAMINGS,
     *mobilenet.NAMINGS,
+    *stdc.NAMINGS,
 )
 
 __all__ = ['NAMINGS', 'Naming', 'Rename', 'Tensors']
