@@ -2,7 +2,7 @@
 
 The stages (`judge`) are counted in parameters, and what changes a transformer's function may be few
 of them: a register token, the tables of relative positions, a bias. So for VisionTransformer, MAE
-and BEiT nothing inside the network may be left over or keep the backbone's own random start.
+and BEiT nothing of the file inside the network may be left over.
 """
 
 from __future__ import annotations
@@ -90,17 +90,15 @@ def judge_whole(
     path: Path,
     fit: Fit,
     targets: Mapping[str, Tensor],
-    filled: Mapping[str, Tensor],
     min_matched: float,
 ) -> None:
-    """Raises where any parameter inside a transformer is left over, or keeps its random start.
+    """Raises where any parameter of the file inside a transformer is left over.
 
     Args:
         backbone: What was to be loaded; any but a ViT passes.
         path: The file, for the message.
         fit: The best fit.
         targets: The backbone's own tensors.
-        filled: Those of them that get a neutral value.
         min_matched: 0 accepts whatever matches.
 
     Raises:
@@ -120,13 +118,6 @@ def judge_whole(
             raise UserError(
                 f"{path}: does not fit {name}: '{key}' of the file has no place in the backbone, "
                 'which computes something else without it; expected a file with nothing more'
-            )
-    unread = () if getattr(backbone, 'with_cls_token', True) else ('cls_token',)
-    for key in targets:
-        if key not in fit.values and key not in filled and key not in unread and not is_buffer(key):
-            raise UserError(
-                f"{path}: does not fit {name}: '{key}' is not in the file and would keep its "
-                'random start; expected all of them'
             )
 
 

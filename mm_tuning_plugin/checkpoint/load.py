@@ -14,11 +14,11 @@ from .arguments import as_python, fitting_arguments, layer_norm_epsilons
 from .choice import choose, same_values
 from .fit import Fit, best_fits, with_values
 from .judge import judge_fit, judge_values
-from .judge_cnn import judge_convolutions, note_convolutions
 from .judge_vit import judge_parts, judge_whole, note_parts
 from .leftovers import sort_leftovers
 from .nested import Encoder, encoders
 from .neutral import neutral_values
+from .notes_cnn import is_added, note_convolutions
 from .read import PathLike, TensorFile, read_file
 from .report import Layout, LoadReport
 from .stages import Stages, coverage, is_buffer
@@ -70,8 +70,7 @@ def load_backbone_checkpoint(
     counts = coverage(stages, targets, {**fit.values, **filled})
     judge_parts(network, path, fit, targets, min_matched)
     judge_fit(network, path, file.tensors, fit, stages, counts, min_matched)
-    judge_whole(network, path, fit, targets, filled, min_matched)
-    judge_convolutions(network, path, fit, targets, min_matched)
+    judge_whole(network, path, fit, targets, min_matched)
     if rivals:
         raise UserError(
             f"{path}: '{rivals[0]}' and '{rivals[1]}' fit {type(network).__name__} equally well; "
@@ -98,7 +97,7 @@ def load_backbone_checkpoint(
         unexpected=unexpected,
         resized={encoder.name + name: change for name, change in fit.resized.items()},
         filled=tuple(encoder.name + name for name in filled),
-        notes=_notes(network, fit, targets, file.tensors) + _around(backbone, encoder),
+        notes=_notes(network, fit, targets, filled, file.tensors) + _around(backbone, encoder),
         stages={encoder.name + stage: count for stage, count in counts.items()},
         hash_before=before,
         hash_after=hash_state_dict(whole),
@@ -173,7 +172,11 @@ def _layout(file: TensorFile, fit: Fit, others: tuple[str, ...]) -> Layout:
 
 
 def _notes(
-    backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+    backbone: nn.Module,
+    fit: Fit,
+    targets: Mapping[str, Tensor],
+    filled: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
 ) -> tuple[str, ...]:
     """What the weights cannot carry."""
     notes = []
@@ -197,6 +200,19 @@ def _notes(
     notes += [fit.naming.note] if fit.naming.note else []
     notes += note_parts(backbone, fit, targets)
     notes += note_convolutions(backbone, fit, targets)
+    kept = [
+        name
+        for name in targets
+        if name not in fit.values
+        and name not in filled
+        and not is_buffer(name)
+        and not is_added(name)
+    ]
+    if kept:
+        notes.append(
+            f'{len(kept)} parameters are not in the file and keep their own start, e.g. {kept[0]}: '
+            'few enough for min_matched'
+        )
     types = {t.dtype for name, t in fit.values.items() if t.is_floating_point()}
     for dtype in sorted(types - {torch.float32}, key=str):
         notes.append(f'weights of {dtype} in the file, converted to those of the backbone')

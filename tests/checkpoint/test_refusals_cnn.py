@@ -148,13 +148,15 @@ def bottlenecks(**options):
 @pytest.mark.parametrize(
     'lost', ['bn1.bias', 'layer1.0.downsample', 'layer2.3.conv1', 'layer3.1.bn2']
 )
-def test_no_part_may_keep_its_random_start(lost, tmp_path):
-    """Less than a tenth of a stage each, which a share does not notice."""
+def test_parts_that_keep_their_start_are_noted_and_refused_on_demand(lost, tmp_path):
+    """Less than a tenth of a stage each, which the default share accepts."""
     weights = {k: v for k, v in bottlenecks().state_dict().items() if not k.startswith(lost)}
     file = saved(weights, tmp_path / 'a.pth')
-    refuse(narrow(), file, f"'{lost}", 'is not in the file and would keep its random start')
-    report = load_backbone_checkpoint(narrow(), file, min_matched=0.5)
+    refuse(narrow(), file, 'expected at least 100%', min_matched=1)
+    report = load_backbone_checkpoint(narrow(), file)
     assert report.missing and all(name.startswith(lost) for name in report.missing)
+    (note,) = [note for note in report.notes if 'keep their own start' in note]
+    assert f'e.g. {lost}' in note
 
 
 def test_what_a_config_adds_to_a_resnet_is_new_and_noted(tmp_path):

@@ -139,8 +139,14 @@ def test_table_that_is_no_square(size, tmp_path):
 def test_one_small_tensor_is_lacking(lost, tmp_path):
     weights = trained(OfficialBeit()).state_dict()
     del weights[lost]
-    words = 'no class token' if lost == 'cls_token' else 'would keep its random start'
-    refused(mmseg_backbone('BEiT'), weights, tmp_path, words)
+    if lost == 'cls_token':
+        refused(mmseg_backbone('BEiT'), weights, tmp_path, 'no class token')
+        return
+    with pytest.raises(UserError, match='expected at least 100%'):
+        loaded(mmseg_backbone('BEiT'), weights, tmp_path, min_matched=1)
+    report = loaded(mmseg_backbone('BEiT'), weights, tmp_path)
+    (note,) = [note for note in report.notes if 'keep their own start' in note]
+    assert note.startswith('1 parameters') and 'layers.' in note
 
 
 @pytest.mark.parametrize('name', ['blocks.1.attn.scale', 'patch_embed.norm.weight'])
