@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
 
+DIVISORS = (1, 2, 4, 8, 16, 32)  # of the sides of images, pixels
 # mmpretrain's classes give class tokens or pooled vectors unless one of these says otherwise.
 MAP_OPTIONS = {
     'out_type': "out_type='featmap'",
@@ -100,6 +102,39 @@ def run_probe(backbone: nn.Module, images: Tensor, training: bool) -> list[Tenso
             f'({reason}), expected one that takes them'
         ) from error
     return as_maps(outputs, backbone)
+
+
+@torch.no_grad()
+def needed_divisor(backbone: nn.Module, image: Tensor) -> int:
+    """What must divide the height and width of images, found by trying.
+
+    Args:
+        backbone: It.
+        image: (1, C, H, W) that it takes, with sides that every one of `DIVISORS` divides.
+
+    Returns:
+        The smallest of `DIVISORS` that suffices; 1 where none does, since then only its own size is
+        accepted.
+    """
+    for divisor in DIVISORS:
+        try:
+            for more in (divisor, 3 * divisor):
+                run_probe(backbone, F.pad(image, (0, more, 0, more)), training=False)
+        except UserError:
+            continue
+        return divisor
+    return 1
+
+
+def padded(images: Tensor, divisor: int) -> Tensor:
+    """Pad (B, C, H, W) below and right to sides that `divisor` divides.
+
+    With 0, which is the mean once images are normalised, as in mmseg's own padding.
+    """
+    height, width = images.shape[-2:]
+    if height % divisor or width % divisor:
+        images = F.pad(images, (0, -width % divisor, 0, -height % divisor))
+    return images
 
 
 def training_order(

@@ -20,6 +20,8 @@ from mm_tuning_plugin.models.gather import gather_nodes
 from mm_tuning_plugin.models.outputs import (
     as_maps,
     freeze_unreached,
+    needed_divisor,
+    padded,
     probe_image,
     run_probe,
     training_order,
@@ -124,6 +126,7 @@ class MixAndMatchTuner(BaseModel):
         return embed_in_chunks(self._embed, nodes.images, nodes.points, self.chunk_size, self)
 
     def _embed(self, images: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        images = padded(images, self.divisor)
         outputs = self._outputs(images)
         read = self._select(outputs)
         unread = images.new_zeros(())
@@ -151,8 +154,9 @@ class MixAndMatchTuner(BaseModel):
         return losses
 
     def _predict(self, nodes: NodeBatch, counts: Sequence[int]) -> list[dict[str, Tensor]]:
-        read = self._select(self._outputs(nodes.images))
-        size = tuple(nodes.images.shape[-2:])
+        images = padded(nodes.images, self.divisor)  # whole ones, of any size
+        read = self._select(self._outputs(images))
+        size = tuple(images.shape[-2:])
         rows = self.embedding.describe(read, nodes.points, size)
         parts = zip(rows.split(list(counts)), nodes.labels.split(list(counts)))
         return [{'embeddings': part, 'labels': labels} for part, labels in parts]
@@ -185,6 +189,7 @@ class MixAndMatchTuner(BaseModel):
         """
         with torch.no_grad():
             kept = run_probe(self.backbone, image, training=False)
+            self.divisor = needed_divisor(self.backbone, image)
         with torch.enable_grad():
             given = run_probe(self.backbone, image, training=True)
             self.order, self.num_levels = training_order(kept, given, self.backbone), len(kept)

@@ -3,6 +3,7 @@
 import pytest
 from cases import BACKBONES, ELSEWHERE, PARTS, REFUSED, small_config
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from running import check_gradients, on_toy_data, run_both_stages
 
 from mm_tuning_plugin.engine import derive_tuning_config
@@ -42,3 +43,18 @@ def test_what_is_no_backbone_is_refused_in_one_line(name, toy_cfg):
     toy_cfg.model.backbone = dict(type=name)
     with pytest.raises(UserError, match=rf'^model\.backbone: {name} cannot be tuned: [^\n]+$'):
         derive_tuning_config(toy_cfg)
+
+
+@pytest.mark.parametrize('name', ['UNet', 'DDRNet', 'PIDNet', 'BEiT', 'SwinTransformer'])
+def test_retrieval_on_images_of_any_size(name, toy_cfg):
+    """Whole images are seldom of sides that a backbone's divisor divides."""
+    cfg = on_toy_data(small_config(BACKBONES[name]), toy_cfg)
+    loader = toy_cfg.val_dataloader
+    loader.dataset.pipeline.insert(1, dict(type='Resize', scale=(71, 53)))
+    cfg.val_dataloader, cfg.val_cfg = loader, dict(type='ValLoop')
+    cfg.val_evaluator = toy_cfg.val_evaluator
+    cfg.mix_and_match.retrieval_images = 2
+    runner = Runner.from_cfg(derive_tuning_config(cfg))
+    runner.train()
+    assert runner.iter == 2
+    assert any(key.startswith('val/') for key in runner.message_hub.log_scalars)

@@ -8,6 +8,8 @@ from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.outputs import (
     as_maps,
     freeze_unreached,
+    needed_divisor,
+    padded,
     probe_image,
     run_probe,
     training_order,
@@ -137,3 +139,39 @@ def test_channels_of_the_probe():
     assert probe_image({}, Branched(), (4, 5)).shape == (1, 3, 4, 5)
     assert probe_image({}, nn.Linear(2, 2), (4, 5)).shape == (1, 3, 4, 5)
     assert torch.equal(probe_image({}, Branched(), (4, 5)), probe_image({}, Branched(), (4, 5)))
+
+
+class Divided(nn.Module):
+    """Takes sides that `divisor` divides."""
+
+    def __init__(self, divisor=1):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.divisor = divisor
+
+    def forward(self, x):
+        assert all(length % self.divisor == 0 for length in x.shape[-2:])
+        return self.conv(x)
+
+
+@pytest.mark.parametrize('divisor', [1, 2, 8, 32])
+def test_the_divisor_is_found(divisor):
+    image = torch.zeros(1, 3, 64, 96)
+    assert needed_divisor(Divided(divisor), image) == divisor
+
+
+def test_one_size_only_needs_no_divisor():
+    class Fixed(Divided):
+        def forward(self, x):
+            assert x.shape[-2:] == (64, 64)
+            return self.conv(x)
+
+    assert needed_divisor(Fixed(), torch.zeros(1, 3, 64, 64)) == 1
+
+
+def test_padding_is_below_and_right_and_none_where_none_is_needed():
+    images = torch.ones(1, 3, 10, 16)
+    assert padded(images, 8).shape == (1, 3, 16, 16)
+    assert torch.equal(padded(images, 8)[:, :, :10], images)
+    assert padded(images, 8)[:, :, 10:].abs().sum() == 0
+    assert padded(images, 2) is images
