@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ def judge_fit(
     fit: Fit,
     stages: Stages,
     counts: Mapping[str, tuple[int, int]],
+    lacking: Sequence[str],
     min_matched: float,
 ) -> None:
     """Raises where a stage is not covered, or where the file's is another one.
@@ -35,6 +36,7 @@ def judge_fit(
         fit: The best fit.
         stages: Of the backbone.
         counts: Stage -> (parameters found or filled, parameters there are).
+        lacking: Names of the backbone's parameters whose whole kind the file lacks.
         min_matched: Share in [0, 1] that every stage must reach, in both directions.
 
     Raises:
@@ -54,6 +56,11 @@ def judge_fit(
         raise UserError(
             f"{path}: does not fit {name}: stage '{worst}' finds {loaded:,} of {total:,} "
             f'parameters ({loaded / total:.0%}); expected at least {min_matched:.0%}{hint}'
+        )
+    if lacking and min_matched:
+        raise UserError(
+            f"{path}: does not fit {name}: no '{lacking[0]}' nor any of its kind in the "
+            f'file, which would keep their random start; expected one in each block{hint}'
         )
     surplus = stages.surplus(fit.unused) if min_matched else None
     if surplus:

@@ -21,7 +21,7 @@ from .neutral import neutral_values
 from .notes_cnn import is_added, note_convolutions
 from .read import PathLike, TensorFile, read_file
 from .report import Layout, LoadReport
-from .stages import Stages, coverage, is_buffer
+from .stages import Stages, coverage, is_buffer, lacking_kinds
 from .store import copy_into, hash_state_dict, own_tensors
 
 
@@ -69,7 +69,9 @@ def load_backbone_checkpoint(
     stages = Stages(targets)
     counts = coverage(stages, targets, {**fit.values, **filled})
     judge_parts(network, path, fit, targets, min_matched)
-    judge_fit(network, path, file.tensors, fit, stages, counts, min_matched)
+    given = {*fit.values, *filled}
+    lacking = [name for name in lacking_kinds(targets, given) if not is_added(name)]
+    judge_fit(network, path, file.tensors, fit, stages, counts, lacking, min_matched)
     judge_whole(network, path, fit, targets, min_matched)
     if rivals:
         raise UserError(

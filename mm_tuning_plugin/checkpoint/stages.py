@@ -19,6 +19,7 @@ _BUFFER = re.compile(
     r'(^|\.)(num_batches_tracked|running_mean|running_var|relative_position_index|'
     r'relative_coords_table|attn_mask|total_ops|total_params)$'
 )
+_PLACE = re.compile(r'(?<=^layer)\d(?=\.)|(?<=^block)\d(?=\.)|(?<=^stage)\d(?=\.)|(?<=\.)\d+(?=\.)')
 _POSITIONS = re.compile(r'(absolute_)?pos_embed')
 # ``layers.0.1.2.norm1``: a list of levels, each a list of parts, one of which lists blocks.
 _LIST_OF_LISTS = re.compile(r'\w*[^\W\d]\.\d+\.\d+\.\d+\.')
@@ -134,6 +135,29 @@ def strangers(stages: Stages, unused: Mapping[str, Tensor]) -> tuple[str, ...]:
         for name in unused
         if not is_buffer(name)
         and (stages.of_foreign(name) is not None or _POSITIONS.fullmatch(name))
+    )
+
+
+def lacking_kinds(targets: Mapping[str, Tensor], found: Iterable[str]) -> tuple[str, ...]:
+    """Kinds of parameters of which the file gives none, though several blocks have one.
+
+    A kind is a name without the place of its block: ``layer#.#.bn2.bias``. A file that lacks one of
+    many lost it; a file that lacks all of them is of another network, and they may be few numbers.
+
+    Args:
+        targets: The backbone's own tensors by name.
+        found: Names among them that the file provides or that are filled.
+
+    Returns:
+        The first name of each such kind.
+    """
+    found = set(found)
+    members: dict[str, list[str]] = {}
+    for name in targets:
+        if not is_buffer(name):
+            members.setdefault(_PLACE.sub('#', name), []).append(name)
+    return tuple(
+        names[0] for names in members.values() if len(names) > 1 and found.isdisjoint(names)
     )
 
 

@@ -32,13 +32,14 @@ def remove_pretrained(config: Any) -> Any:
     """Copy a model's config without anything that loads weights, nested ones included.
 
     ``pretrained`` becomes None (False for timm's wrapper, which loads by default), and an
-    ``init_cfg`` of type Pretrained goes. Other initialisations stay.
+    ``init_cfg`` of type Pretrained goes, as does timm's ``checkpoint_path``. Other initialisations
+    stay.
     """
     if isinstance(config, Mapping):
         copied = {
             key: remove_pretrained(value)
             for key, value in config.items()
-            if not (key == 'init_cfg' and _loads_weights(value))
+            if not (key == 'init_cfg' and _loads_weights(value)) and key != 'checkpoint_path'
         }
         if 'pretrained' in copied or base_type(config) == 'TIMMBackbone':
             copied['pretrained'] = False if base_type(config) == 'TIMMBackbone' else None

@@ -53,3 +53,24 @@ def test_counters_of_profilers_are_no_part(tmp_path):
     torch.save(weights, tmp_path / 'a.pth')
     report = load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth')
     assert len(report.unexpected) == 2
+
+
+@pytest.mark.parametrize('kind', ['downsample.1.', 'bn2.bias'])
+def test_a_kind_that_every_block_lacks_is_another_network(kind, tmp_path):
+    """Few parameters, which the share of a stage does not notice."""
+    weights = {k: v for k, v in ResNet(depth=50).state_dict().items() if kind not in k}
+    torch.save(weights, tmp_path / 'a.pth')
+    with pytest.raises(UserError) as error:
+        load_backbone_checkpoint(ResNet(depth=50), tmp_path / 'a.pth')
+    message = str(error.value)
+    assert kind in message and 'nor any of its kind' in message and '\n' not in message
+
+
+def test_one_of_a_kind_may_be_lacking_and_is_told(tmp_path):
+    weights = ResNet(depth=50).state_dict()
+    del weights['layer3.2.bn2.bias']
+    torch.save(weights, tmp_path / 'a.pth')
+    report = load_backbone_checkpoint(ResNet(depth=50), tmp_path / 'a.pth')
+    assert report.missing == ('layer3.2.bn2.bias',)
+    (note,) = report.notes
+    assert note.startswith('1 parameters are not in the file') and 'layer3.2.bn2.bias' in note

@@ -35,7 +35,8 @@ def test_an_init_cfg_may_name_its_class():
 
 
 def test_timms_wrapper_is_told_not_to_load():
-    assert remove_pretrained(dict(type='TIMMBackbone'))['pretrained'] is False
+    freed = remove_pretrained(dict(type='TIMMBackbone', checkpoint_path='a.pth'))
+    assert freed == dict(type='TIMMBackbone', pretrained=False)
 
 
 def test_the_option_replaces_what_the_config_says(tmp_path):
