@@ -7,7 +7,8 @@ TORCH := torch==2.13.0
 PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 # Backbones that tests take through both stages. Without what they require: torchvision, which tests
 # stub, and what else their networks import is there or named here.
-FURTHER := timm==1.0.31 einops==0.8.2 mat4py==0.6.0
+FURTHER := timm==1.0.31 einops==0.8.2 mat4py==0.6.0 model-index==0.1.11 ordered-set==4.1.0 \
+    markdown==3.11.3 click==8.5.1
 # Two processes, each with whole files, so that what a file's tests share is made once. Which
 # tests: make test PYTEST_ARGS='tests/engine -x'.
 PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -35,7 +36,8 @@ $(ORIGINAL_VENV)/.installed: setup.py pyproject.toml $(STUB)
 	$(PYTHON) -m venv $(ORIGINAL_VENV)
 	$(ORIGINAL_BIN)/$(PIP_INSTALL) $(TORCH)
 	$(ORIGINAL_BIN)/$(PIP_INSTALL) $(TORCH) -e '.[original-lite,test]'
-	$(ORIGINAL_BIN)/$(PIP_INSTALL) --no-deps mmpretrain==1.2.0 $(FURTHER)
+	$(ORIGINAL_BIN)/$(PIP_INSTALL) --no-deps mmpretrain==1.2.0 $(FURTHER) \
+		importlib-metadata==8.9.0 zipp==4.1.2
 	cp $(STUB) "$$($(ORIGINAL_BIN)/python -c 'import mmcv; print(mmcv.__path__[0])')/_ext.py"
 	touch $@
 
