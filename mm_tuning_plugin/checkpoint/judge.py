@@ -57,11 +57,6 @@ def judge_fit(
             f"{path}: does not fit {name}: stage '{worst}' finds {loaded:,} of {total:,} "
             f'parameters ({loaded / total:.0%}); expected at least {min_matched:.0%}{hint}'
         )
-    if lacking and min_matched:
-        raise UserError(
-            f"{path}: does not fit {name}: no '{lacking[0]}' nor any of its kind in the "
-            f'file, which would keep their random start; expected one in each block{hint}'
-        )
     surplus = stages.surplus(fit.unused) if min_matched else None
     if surplus:
         raise UserError(
@@ -87,6 +82,11 @@ def judge_fit(
         raise UserError(
             f"{path}: does not fit {name}: '{strange[0]}' of the file has no place in the "
             f'backbone, which computes something else without it; expected the same modules{hint}'
+        )
+    if lacking and min_matched:
+        raise UserError(
+            f"{path}: does not fit {name}: no '{lacking[0]}' nor any of its kind in the "
+            f'file, which would keep their random start; expected one in each block{hint}'
         )
 
 
