@@ -1,8 +1,7 @@
-"""Whether a vision transformer still computes what its file's network computed, or why not.
+"""Parts that make a vision transformer another one, each by its name and with what would be right.
 
-The stages (`judge`) are counted in parameters, and what changes a transformer's function may be few
-of them: a register token, the tables of relative positions, a bias. So for VisionTransformer, MAE
-and BEiT nothing of the file inside the network may be left over.
+What is left over inside a stage is refused for every backbone (`judge`); for VisionTransformer, MAE
+and BEiT the line says what the part is, and which argument or backbone has it.
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .fit import Fit
-from .stages import is_buffer
 
-_INSIDE = re.compile(r'(layers\.\d+|patch_embed)\.')
 # Parts that the backbone has no place for: pattern of the name that is left over, what it is, and
 # what would be right.
 _PARTS = tuple(
@@ -83,42 +80,6 @@ def judge_parts(
             f'{path}: does not fit {type(backbone).__name__}: the file has {found}, '
             f'and the backbone computes something else; expected {expected}'
         )
-
-
-def judge_whole(
-    backbone: nn.Module,
-    path: Path,
-    fit: Fit,
-    targets: Mapping[str, Tensor],
-    min_matched: float,
-) -> None:
-    """Raises where any parameter of the file inside a transformer is left over.
-
-    Args:
-        backbone: What was to be loaded; any but a ViT passes.
-        path: The file, for the message.
-        fit: The best fit.
-        targets: The backbone's own tensors.
-        min_matched: 0 accepts whatever matches.
-
-    Raises:
-        UserError: With one name of a tensor.
-    """
-    if not min_matched or not is_vit(targets):
-        return
-    name = type(backbone).__name__
-    for key, (found, expected) in fit.mismatched.items():
-        if is_buffer(key):
-            continue
-        raise UserError(
-            f"{path}: does not fit {name}: '{key}' is {found} in the file; expected {expected}"
-        )
-    for key in fit.unused:
-        if _INSIDE.match(key) and not is_buffer(key):
-            raise UserError(
-                f"{path}: does not fit {name}: '{key}' of the file has no place in the backbone, "
-                'which computes something else without it; expected a file with nothing more'
-            )
 
 
 def note_parts(backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from .arguments import as_python, fitting_arguments, layer_norm_epsilons
 from .choice import choose, same_values
 from .fit import Fit, best_fits, with_values
 from .judge import judge_fit, judge_values
-from .judge_vit import judge_parts, judge_whole, note_parts
+from .judge_vit import judge_parts, note_parts
 from .leftovers import sort_leftovers
 from .nested import Encoder, encoders
 from .neutral import neutral_values
@@ -72,11 +72,10 @@ def load_backbone_checkpoint(
     given = {*fit.values, *filled}
     lacking = [name for name in lacking_kinds(targets, given) if not is_added(name)]
     judge_fit(network, path, file.tensors, fit, stages, counts, lacking, min_matched)
-    judge_whole(network, path, fit, targets, min_matched)
     if rivals:
         raise UserError(
             f"{path}: '{rivals[0]}' and '{rivals[1]}' fit {type(network).__name__} equally well; "
-            'expected one of them: name it as mix_and_match.checkpoint_prefix (prefix=)'
+            'expected one of them: name it as mix_and_match.checkpoint_prefix (--prefix, prefix=)'
         )
     judge_values(path, fit.values)
 
