@@ -162,9 +162,10 @@ def paired_bootstrap(
 ) -> Paired:
     """Percentile interval over pairs and, crossed with them, blocks of images.
 
-    It says what the paired t does not: how much hangs on which images were judged. A percentile
-    interval is too narrow over few pairs (three pairs that differ and images that do not: 95 % are
-    75 %), so that neither interval replaces the other.
+    It says what the paired t does not: how much hangs on which images were judged. In turn it is
+    too narrow over few pairs: where pairs differ and images do not, its 95 % hold in 50, 74, 87
+    and 92 of 100 cases with 2, 3, 5 and 10 pairs (simulated); the t interval's hold in 95. So
+    neither replaces the other, and a gain is claimed only where both exclude 0.
 
     Args:
         differences: (P,) on all images.
