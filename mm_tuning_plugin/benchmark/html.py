@@ -27,11 +27,13 @@ ul.verdicts li.loss { border-color: #d55e00; }
 .scroll { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { border: 1px solid #ccc; padding: .3rem .55rem; text-align: left; vertical-align: top;
-  min-width: 4rem; max-width: 26rem; }
+  white-space: nowrap; }
+th { white-space: normal; min-width: 4rem; }
+td.long { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
 th { background: #ececec; }
 tr.marked td { background: #fff6dc; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin: 1rem 0; }
-figure { margin: 0; flex: 1 1 20rem; max-width: 34rem; min-width: 0; }
+figure { margin: 0; flex: 1 1 26rem; max-width: 34rem; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; }
 figcaption { font-size: .9rem; color: #333; }
 pre { overflow-x: auto; background: #f5f5f5; padding: .6rem .8rem; font-size: .9rem; }
@@ -63,7 +65,7 @@ _PAGE = """<!DOCTYPE html>
 {% elif kind == 'Drawing' %}
 <div class="figures">
 {% for drawing in blocks %}
-<figure role="group" aria-label="{{ drawing.caption }}">
+<figure>
 {{ drawing.svg | safe }}
 <figcaption>{{ drawing.caption }}</figcaption>
 </figure>
@@ -77,7 +79,7 @@ _PAGE = """<!DOCTYPE html>
 <tbody>
 {% for row in table.rows %}
 <tr{% if loop.index0 in table.marked %} class="marked"{% endif %}>
-{%- for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{%- for cell in row %}<td{% if cell | length > 36 %} class="long"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody>
 </table>
