@@ -110,7 +110,7 @@ def without_cache(config: Any) -> Any:
         for item in config:
             cached = isinstance(item, Mapping) and item.get('type') == TYPE
             flat += without_cache(item['transforms']) if cached else [without_cache(item)]
-        return flat
+        return tuple(flat) if isinstance(config, tuple) else flat
     return config
 
 
