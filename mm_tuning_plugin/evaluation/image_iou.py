@@ -30,8 +30,6 @@ class ImageIoUMetric(IoUMetric):
         **options: See mmseg's IoUMetric.
     """
 
-    default_prefix = None
-
     def __init__(self, areas_file: str, **options: Any) -> None:
         super().__init__(**options)
         self.areas_file = Path(areas_file)
