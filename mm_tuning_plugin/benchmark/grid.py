@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +18,13 @@ from mm_tuning_plugin.benchmark.plan import Plan
 from mm_tuning_plugin.benchmark.settings import (
     STEP_OPTIONS,
     comparable,
-    load_config,
     placed,
+    with_options,
 )
 from mm_tuning_plugin.benchmark.splits import Library, Part, read_folds
 from mm_tuning_plugin.benchmark.steps import Job, Step
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.user_config import leaf_datasets
-from mm_tuning_plugin.errors import UserError
 
 PRODUCTS = {
     'proxy': 'backbone.pth',
@@ -71,7 +70,10 @@ class Cell(NamedTuple):
     data: tuple[str, str, str]
 
 
-def build_jobs(plan: Plan, work_dir: Path, cache: Path) -> list[Job]:
+Read = Callable[[str], Config]
+
+
+def build_jobs(plan: Plan, work_dir: Path, cache: Path, read: Read = Config.fromfile) -> list[Job]:
     """All jobs of a plan, seed by seed, so that an interrupted benchmark has whole pairs.
 
     FLOPs are measured where they are not known yet, and manifests are written.
@@ -80,23 +82,26 @@ def build_jobs(plan: Plan, work_dir: Path, cache: Path) -> list[Job]:
         plan: The plan.
         work_dir: Holds the last steps, which are the jobs' own.
         cache: Holds what jobs, arms and plans share.
+        read: Reads a config.
 
     Raises:
         UserError: A config is wrong, or an arm does not fit it.
     """
-    return list(Grid(plan, work_dir, cache).jobs())
+    return list(Grid(plan, work_dir, cache, read).jobs())
 
 
 class Grid:
     """Builds jobs; see `build_jobs`."""
 
-    def __init__(self, plan: Plan, work_dir: Path, cache: Path) -> None:
-        self.plan, self.work_dir, self.cache = plan, work_dir, cache
+    def __init__(
+        self, plan: Plan, work_dir: Path, cache: Path, read: Read = Config.fromfile
+    ) -> None:
+        self.plan, self.work_dir, self.cache, self.read = plan, work_dir, cache, read
         self.arms = [parse_arm(name, plan.recipes) for name in plan.arms]
         self.fingerprints = Fingerprints(cache)
         self.costs = CostBook(cache / 'costs', self.fingerprints)
         self.bases = {
-            name: comparable(load_config(path, plan.cfg_options))
+            name: comparable(with_options(read(path), plan.cfg_options))
             for name, path in plan.configs.items()
         }
         self.folds = None if plan.folds is None else read_folds(Path(plan.folds['file']))
@@ -142,7 +147,7 @@ class Grid:
         """The training of a proxy task, on the fold's training images without labels."""
         key = name, backbone, fold
         if key not in self.proxies:
-            cfg = load_config(path, start.get('cfg_options', {}))
+            cfg = with_options(self.read(path), start.get('cfg_options', {}))
             cfg['randomness'] = {**(cfg.get('randomness') or {}), 'seed': start.get('seed', 0)}
             dataset = cfg['train_dataloader']['dataset']
             library = self.library(cfg)
@@ -172,7 +177,10 @@ class Grid:
         cfg['val_dataloader']['dataset'] = val.dataset
         cfg['randomness'] = {**(cfg.get('randomness') or {}), 'seed': seed}
         cfg[STEP_OPTIONS] = dict(
-            images=train.images, gallery=gallery.dataset, recall=dict(self.plan.recall)
+            images=train.images,
+            gallery=gallery.dataset,
+            queries=val.dataset,
+            recall=dict(self.plan.recall),
         )
         data = train.digest, gallery.digest, val.digest
         return Cell(backbone, start, fraction, fold or 0, seed, cfg, data)
@@ -261,12 +269,11 @@ class Grid:
             cfg['mix_and_match'] = {'enabled': False, **cell.start.options}
         else:
             cfg['mix_and_match'] = {'tuned_backbone': str(before[-1].product)}
-        cfg[STEP_OPTIONS].update(
-            keep_checkpoints=self.plan.keep_checkpoints, from_start=arm.before is None
-        )
-        cost = self.costs_of_fine_tuning(cell.backbone)
-        # the augmentation of an arm changes no FLOPs: crops have a fixed size
+        cfg[STEP_OPTIONS]['from_start'] = arm.before is None
         folder = f'{name}-{self.fingerprints.of("fine_tuning", cfg.to_dict(), cell.data)}'
+        cfg[STEP_OPTIONS]['keep_checkpoints'] = self.plan.keep_checkpoints
+        # the augmentation of an arm changes no FLOPs: crops have a fixed size
+        cost = self.costs_of_fine_tuning(cell.backbone)
         needs = tuple(step.product for step in before[-1:])
         return self.step(
             'fine_tuning', name, self.work_dir / 'jobs' / folder, cfg, cost, needs, iterations
@@ -301,8 +308,8 @@ class Grid:
         """A step, its config put in its place."""
         cfg = placed(cfg, kind, folder, self.plan.cache_images)
         product = folder / PRODUCTS[kind]
-        flops = float(iterations * cost.flops)
-        return Step(kind, name, folder, product, cfg, needs, iterations, flops)
+        flops, seconds = iterations * float(cost.flops), iterations * cost.seconds
+        return Step(kind, name, folder, product, cfg, needs, iterations, flops, seconds)
 
     def extra_iterations(self, backbone: str, recipe: str) -> int:
         """Iterations of fine-tuning that cost as much as the tuning of a recipe."""

@@ -27,14 +27,16 @@ from mm_tuning_plugin.evaluation import NodeRetrievalMetric
 def measure_recall(
     cfg: Config,
     gallery: Mapping[str, Any],
+    queries: Mapping[str, Any],
     protocol: Mapping[str, Any],
     weights: Mapping[str, Tensor],
 ) -> float | None:
     """Measure recall@1.
 
     Args:
-        cfg: Of fine-tuning: backbone, normalisation, validation images.
+        cfg: Of fine-tuning: backbone and normalisation.
         gallery: Config of the data set of all training images.
+        queries: Config of the data set of the validation images.
         protocol: ``images`` of each set at most (0: nothing is measured), ``patches`` of an image,
             ``size_range`` and ``patch_size`` as in ``mix_and_match``.
         weights: The backbone's state dict.
@@ -44,27 +46,29 @@ def measure_recall(
     """
     if not protocol['images']:
         return None
-    derived = derive_tuning_config(_as_retrieval(cfg, gallery, protocol))
+    derived = derive_tuning_config(_as_retrieval(cfg, gallery, queries, protocol))
     derived['model']['in_index'] = [-1]
-    loader_cfg = copy.deepcopy(derived['val_dataloader'])
-    loader_cfg.update(num_workers=0, persistent_workers=False)
-    for name in ('prefetch_factor', 'timeout'):  # of workers only
-        loader_cfg.pop(name, None)
     metric = NodeRetrievalMetric(topk=(1,))
     with random_state(0), DefaultScope.overwrite_default_scope('mmseg'):
         model = MODELS.build(derived['model'])
         model.backbone.load_state_dict(dict(weights))
         model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
-        for batch in Runner.build_dataloader(loader_cfg, seed=0):
+        for batch in Runner.build_dataloader(derived['val_dataloader'], seed=0):
             metric.process(batch, model.val_step(batch))
     found = metric.compute_metrics(metric.results)
     return round(found['recall@1'], 6) if found else None
 
 
-def _as_retrieval(cfg: Config, gallery: Mapping[str, Any], protocol: Mapping[str, Any]) -> Config:
+def _as_retrieval(
+    cfg: Config,
+    gallery: Mapping[str, Any],
+    queries: Mapping[str, Any],
+    protocol: Mapping[str, Any],
+) -> Config:
     """The config whose stage one validates by this protocol."""
     cfg = copy.deepcopy(cfg)
     cfg['train_dataloader']['dataset'] = copy.deepcopy(dict(gallery))
+    cfg['val_dataloader'] = dict(num_workers=0, dataset=copy.deepcopy(dict(queries)))
     cfg['mix_and_match'] = dict(
         nodes='patches',
         balance='class',

@@ -22,21 +22,16 @@ OBSERVE = f'mm_tuning_plugin.{ObserveHook.__name__}'
 METRIC = 'mm_tuning_plugin.ImageIoUMetric'
 
 
-def load_config(path: str, options: Mapping[str, Any]) -> Config:
-    """Read a config and put options, by dotted names, over it.
+def with_options(cfg: Config, options: Mapping[str, Any]) -> Config:
+    """Put options, by dotted names, over a config, in place.
 
     Raises:
-        UserError: It cannot be read, or an option leads nowhere.
+        UserError: An option leads nowhere.
     """
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:  # a config is code: it can raise anything
-        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
-        raise UserError(f'{path}: cannot be read as a config: {reason}') from error
     try:
         cfg.merge_from_dict(dict(options))
     except (KeyError, IndexError, TypeError, AssertionError) as error:
-        raise UserError(f'cfg_options: {dict(options)} does not fit {path}: {error}') from error
+        raise UserError(f'cfg_options: {dict(options)} does not fit: {error}') from error
     return cfg
 
 

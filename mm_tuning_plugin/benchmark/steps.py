@@ -38,6 +38,7 @@ class Step:
         needs: Products of other steps, which must exist before it starts.
         iterations: Training iterations.
         flops: Of the whole step, from one measured batch; 0: unknown.
+        seconds: Likewise, an estimate for this machine: forward and backward passes alone.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Step:
     needs: tuple[Path, ...] = ()
     iterations: int = 0
     flops: float = 0.0
+    seconds: float = 0.0
 
     @property
     def finished(self) -> bool:

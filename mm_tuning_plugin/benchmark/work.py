@@ -140,7 +140,7 @@ def _record(step: Step, made: Made) -> dict[str, Any]:
     start = step.folder / START
     recall = recall_start = None
     if 'recall' in options:
-        ask = step.cfg, options['gallery'], options['recall']
+        ask = step.cfg, *(options[name] for name in ('gallery', 'queries', 'recall'))
         recall = measure_recall(*ask, made.weights)
         if options.get('from_start', True):
             recall_start = measure_recall(*ask, read_content(start)['state_dict'])
