@@ -27,6 +27,7 @@ from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.user_config import leaf_datasets
 
 PRODUCTS = {
+    'start': 'backbone.pth',  # of a random start: made by the first step that asks for it
     'proxy': 'backbone.pth',
     'tuning': 'tuned_backbone.pth',
     'first_pass': 'backbone.pth',
@@ -39,7 +40,7 @@ class Start(NamedTuple):
 
     Attributes:
         name: In the plan.
-        options: Of ``mix_and_match``: ``checkpoint`` and how it is read; empty: none.
+        options: Of ``mix_and_match``: ``checkpoint`` and how it is read.
         step: The step that makes the checkpoint, if one does.
     """
 
@@ -120,15 +121,17 @@ class Grid:
         for seed in self.plan.seeds:
             for backbone in self.bases:
                 for fold in folds:
-                    for start in self.starts(backbone, fold):
+                    for start in self.starts(backbone, fold, seed):
                         for fraction in self.plan.fractions:
                             yield self.cell(backbone, start, fraction, fold, seed)
 
-    def starts(self, backbone: str, fold: int | None) -> Iterator[Start]:
-        """The starts of a backbone."""
+    def starts(self, backbone: str, fold: int | None, seed: int) -> Iterator[Start]:
+        """The starts of a backbone; a random one is a file too, the same for all arms of a pair."""
         for name, start in self.plan.starts.items():
             if start is None:
-                yield Start(name, {})
+                network = self.bases[backbone]['model']['backbone']
+                folder = self.cache / f'start-{self.fingerprints.of("start", network, seed)}'
+                yield Start(name, {'checkpoint': str(folder / PRODUCTS['start'])})
                 continue
             kind = 'proxy' if 'proxy' in start else 'checkpoint'
             path = start[kind].get(backbone)
@@ -180,6 +183,7 @@ class Grid:
             images=train.images,
             gallery=gallery.dataset,
             queries=val.dataset,
+            random_start=self.plan.starts[start.name] is None,
             recall=dict(self.plan.recall),
         )
         data = train.digest, gallery.digest, val.digest

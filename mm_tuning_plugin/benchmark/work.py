@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
 from mm_tuning_plugin.benchmark.cost import device_name
@@ -20,6 +21,7 @@ from mm_tuning_plugin.benchmark.settings import RUN, STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Step, read_step
 from mm_tuning_plugin.checkpoint import full_disk_named, hash_state_dict, save_backbone
 from mm_tuning_plugin.checkpoint.read import read_content
+from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import MixAndMatchRunner
 from mm_tuning_plugin.engine.fingerprint import write_json
 from mm_tuning_plugin.engine.hooks import unwrap
@@ -64,10 +66,29 @@ def run_step(folder: Path) -> None:
             raise UserError(f'{step.name}: {need} found nowhere, expected it to be made before')
     cfg = copy.deepcopy(step.cfg)
     cfg['resume'] = any(Path(cfg['work_dir']).rglob('*.pth'))
+    checkpoint = (cfg.get('mix_and_match') or {}).get('checkpoint')
+    if checkpoint and cfg[STEP_OPTIONS].get('random_start'):
+        write_random_start(cfg, Path(checkpoint))
     made = RUNS[step.kind](step, cfg)
     write_json(folder / RECORD_FILE, _record(step, made))
     os.replace(made.path, step.product)
     _clear_away(step)
+
+
+def write_random_start(cfg: Config, path: Path) -> None:
+    """Write the backbone of a config as it initialises it from its seed, unless it is there.
+
+    Stage one and fine-tuning draw different numbers before they come to the backbone: from one
+    seed they would begin with different weights.
+    """
+    if path.is_file():
+        return
+    scope = cfg.get('default_scope') or 'mmseg'
+    with random_state(cfg['randomness']['seed']), DefaultScope.overwrite_default_scope(scope):
+        backbone = MODELS.build(copy.deepcopy(cfg['model']['backbone']))
+        backbone.init_weights()
+    weights = backbone.state_dict()
+    save_backbone(path, weights, dict(hash_after=hash_state_dict(weights)))
 
 
 def _run_proxy(step: Step, cfg: Config) -> Made:
