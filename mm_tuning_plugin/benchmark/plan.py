@@ -89,13 +89,9 @@ def read_plan(path: str) -> Plan:
     except Exception as error:  # a plan is code: it can raise anything
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         raise UserError(f'{path}: {reason} found, expected a plan in Python or YAML') from error
-    if 'config' in content and 'configs' in content:
-        raise UserError(f'{path}: config and configs found, expected one of them')
-    if 'config' in content:
-        single = content.pop('config')
-        _expect('config', single, _is_name, 'the path of a config')
-        content['configs'] = {Path(single).stem: single}
     try:
+        if 'config' in content:
+            content['configs'] = _single(content)
         return check_plan(content, Path(path).resolve().parent)
     except UserError as error:
         raise UserError(f'{path}: {error}') from error
@@ -141,6 +137,15 @@ def check_plan(content: Mapping[str, Any], folder: Path = Path('/')) -> Plan:
         if len(set(content[name])) < len(content[name]):
             raise UserError(f'{name}: {content[name]} found, expected each once')
     return Plan(**content)
+
+
+def _single(content: dict[str, Any]) -> dict[str, Any]:
+    """The ``configs`` that a ``config`` stands for; it is taken out."""
+    if 'configs' in content:
+        raise UserError('config and configs found, expected one of them')
+    path = content.pop('config')
+    _expect('config', path, _is_name, 'the path of a config')
+    return {Path(path).stem: path}
 
 
 def _recipes(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
