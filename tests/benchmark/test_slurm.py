@@ -53,7 +53,7 @@ def run(steps, executor, stream=None, **options):
 
 
 def wait_for(root, line):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not (root / 'journal').is_file() or line not in journal(root):
         assert time.monotonic() < end, f'no {line!r} in time'
         time.sleep(0.01)
@@ -165,7 +165,7 @@ def test_the_job_of_a_pool_that_was_killed_is_taken_over(tmp_path, cluster):
     wait_for(tmp_path, 'begun step')  # and the pool is gone
 
     def go_on():
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while not later.handles and time.monotonic() < end:
             time.sleep(0.01)
         with (tmp_path / 'journal').open('a') as file:
