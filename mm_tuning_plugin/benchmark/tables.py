@@ -7,19 +7,11 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy import stats
 
-
-class Paired(NamedTuple):
-    """A paired difference over seeds: mean and 95 % interval of the paired t distribution."""
-
-    mean: float
-    low: float
-    high: float
-    pairs: int
+from mm_tuning_plugin.benchmark.statistics import Paired, paired_t
 
 
 def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> Paired:
@@ -33,16 +25,7 @@ def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> P
         The difference; its interval is nan with fewer than two pairs.
     """
     seeds = sorted(set(one) & set(other))
-    values = np.array([one[seed] - other[seed] for seed in seeds])
-    if not len(values):
-        return Paired(math.nan, math.nan, math.nan, 0)
-    half = math.nan
-    if len(values) > 1:
-        half = float(
-            stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-        )
-    mean = float(values.mean())
-    return Paired(mean, mean - half, mean + half, len(values))
+    return paired_t([one[seed] - other[seed] for seed in seeds])
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

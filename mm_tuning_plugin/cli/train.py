@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 RUNNER = 'mm_tuning_plugin.MixAndMatchRunner'
-PROXY_TASKS = ('ColorizationModel',)
+PROXY_TASKS = ('ColorizationModel', 'JigsawModel', 'RotationModel')
 
 
 def build_parser() -> argparse.ArgumentParser:

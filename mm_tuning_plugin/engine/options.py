@@ -70,7 +70,7 @@ def _is_loss(value: Any) -> bool:
     return value in LOSSES or (isinstance(value, Mapping) and 'type' in value)
 
 
-LOSSES = ('graph_triplet', 'expected_triplet', 'supervised_contrastive')
+LOSSES = ('graph_triplet', 'expected_triplet', 'supervised_contrastive', 'cross_entropy')
 
 RECIPES: dict[str, dict[str, Any]] = {
     'default': {},
@@ -138,7 +138,8 @@ OPTIONS = (
            'points, random flips for patches.'),
     Option('loss', 'supervised_contrastive', _is_loss,
            ', '.join(map(repr, LOSSES)) + ', or the config of a registered loss',
-           'What pulls nodes of a class together and pushes classes apart.'),
+           'What pulls nodes of a class together and pushes classes apart. \'cross_entropy\' does '
+           'not match: a linear classifier on the same nodes, a control (no projection).'),
     Option('margin', 2.1, _number(0, above=True), 'a number above 0', 'Triplet losses: margin.'),
     Option('temperature', 0.1, _number(0, above=True), 'a number above 0',
            'Supervised contrastive loss: divides the cosines.'),

@@ -27,6 +27,7 @@ LOSS_TYPES = {
     'graph_triplet': ('GraphTripletLoss', 'margin'),
     'expected_triplet': ('ExpectedTripletLoss', 'margin'),
     'supervised_contrastive': ('SupervisedContrastiveLoss', 'temperature'),
+    'cross_entropy': ('NodeCrossEntropyLoss',),
 }
 # Taken over from the user's config as they are.
 KEPT_KEYS = (
@@ -124,6 +125,8 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
     _refuse_nested_checkpoints(backbone, options['chunk_size'])
     size = user_config.read_fixed_size(backbone)
     embedding = dict(projection_channels=options['projection_channels'])
+    if options['loss'] == 'cross_entropy':
+        embedding = dict(projection_channels=facts.num_classes, hidden_channels=0, normalise=False)
     if options['nodes'] == 'patches':
         embedding.update(type=f'{SCOPE}.PooledEmbedding', grid_size=options['grid_size'])
     else:
@@ -165,8 +168,8 @@ def _criterion(options: Mapping[str, Any]) -> dict:
     loss = options['loss']
     if isinstance(loss, Mapping):
         return copy.deepcopy(dict(loss))
-    kind, parameter = LOSS_TYPES[loss]
-    return {'type': f'{SCOPE}.{kind}', parameter: options[parameter]}
+    kind, *parameters = LOSS_TYPES[loss]
+    return {'type': f'{SCOPE}.{kind}', **{name: options[name] for name in parameters}}
 
 
 def _sample(facts: Facts) -> dict:

@@ -7,6 +7,7 @@ from mm_tuning_plugin.models.gather import gather_nodes
 from mm_tuning_plugin.models.losses import (
     ExpectedTripletLoss,
     GraphTripletLoss,
+    NodeCrossEntropyLoss,
     SupervisedContrastiveLoss,
 )
 from mm_tuning_plugin.models.self_supervised import SelfSupervised
@@ -16,6 +17,7 @@ __all__ = [
     'ExpectedTripletLoss',
     'GraphTripletLoss',
     'MixAndMatchTuner',
+    'NodeCrossEntropyLoss',
     'NodeDataPreprocessor',
     'PointEmbedding',
     'PooledEmbedding',

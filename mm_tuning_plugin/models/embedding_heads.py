@@ -22,17 +22,26 @@ class _EmbeddingHead(BaseModule):
 
     Args:
         channels: D.
-        projection_channels: E, of a multi-layer perceptron that is dropped after tuning; None or
-            0: no projection, the descriptor itself is the embedding.
-        hidden_channels: Width of the perceptron's hidden layer.
+        projection_channels: E, of a projection that is dropped after tuning; None or 0: none, the
+            descriptor itself is the embedding.
+        hidden_channels: Width of the hidden layer that makes the projection a multi-layer
+            perceptron; 0: none, it is linear.
+        normalise: Whether embeddings have length 1. Not so for scores of classes.
     """
 
     def __init__(
-        self, channels: int, projection_channels: int | None, hidden_channels: int
+        self,
+        channels: int,
+        projection_channels: int | None,
+        hidden_channels: int,
+        normalise: bool,
     ) -> None:
         super().__init__()
+        self.normalise = normalise
         self.projection: nn.Module = nn.Identity()
-        if projection_channels:
+        if projection_channels and not hidden_channels:
+            self.projection = nn.Linear(channels, projection_channels)
+        elif projection_channels:
             self.projection = nn.Sequential(
                 nn.Linear(channels, hidden_channels),
                 nn.ReLU(inplace=True),
@@ -50,9 +59,11 @@ class _EmbeddingHead(BaseModule):
             image_size: (H, W) of the images, pixels.
 
         Returns:
-            (N, E) with rows of length 1; float32, or float64 where the features are.
+            (N, E), with rows of length 1 if `normalise`; float32, or float64 where the features
+            are.
         """
-        return F.normalize(self.projection(self.describe(features, points, image_size)))
+        embeddings = self.projection(self.describe(features, points, image_size))
+        return F.normalize(embeddings) if self.normalise else embeddings
 
     def describe(
         self, features: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
@@ -73,6 +84,7 @@ class PooledEmbedding(_EmbeddingHead):
         grid_size: Side of the grid, cells.
         projection_channels: See `_EmbeddingHead`.
         hidden_channels: See `_EmbeddingHead`.
+        normalise: See `_EmbeddingHead`.
     """
 
     def __init__(
@@ -81,8 +93,11 @@ class PooledEmbedding(_EmbeddingHead):
         grid_size: int = 4,
         projection_channels: int | None = None,
         hidden_channels: int = 512,
+        normalise: bool = True,
     ) -> None:
-        super().__init__(sum(in_channels) * grid_size**2, projection_channels, hidden_channels)
+        super().__init__(
+            sum(in_channels) * grid_size**2, projection_channels, hidden_channels, normalise
+        )
         self.grid_size = grid_size
 
     def describe(
@@ -106,6 +121,7 @@ class PointEmbedding(_EmbeddingHead):
         in_channels: Channels of each level.
         projection_channels: See `_EmbeddingHead`.
         hidden_channels: See `_EmbeddingHead`.
+        normalise: See `_EmbeddingHead`.
     """
 
     def __init__(
@@ -113,8 +129,9 @@ class PointEmbedding(_EmbeddingHead):
         in_channels: Sequence[int],
         projection_channels: int | None = 128,
         hidden_channels: int = 512,
+        normalise: bool = True,
     ) -> None:
-        super().__init__(sum(in_channels), projection_channels, hidden_channels)
+        super().__init__(sum(in_channels), projection_channels, hidden_channels, normalise)
 
     def describe(
         self, features: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]

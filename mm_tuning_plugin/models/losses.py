@@ -7,6 +7,7 @@ diagnostics, scalar tensors whose names avoid the word "loss": mmengine sums all
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mm_tuning_plugin import functional
@@ -78,6 +79,27 @@ class SupervisedContrastiveLoss(nn.Module):
         return {
             'loss': functional.supervised_contrastive_loss(embeddings, labels, self.temperature),
             'triplets': _matched(labels),
+        }
+
+
+@MODELS.register_module()
+class NodeCrossEntropyLoss(nn.Module):
+    """Cross-entropy of the nodes: no graph, each node against the classes.
+
+    The control of the others: the same nodes and labels without any matching. It reads the
+    embeddings as scores of the classes, so the embedding head must be a classifier: a linear
+    projection to the number of classes, not normalised.
+    """
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return the mean over the nodes, 0 where there are none; `generator` is not used."""
+        if not len(labels):
+            return {'loss': embeddings.sum() * 0}
+        return {
+            'loss': F.cross_entropy(embeddings, labels),
+            'accuracy': (embeddings.detach().argmax(1) == labels).float().mean(),
         }
 
 

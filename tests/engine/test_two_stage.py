@@ -48,15 +48,20 @@ def initial_weights(runner_class, cfg, handover=None):
     return taken, (random.random(), np.random.rand(), torch.rand(1).item())
 
 
-@pytest.fixture(params=['points', 'patches'])
+@pytest.fixture(params=['points', 'patches', 'classified points'])
 def kind(request):
     return request.param
 
 
 def test_both_stages_run_and_the_tuned_weights_arrive(toy_cfg, kind):
-    toy_cfg.mix_and_match.update(nodes=kind, size_range=(16, 32), patch_size=32)
+    nodes = kind.split()[-1]
+    toy_cfg.mix_and_match.update(nodes=nodes, size_range=(16, 32), patch_size=32)
     if kind == 'patches':
         toy_cfg.mix_and_match.update(loss='graph_triplet')
+    if kind == 'classified points':
+        toy_cfg.mix_and_match.update(loss='cross_entropy')
+        classifier = derive_tuning_config(toy_cfg).model.embedding
+        assert classifier.projection_channels == toy_cfg.model.decode_head.num_classes
     seen = {}
     plain_load = FineTuningRunner.load_or_resume
 

@@ -50,6 +50,15 @@ def test_embedding_is_the_projected_descriptor_at_unit_length(head):
     assert torch.allclose(head(features(), POINTS, (32, 32)), expected)
 
 
+@pytest.mark.parametrize('kind', [PointEmbedding, PooledEmbedding])
+def test_a_classifier_is_linear_and_keeps_its_scale(kind):
+    head = kind(CHANNELS, projection_channels=3, hidden_channels=0, normalise=False)
+    scores = head(features(), POINTS, (32, 32))
+    described = head.describe(features(), POINTS, (32, 32))
+    weight, bias = head.projection.weight, head.projection.bias
+    torch.testing.assert_close(scores, described @ weight.T + bias)
+
+
 def test_pooled_grid_is_the_flattened_map_where_sizes_agree():
     level = features()[1]  # 4 x 4
     described = PooledEmbedding([6]).describe([level], POINTS, (32, 32))

@@ -5,6 +5,7 @@ from mm_tuning_plugin import functional
 from mm_tuning_plugin.models import (
     ExpectedTripletLoss,
     GraphTripletLoss,
+    NodeCrossEntropyLoss,
     SupervisedContrastiveLoss,
 )
 from mm_tuning_plugin.registry import MODELS
@@ -86,3 +87,19 @@ def test_one_class_has_no_triplets(loss):
 def test_built_by_name(loss):
     name = type(loss).__name__
     assert isinstance(MODELS.build({'type': f'mm_tuning_plugin.{name}'}), type(loss))
+
+
+def test_cross_entropy_is_torch_s_and_counts_hits(device):
+    scores = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], device=device, requires_grad=True)
+    done = NodeCrossEntropyLoss()(scores, torch.tensor([0, 1, 1], device=device))
+    odds = torch.tensor([-2.0, -1.0, 3.0]).exp()  # of all other classes against the right one
+    torch.testing.assert_close(done['loss'].cpu(), (1 + odds).log().mean())
+    assert done['accuracy'] == pytest.approx(2 / 3)
+    assert 'triplets' not in done  # a batch of one class teaches it as well
+
+
+def test_cross_entropy_of_nothing_is_a_zero_with_gradients():
+    rows = embeddings(0)
+    done = NodeCrossEntropyLoss()(rows, torch.zeros(0, dtype=torch.int64))
+    done['loss'].backward()
+    assert done['loss'] == 0 and rows.grad is not None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseDataPreprocessor, BaseModel
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mm_tuning_plugin.models.proxies.chroma import (
@@ -25,36 +25,16 @@ from mm_tuning_plugin.models.proxies.chroma import (
     rgb_to_lab,
     stack_padded,
 )
+from mm_tuning_plugin.models.proxies.normalising import NormalisingDataPreprocessor
 from mm_tuning_plugin.registry import MODELS
 
 
 @MODELS.register_module()
-class ColorizationDataPreprocessor(BaseDataPreprocessor):
+class ColorizationDataPreprocessor(NormalisingDataPreprocessor):
     """Splits images into what the model sees, grey, and what it has to tell, chroma.
 
-    Args:
-        mean: Mean of the three channels that fine-tuning will subtract, in [0, 255].
-        std: Standard deviations that it will divide by.
-        non_blocking: Whether copies to the device are asynchronous.
-
-    Raises:
-        ValueError: If ``mean`` or ``std`` are not three numbers, or a deviation is not positive.
+    Arguments are those of ``NormalisingDataPreprocessor``.
     """
-
-    def __init__(
-        self,
-        mean: Sequence[float] = (123.675, 116.28, 103.53),
-        std: Sequence[float] = (58.395, 57.12, 57.375),
-        non_blocking: bool = False,
-    ) -> None:
-        super().__init__(non_blocking)
-        for name, value in (('mean', mean), ('std', std)):
-            if len(value) != 3:
-                raise ValueError(f'{name}: expected 3 numbers, got {value}')
-        if min(std) <= 0:
-            raise ValueError(f'std: expected positive numbers, got {std}')
-        self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Splits a batch.

@@ -1,0 +1,235 @@
+"""The figures of a report, as SVG text that can stand in one page together.
+
+Arms differ in colour (Okabe and Ito's, seen alike by most colour-blind people) and in the shape
+of their marks. Text stays text, so that it can be read aloud and searched.
+
+Shape legend: P pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from mm_tuning_plugin.benchmark.comparison import Efficiency
+from mm_tuning_plugin.benchmark.statistics import Change, Paired
+from mm_tuning_plugin.visualization.palette import OKABE_ITO
+
+WIDTH = 4.8  # inches: at the width of a phone the letters are then some 10 px high
+LETTERS = 40  # of a label, at most
+GREY = '#444444'
+_MARKS = 'osD^vP'
+_STYLE = {
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'report',
+    'text.parse_math': False,  # a name may hold $
+    'font.family': 'sans-serif',
+    'font.size': 9.5,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.axisbelow': True,
+    'axes.grid': True,
+    'grid.color': '#dddddd',
+    'legend.frameon': False,
+}
+
+
+class Look(NamedTuple):
+    """How an arm is drawn."""
+
+    color: str
+    mark: str
+
+
+def looks(arms: Sequence[str]) -> dict[str, Look]:
+    """One look for each arm, the same in all figures.
+
+    Args:
+        arms: In order; the first six have colours of their own, the first 36 looks.
+    """
+    # The seventh colour is too light on white.
+    colors = [f'#{r:02x}{g:02x}{b:02x}' for r, g, b in OKABE_ITO[:6]]
+    return {
+        arm: Look(colors[i % 6], _MARKS[(i + i // 6) % len(_MARKS)]) for i, arm in enumerate(arms)
+    }
+
+
+def forest(
+    labels: Sequence[str],
+    gains: Sequence[Sequence[Paired]],
+    axis: str,
+    styles: Sequence[Look],
+    bar: float = 0.0,
+) -> str:
+    """Differences with their intervals, one below the other.
+
+    Args:
+        labels: One a line.
+        gains: One a line: the t interval (thick), then, thin below it, that of the bootstrap.
+        axis: What is measured.
+        styles: One a line.
+        bar: Drawn as a dashed line, if it is not 0.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(0.75 + 0.36 * len(labels))
+        for line, (pair, look) in enumerate(zip(gains, styles)):
+            for which, gain in enumerate(pair):
+                if math.isnan(gain.mean):
+                    continue
+                y, wide = line + 0.22 * which, 2.6 if which == 0 else 1.2
+                if gain.has_interval:
+                    axes.plot([gain.low, gain.high], [y, y], color=look.color, lw=wide)
+                if which == 0:
+                    axes.plot(gain.mean, y, look.mark, color=look.color, ms=7, mec='white')
+        axes.axvline(0, color=GREY, lw=1)
+        if bar:
+            axes.axvline(bar, color=GREY, lw=1, ls='--')
+        axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.grid(axis='y', visible=False)
+        axes.set_xlabel(axis)
+        return _svg(figure)
+
+
+def efficiency(curves: Sequence[Efficiency], styles: Mapping[str, Look]) -> str:
+    """Mean score over the share of labels; the dashed line is `direct` with all of them."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(3.2)
+        handles = []
+        for curve in curves:
+            look = styles[curve.arm]
+            handles += axes.plot(
+                curve.fractions, curve.scores, f'-{look.mark}', color=look.color, ms=6
+            )
+        if curves:
+            axes.axhline(curves[0].target, color=GREY, lw=1, ls='--')
+        axes.set_xscale('log', base=2)
+        shares = sorted({share for curve in curves for share in curve.fractions})
+        axes.set_xticks(shares, [f'{100 * share:g} %' for share in shares])
+        axes.minorticks_off()
+        axes.set_xlabel('share of labels')
+        axes.set_ylabel('mIoU')
+        _legend(figure, axes, handles, [curve.arm for curve in curves])
+        return _svg(figure)
+
+
+def cost(points: Mapping[str, tuple[float, Paired]], styles: Mapping[str, Look]) -> str:
+    """Gain over `direct` against compute, with t intervals.
+
+    Args:
+        points: By arm: FLOPs relative to `direct`, and the difference to it.
+        styles: By arm.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(3.2)
+        handles = []
+        for arm, (flops, gain) in points.items():
+            look = styles[arm]
+            handles += axes.plot(flops, gain.mean, look.mark, color=look.color, ms=8, mec='white')
+            if gain.has_interval:
+                axes.plot([flops, flops], [gain.low, gain.high], color=look.color, lw=1.6)
+        axes.axhline(0, color=GREY, lw=1)
+        axes.set_xlabel('FLOPs relative to direct')
+        axes.set_ylabel('mIoU minus direct')
+        _legend(figure, axes, handles, list(points))
+        return _svg(figure)
+
+
+def classes(names: Sequence[str], changes: Sequence[Change], axis: str) -> str:
+    """Change of each class, largest first; filled marks are those that Holm's test upholds.
+
+    Args:
+        names: Of all classes.
+        changes: Of those compared.
+        axis: What is measured.
+    """
+    order = sorted(changes, key=lambda change: -change.plain.mean)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(0.75 + 0.24 * len(order))
+        for line, change in enumerate(order):
+            upheld = change.p_value < 0.05
+            look = '#0072b2' if upheld else '#767676'
+            if change.holm.has_interval:
+                axes.plot([change.holm.low, change.holm.high], [line, line], color=look, lw=1.6)
+            axes.plot(
+                change.plain.mean, line, 'o', color=look, ms=6, mfc=look if upheld else 'white'
+            )
+        axes.axvline(0, color=GREY, lw=1)
+        axes.set_yticks(range(len(order)), [_short(names[change.index]) for change in order])
+        axes.set_ylim(len(order) - 0.4, -0.6)
+        axes.set_xlabel(axis)
+        return _svg(figure)
+
+
+def seeds(scores: Mapping[str, Mapping[tuple, float]], styles: Mapping[str, Look]) -> str:
+    """Each run as a dot, runs of one pair joined.
+
+    Args:
+        scores: By arm: score by pair.
+        styles: By arm.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _axes(3.2)
+        pairs = dict.fromkeys(pair for by_pair in scores.values() for pair in by_pair)
+        for pair in pairs:
+            line = [by_pair.get(pair, math.nan) for by_pair in scores.values()]
+            axes.plot(range(len(line)), line, color='#999999', lw=0.9, zorder=1)
+        for place, (arm, by_pair) in enumerate(scores.items()):
+            look, values = styles[arm], list(by_pair.values())
+            axes.plot(
+                np.full(len(values), place), values, look.mark, color=look.color, ms=7, mec='white'
+            )
+        names = [_short(arm) for arm in scores]
+        axes.set_xticks(range(len(scores)), names, rotation=30, ha='right')
+        axes.set_xlim(-0.5, len(scores) - 0.5)
+        axes.grid(axis='x', visible=False)
+        axes.set_ylabel('mIoU')
+        return _svg(figure)
+
+
+def _axes(height: float) -> tuple[Figure, matplotlib.axes.Axes]:
+    # No pyplot: its global state and its choice of a backend are the caller's.
+    figure = Figure(figsize=(WIDTH, height), layout='constrained')
+    FigureCanvasSVG(figure)
+    return figure, figure.add_subplot()
+
+
+def _legend(figure: Figure, axes, handles: list, arms: Sequence[str]) -> None:
+    """A legend above the axes; matplotlib leaves out labels with a leading underscore."""
+    labels = [f' {arm}' if arm.startswith('_') else arm for arm in map(_short, arms)]
+    figure.legend(handles, labels, loc='outside upper left', ncols=3, fontsize=8.5)
+
+
+def _short(label: str) -> str:
+    """A label of one line, cut after `LETTERS`."""
+    label = ''.join(c if c.isprintable() else ' ' for c in label)
+    return label if len(label) <= LETTERS else label[: LETTERS - 1] + '…'
+
+
+def _svg(figure: Figure) -> str:
+    """The SVG element alone: no prolog, no metadata, no size but the view box, no ids.
+
+    matplotlib names groups ``axes_1`` in every figure; a page may have each id once. What is
+    referred to (clip paths, marks) is named after the figure's content, so that the same name
+    in two figures is the same thing; such ids get the content's hash.
+    """
+    text = io.StringIO()
+    figure.savefig(text, format='svg', metadata={'Date': None}, facecolor='white')
+    svg = text.getvalue()
+    svg = svg[svg.index('<svg') :]
+    svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
+    used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else '', svg)
+    prefix = f'f{hashlib.sha256(svg.encode()).hexdigest()[:8]}-'
+    svg = re.sub(r'(?: id="|xlink:href="#|url\(#)', lambda m: m[0] + prefix, svg)
+    head, body = svg.split('>', 1)
+    return re.sub(r' (?:width|height)="[^"]*"', '', head) + '>' + body.strip()
