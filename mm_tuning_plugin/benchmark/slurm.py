@@ -27,6 +27,7 @@ PATIENCE = 75.0
 # Seconds between two questions to the cluster's accounting, for jobs that end without a word.
 ASKED_EVERY, ASKED_EVERY_WHILE_STOPPING = 60.0, 5.0
 TIMEOUTS = 20  # a job may reach its time limit so often
+ENDED_BY_SIGTERM = (128 + signal.SIGTERM, -signal.SIGTERM)
 SHARED = (
     'name', 'timeout_min', 'mem_gb', 'nodes', 'cpus_per_task', 'gpus_per_node', 'tasks_per_node',
     'stderr_to_stdout',
@@ -88,7 +89,12 @@ class RunStep:
         finally:
             signal.signal(signal.SIGUSR2, before)
         try:
-            return self.process.wait()
+            status = self.process.wait()
+            if status in ENDED_BY_SIGTERM:
+                # The cluster's first word to a job that it cancels, or puts into the queue again:
+                # what comes next ends this job. With a result now, it would not be queued.
+                time.sleep(PATIENCE)
+            return status
         except BaseException:
             self._stop()
             raise

@@ -56,8 +56,10 @@ def sacct(jobs, *arguments):
 
 
 def scancel(jobs, number):
-    for pid in session(jobs, number)[1]:
+    shell, others = session(jobs, number)
+    for pid in others:
         os.kill(pid, signal.SIGTERM)
+    subprocess.Popen(['sh', '-c', f'sleep 1; pkill -KILL -s {shell}'], stdout=subprocess.DEVNULL)
 
 
 if __name__ == '__main__':

@@ -133,6 +133,12 @@ def test_runs_a_plan_on_a_cluster(tmp_path, cluster):
     assert (first.folder / 'log.txt').read_text() == 'hello\n'
 
 
+def test_has_most_jobs_at_once(tmp_path):
+    steps = [make_step(tmp_path, name, 'time.sleep(0.2)') for name in 'ab']
+    assert exit_status(run(steps, SlurmExecutor(OPTIONS, max_jobs=1, cluster='local'))) == 0
+    assert journal(tmp_path) == ['begun a', 'done a', 'begun b', 'done b']
+
+
 def test_a_job_that_vanishes_is_a_failure(tmp_path, cluster, monkeypatch):
     monkeypatch.setattr(submitit.SlurmJob, '_results_timeout_s', 0)
     step = make_step(tmp_path, 'step', 'os.kill(os.getppid(), 9); os._exit(1)')
