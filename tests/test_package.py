@@ -88,7 +88,7 @@ NAMES = {
         'GraphTripletLoss', 'ExpectedTripletLoss', 'SupervisedContrastiveLoss',
         'ColorizationModel',
     ],
-    'TRANSFORMS': ['SamplePatches', 'SamplePoints', 'PackNodeInputs', 'MapLabels'],
+    'TRANSFORMS': ['SamplePatches', 'SamplePoints', 'PackNodeInputs', 'MapLabels', 'Cached'],
     'METRICS': ['NodeRetrievalMetric'],
     'HOOKS': ['SaveBackboneHook', 'NodeStatisticsHook', 'EstimateBatchNormHook'],
     'DATA_SAMPLERS': ['SeededInfiniteSampler'],

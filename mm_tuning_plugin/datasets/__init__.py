@@ -1,5 +1,6 @@
 """Drawing labelled nodes from the user's own data sets."""
 
+from mm_tuning_plugin.datasets.cached import Cached, cache_loading
 from mm_tuning_plugin.datasets.samplers import SeededIndex, SeededInfiniteSampler
 from mm_tuning_plugin.datasets.transforms import (
     CheckLabels,
@@ -11,6 +12,7 @@ from mm_tuning_plugin.datasets.transforms import (
 from mm_tuning_plugin.datasets.wrappers import RetrievalDataset, SeededDataset
 
 __all__ = [
+    'Cached',
     'CheckLabels',
     'MapLabels',
     'PackNodeInputs',
@@ -20,4 +22,5 @@ __all__ = [
     'SeededDataset',
     'SeededIndex',
     'SeededInfiniteSampler',
+    'cache_loading',
 ]

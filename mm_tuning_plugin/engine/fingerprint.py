@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mm_tuning_plugin.checkpoint import hash_file, write_aside
+from mm_tuning_plugin.datasets.cached import without_cache
 
 # Options that change neither a weight nor a sample of tuning. The start counts by its content,
 # bn_crops by its hook: a tuning without one has the fingerprint it had before there were any.
@@ -45,7 +46,7 @@ def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -
         normalisation=model['data_preprocessor'],
         start=_start(start, options['checkpoint_prefix']),
         data=manifest,
-        dataset=_without_paths(tuning_cfg['train_dataloader']['dataset']),
+        dataset=_without_paths(without_cache(tuning_cfg['train_dataloader']['dataset'])),
         optim_wrapper=tuning_cfg['optim_wrapper'],
         seed=(tuning_cfg.get('randomness') or {}).get('seed'),
     )
@@ -53,9 +54,8 @@ def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -
         parts['sync_bn'] = tuning_cfg['sync_bn']
     for hook in tuning_cfg['custom_hooks']:
         if hook['type'].endswith('.EstimateBatchNormHook'):
-            parts['batch_norm'] = _without_paths(
-                {key: hook[key] for key in ('num_crops', 'batch_size', 'dataset', 'size')}
-            )
+            counted = {key: hook[key] for key in ('num_crops', 'batch_size', 'dataset', 'size')}
+            parts['batch_norm'] = _without_paths(without_cache(counted))
     return _flatten(json.loads(json.dumps(parts, default=str)))
 
 

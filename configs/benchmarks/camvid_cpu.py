@@ -1,0 +1,7 @@
+# One CPU core: a small ResNet-18 from its random start, an eighth of the labels of one fold.
+config = '../camvid/fcn_r18_camvid_cpu.py'
+folds = dict(file='{{$CAMVID_ROOT:data/camvid}}/folds.json', indices=[0])
+arms = ['direct', 'direct-matched', 'direct-twice', 'direct-2x', 'ce-tuned', 'tuned', 'paper']
+fractions = [0.125]
+seeds = [0, 1, 2, 3, 4, 5, 6, 7]
+recall = dict(images=32, patches=12, size_range=(48, 128), patch_size=64)
