@@ -23,12 +23,15 @@ from mm_tuning_plugin.errors import UserError
 
 SCOPE = 'mm_tuning_plugin'
 TUNING_DIR = 'tuning'
-LOSS_TYPES = {
-    'graph_triplet': ('GraphTripletLoss', 'margin'),
-    'expected_triplet': ('ExpectedTripletLoss', 'margin'),
-    'supervised_contrastive': ('SupervisedContrastiveLoss', 'temperature'),
-    'cross_entropy': ('NodeCrossEntropyLoss',),
-}
+LOSS_TYPES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    'graph_triplet': (dict(type='GraphTripletLoss'), ['margin']),
+    'expected_triplet': (dict(type='ExpectedTripletLoss'), ['margin']),
+    'supervised_contrastive': (dict(type='SupervisedContrastiveLoss'), ['temperature']),
+    'balanced_contrastive': (
+        dict(type='SupervisedContrastiveLoss', balanced=True), ['temperature']
+    ),
+    'cross_entropy': (dict(type='NodeCrossEntropyLoss'), []),
+}  # fmt: skip
 # Taken over from the user's config as they are.
 KEPT_KEYS = (
     'default_scope', 'custom_imports', 'env_cfg', 'launcher', 'log_level', 'randomness',
@@ -168,8 +171,9 @@ def _criterion(options: Mapping[str, Any]) -> dict:
     loss = options['loss']
     if isinstance(loss, Mapping):
         return copy.deepcopy(dict(loss))
-    kind, *parameters = LOSS_TYPES[loss]
-    return {'type': f'{SCOPE}.{kind}', **{name: options[name] for name in parameters}}
+    fixed, parameters = LOSS_TYPES[loss]
+    given = {name: options[name] for name in parameters}
+    return {**fixed, 'type': f'{SCOPE}.{fixed["type"]}', **given}
 
 
 def _sample(facts: Facts) -> dict:

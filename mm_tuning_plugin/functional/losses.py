@@ -97,7 +97,7 @@ def expected_triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 2.
 
 
 def supervised_contrastive_loss(
-    embeddings: Tensor, labels: Tensor, temperature: float = 0.1
+    embeddings: Tensor, labels: Tensor, temperature: float = 0.1, *, balanced: bool = False
 ) -> Tensor:
     """The supervised contrastive loss, L_out of Khosla et al., NeurIPS 2020 (arXiv 2004.11362).
 
@@ -105,10 +105,15 @@ def supervised_contrastive_loss(
     -log(exp(a.p / t) / sum over all nodes but the anchor of exp(a.k / t)).
     The original also multiplies by t / t_0; we do not.
 
+    Balanced, all classes weigh alike, however many nodes they have: in the sum each class has the
+    mean of its nodes (class averaging of Zhu et al., "Balanced Contrastive Learning for Long-Tailed
+    Visual Recognition", CVPR 2022), and the mean over the anchors is one of the means of classes.
+
     Args:
         embeddings: (N, D) float; L2-normalised here.
         labels: (N,) integers, the class of each row.
         temperature: t, greater than 0.
+        balanced: Whether classes weigh alike; if not, nodes do.
 
     Returns:
         Scalar; 0 that hangs on the embeddings if no class has two nodes.
@@ -129,10 +134,14 @@ def supervised_contrastive_loss(
         logits = (unit @ unit.T / temperature).fill_diagonal_(-math.inf)  # (N, N), self excluded
         sums, squares, counts, member_of = class_sums(unit, labels)
         own = (sums.square().sum(1) - squares) / (counts - 1).clamp_min(1)  # (K,) zero where alone
-        usable = (counts > 1).to(counts.dtype)
-        normalisers = logits.logsumexp(1) @ usable[member_of]  # summed over the anchors
-        anchors = (counts * usable).sum().clamp_min(1)
-        return (normalisers - (own * usable).sum() / temperature) / anchors
+        weights = (counts > 1).to(counts.dtype)  # (K,) of each anchor of a class
+        if balanced:
+            weights = weights / counts
+            siblings = member_of[:, None] == member_of  # (N, N); an anchor is not its own sibling
+            logits = logits - (counts[member_of] - siblings.to(counts.dtype)).clamp_min(1).log()
+        normalisers = logits.logsumexp(1) @ weights[member_of]  # summed over the anchors
+        anchors = (counts * weights).sum()
+        return (normalisers - (own * weights).sum() / temperature) / anchors.clamp_min(1)
 
 
 @torch.no_grad()

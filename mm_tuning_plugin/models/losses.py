@@ -66,18 +66,22 @@ class SupervisedContrastiveLoss(nn.Module):
 
     Args:
         temperature: Divides the cosines.
+        balanced: Whether classes weigh alike, however many nodes they have.
     """
 
-    def __init__(self, temperature: float = 0.1) -> None:
+    def __init__(self, temperature: float = 0.1, balanced: bool = False) -> None:
         super().__init__()
         self.temperature = temperature
+        self.balanced = balanced
 
     def forward(
         self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         """Return the loss; `generator` is not used. ``triplets`` counts anchors that have both."""
         return {
-            'loss': functional.supervised_contrastive_loss(embeddings, labels, self.temperature),
+            'loss': functional.supervised_contrastive_loss(
+                embeddings, labels, self.temperature, balanced=self.balanced
+            ),
             'triplets': _matched(labels),
         }
 
