@@ -14,7 +14,7 @@ VERSIONS = dict(
 
 
 def job(arm, seed, iou, *, start='s', fraction=1.0, fold=0, images=20, noise=0.0, **more):
-    """A row of results.csv and its areas: each class of each image has `iou` percent, plus noise."""
+    """A row of results.csv and its areas: `iou` percent in each class and image, plus noise."""
     generator = np.random.default_rng(seed)
     iou = iou + noise * generator.normal(size=(images, len(CLASSES)))
     union = np.full(iou.shape, 10_000)
