@@ -3,4 +3,4 @@ _base_ = [
     '../_base_/models/fcn_resnet50_d8.py', '../_base_/datasets/voc12aug.py',
     '../_base_/schedules/sgd_20k.py', '../_base_/default_runtime.py'
 ]
-mix_and_match = dict(max_iters=2000, background_index=0)
+mix_and_match = dict(max_iters=2000)
