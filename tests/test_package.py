@@ -123,19 +123,18 @@ CONFIGS = sorted(
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=[str(p.relative_to(ROOT)) for p in CONFIGS])
-def test_every_config_builds(path, monkeypatch):
-    import torch
+def test_every_config_builds(path):
     from mmengine.config import Config
     from mmengine.registry import MODELS, DefaultScope
 
     from mm_tuning_plugin.cli.train import is_proxy_task
     from mm_tuning_plugin.engine import derive_tuning_config
 
-    for draw in ('normal_', 'uniform_'):  # most of the time of a large network; not looked at here
-        monkeypatch.setattr(torch.Tensor, draw, lambda tensor, *args, **options: tensor)
     cfg = Config.fromfile(path)
     if cfg.default_scope == 'mmpretrain':
         pytest.skip('built in backbones/test_mmpretrain_proxies.py, over a stub of torchvision')
+    if 'img_size' in cfg.model.backbone:  # deriving passes an image of it through the backbone
+        cfg.model.backbone.img_size = (64, 64)
     with DefaultScope.overwrite_default_scope('mmseg'):
         MODELS.build(cfg.model)
         if not is_proxy_task(cfg):
