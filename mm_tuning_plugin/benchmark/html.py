@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import jinja2
 from markupsafe import Markup
 
@@ -66,7 +69,7 @@ _PAGE = """<!DOCTYPE html>
 <div class="figures">
 {% for drawing in blocks %}
 <figure>
-{{ drawing.svg | safe }}
+{{ drawing.svg | numbered }}
 <figcaption>{{ drawing.caption }}</figcaption>
 </figure>
 {% endfor %}
@@ -113,7 +116,14 @@ def to_html(document: Document) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters['runs'] = _runs
+    figures = itertools.count(1)
+    environment.filters['numbered'] = lambda svg: Markup(own_ids(svg, f'figure{next(figures)}-'))
     return environment.from_string(_PAGE).render(document=document, style=Markup(_STYLE)) + '\n'
+
+
+def own_ids(svg: str, prefix: str) -> str:
+    """Put a prefix before each id of a figure, as a page may have each id once."""
+    return re.sub(r'(?: id="|xlink:href="#|url\(#)', lambda found: found[0] + prefix, svg)
 
 
 def _runs(blocks: list) -> list[tuple[str, list]]:

@@ -30,6 +30,9 @@ LOSS_TYPES: dict[str, tuple[dict[str, Any], list[str]]] = {
     'balanced_contrastive': (
         dict(type='SupervisedContrastiveLoss', balanced=True), ['temperature']
     ),
+    'prototype_contrastive': (
+        dict(type='PrototypeContrastiveLoss', channels=None), ['temperature', 'num_classes']
+    ),
     'cross_entropy': (dict(type='NodeCrossEntropyLoss'), []),
 }  # fmt: skip
 # Taken over from the user's config as they are.
@@ -145,7 +148,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         ),
         backbone=backbone,
         embedding=embedding,
-        criterion=_criterion(options),
+        criterion=_criterion(facts),
         in_index=user_config.read_levels(cfg['model']),
         seed=_seed(cfg) or 0,
         probe_size=size or [128, 128],
@@ -167,12 +170,13 @@ def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | No
         )
 
 
-def _criterion(options: Mapping[str, Any]) -> dict:
-    loss = options['loss']
+def _criterion(facts: Facts) -> dict:
+    loss = facts.options['loss']
     if isinstance(loss, Mapping):
         return copy.deepcopy(dict(loss))
     fixed, parameters = LOSS_TYPES[loss]
-    given = {name: options[name] for name in parameters}
+    known = {**facts.options, 'num_classes': facts.num_classes}
+    given = {name: known[name] for name in parameters}
     return {**fixed, 'type': f'{SCOPE}.{fixed["type"]}', **given}
 
 

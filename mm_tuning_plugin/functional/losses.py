@@ -1,4 +1,4 @@
-"""Losses on labelled embeddings: the released triplet loss, its expectation, a contrastive one.
+"""Losses on labelled embeddings: the released triplet loss, its expectation, contrastive ones.
 
 Shape legend: N embeddings of D dimensions, T triplets, K classes present.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..structures import Triplets
@@ -124,8 +125,7 @@ def supervised_contrastive_loss(
     """
     check_embeddings('embeddings', embeddings)
     check_labels('labels', labels, 'embeddings', embeddings)
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f'temperature must be finite and above 0, got {describe(temperature)}')
+    _check_temperature(temperature)
     with full_precision(embeddings):
         embeddings = as_precise(embeddings)
         if len(labels) < 2:
@@ -142,6 +142,47 @@ def supervised_contrastive_loss(
         normalisers = logits.logsumexp(1) @ weights[member_of]  # summed over the anchors
         anchors = (counts * weights).sum()
         return (normalisers - (own * weights).sum() / temperature) / anchors.clamp_min(1)
+
+
+def prototype_loss(
+    embeddings: Tensor, labels: Tensor, prototypes: Tensor, temperature: float = 0.1
+) -> Tensor:
+    """Every node against one learnt prototype of each class.
+
+    Mean over the nodes of -log(exp(a.c / t) / sum over all classes of exp(a.k / t)) with the
+    prototype c of the node's own class; the softmax over proxies of Movshovitz-Attias et al., "No
+    Fuss Distance Metric Learning using Proxies", ICCV 2017, and the learnt centres that Cui et al.,
+    "Parametric Contrastive Learning", ICCV 2021, set beside the nodes of a batch: a class whose
+    only node of the batch it is still has something to come near to.
+
+    Args:
+        embeddings: (N, D) float; L2-normalised here.
+        labels: (N,) integers, rows of `prototypes`.
+        prototypes: (C, D) float, one a class; L2-normalised here.
+        temperature: t, greater than 0.
+
+    Returns:
+        Scalar; 0 that hangs on embeddings and prototypes if there is no node.
+
+    Raises:
+        ValueError: As `supervised_contrastive_loss`, and if prototypes are no float matrix of the
+            embeddings' width.
+    """
+    check_embeddings('embeddings', embeddings)
+    check_labels('labels', labels, 'embeddings', embeddings)
+    check_embeddings('prototypes', prototypes)
+    if prototypes.shape[1] != embeddings.shape[1]:
+        raise ValueError(
+            f'prototypes must be {embeddings.shape[1]} wide, as the embeddings are, got '
+            f'{describe(prototypes)}'
+        )
+    _check_temperature(temperature)
+    with full_precision(embeddings):
+        if not len(labels):
+            return (as_precise(embeddings).sum() + as_precise(prototypes).sum()) * 0
+        centres = unit_rows(as_precise(prototypes))
+        scores = unit_rows(as_precise(embeddings)) @ centres.T / temperature  # (N, C)
+        return F.cross_entropy(scores, labels)
 
 
 @torch.no_grad()
@@ -187,6 +228,11 @@ def _triplet_terms(embeddings: Tensor, triplets: Triplets, margin: float) -> Ten
     to_negative = to_negative * inverse[anchor] * inverse[negative]
     gap = squares[positive] - squares[negative]
     return margin + gap + 2 * (to_negative - to_positive)
+
+
+def _check_temperature(temperature: float) -> None:
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f'temperature must be finite and above 0, got {describe(temperature)}')
 
 
 def _check_margin(margin: float) -> None:

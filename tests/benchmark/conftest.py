@@ -68,3 +68,46 @@ def toy_plan(toy_cfg, tmp_path):
         return check_plan({**content, **entries})
 
     return make
+
+
+@pytest.fixture
+def proxy(toy_cfg, demo_root, tmp_path):
+    """A proxy task: the toy config's backbone learns colours."""
+    from mmengine.config import Config
+
+    cfg = Config(
+        dict(
+            default_scope='mmseg',
+            model=dict(
+                type='mm_tuning_plugin.ColorizationModel',
+                data_preprocessor=dict(type='mm_tuning_plugin.ColorizationDataPreprocessor'),
+                backbone=dict(toy_cfg.model.backbone, type='mmseg.ResNet'),
+                in_index=(3,),
+                in_channels=(64,),
+                channels=8,
+            ),
+            train_dataloader=dict(
+                batch_size=2,
+                num_workers=0,
+                sampler=dict(type='InfiniteSampler', shuffle=True),
+                dataset=dict(
+                    type='BaseSegDataset',
+                    data_root=str(demo_root),
+                    data_prefix=dict(img_path='img/train'),
+                    img_suffix='.jpg',
+                    pipeline=[
+                        dict(type='LoadImageFromFile'),
+                        dict(type='RandomCrop', crop_size=(48, 48)),
+                        dict(type='PackSegInputs'),
+                    ],
+                ),
+            ),
+            train_cfg=dict(type='IterBasedTrainLoop', max_iters=2),
+            optim_wrapper=toy_cfg.optim_wrapper,
+            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=False)),
+            log_processor=dict(by_epoch=False),
+        )
+    )
+    path = tmp_path / 'proxy.py'
+    cfg.dump(str(path))
+    return str(path)

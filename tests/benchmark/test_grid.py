@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.config import Config
 
 from mm_tuning_plugin.benchmark import cost, grid
 from mm_tuning_plugin.benchmark.cost import StepCost
@@ -111,7 +110,7 @@ def test_recipes_keep_to_their_options(flops, toy_plan, tmp_path):
 
 def test_direct_augmented_needs_augmentation_of_stage_one(flops, toy_plan, tmp_path, monkeypatch):
     plan = toy_plan(arms=['direct-augmented', 'direct-matched'])
-    with pytest.raises(UserError, match='^arms: direct-augmented found, expected a recipe'):
+    with pytest.raises(UserError, match=r'^arms: direct-augmented found, expected a recipe'):
         jobs_of(plan, tmp_path)
     extra = [dict(type='PhotoMetricDistortion')]
     monkeypatch.setattr(grid.arms, 'stage_one_augmentation', lambda options: extra)
@@ -182,47 +181,6 @@ def test_a_start_counts_by_its_content(flops, toy_plan, tmp_path):
 
 
 # ---- proxies and folds
-
-
-@pytest.fixture
-def proxy(toy_cfg, demo_root, tmp_path):
-    """A proxy task: the toy config's backbone learns colours."""
-    cfg = Config(
-        dict(
-            default_scope='mmseg',
-            model=dict(
-                type='mm_tuning_plugin.ColorizationModel',
-                data_preprocessor=dict(type='mm_tuning_plugin.ColorizationDataPreprocessor'),
-                backbone=dict(toy_cfg.model.backbone, type='mmseg.ResNet'),
-                in_index=(3,),
-                in_channels=(64,),
-                channels=8,
-            ),
-            train_dataloader=dict(
-                batch_size=2,
-                num_workers=0,
-                sampler=dict(type='InfiniteSampler', shuffle=True),
-                dataset=dict(
-                    type='BaseSegDataset',
-                    data_root=str(demo_root),
-                    data_prefix=dict(img_path='img/train'),
-                    img_suffix='.jpg',
-                    pipeline=[
-                        dict(type='LoadImageFromFile'),
-                        dict(type='RandomCrop', crop_size=(48, 48)),
-                        dict(type='PackSegInputs'),
-                    ],
-                ),
-            ),
-            train_cfg=dict(type='IterBasedTrainLoop', max_iters=2),
-            optim_wrapper=toy_cfg.optim_wrapper,
-            default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, by_epoch=False)),
-            log_processor=dict(by_epoch=False),
-        )
-    )
-    path = tmp_path / 'proxy.py'
-    cfg.dump(str(path))
-    return str(path)
 
 
 @pytest.fixture
@@ -316,7 +274,7 @@ def test_configs_that_cannot_be_compared(flops, toy_plan, tmp_path, change, mess
 
 
 def test_options_that_lead_nowhere(flops, toy_plan, tmp_path):
-    with pytest.raises(UserError, match='^cfg_options: .* does not fit: '):
+    with pytest.raises(UserError, match=r'^cfg_options: .* does not fit: '):
         jobs_of(toy_plan(cfg_options={'log_level.x.y': 3}), tmp_path)
 
 

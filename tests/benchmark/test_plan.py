@@ -57,9 +57,7 @@ def test_starts_in_full(write, tmp_path):
         made=dict(proxy='cfg.py', cfg_options={'a.b': 1}),
         some=dict(proxy={'two': 'cfg.py'}),
     )
-    plan = read_plan(
-        write(config=None, configs={'one': 'cfg.py', 'two': 'cfg.py'}, starts=starts)
-    )
+    plan = read_plan(write(config=None, configs={'one': 'cfg.py', 'two': 'cfg.py'}, starts=starts))
     both = {'one': weights, 'two': weights}
     assert plan.starts == dict(
         plain={'checkpoint': both},
@@ -79,7 +77,7 @@ def test_a_choice_of_a_plan(write):
     assert plan.restricted() == plan
     with pytest.raises(UserError, match=r"^--starts: \['fiel'\] found, expected some of"):
         plan.restricted(starts=['fiel'])
-    with pytest.raises(UserError, match="^arms: 'tuend' found"):
+    with pytest.raises(UserError, match=r"^arms: 'tuend' found"):
         plan.restricted(arms=['tuend'])
 
 

@@ -86,9 +86,7 @@ def test_names_come_in_their_order(root, library):
 
 def test_shares_of_joined_data_sets_are_of_all_together(root, library):
     parts = [data_set(root, indices=8), data_set(root, indices=1)]
-    joined = dict(
-        type='RepeatDataset', times=3, dataset=dict(type='ConcatDataset', datasets=parts)
-    )
+    joined = dict(type='RepeatDataset', times=3, dataset=dict(type='ConcatDataset', datasets=parts))
     sizes = set()
     for seed in range(8):
         part = library.subset(joined, 2 / 9, seed)
@@ -150,14 +148,14 @@ def test_a_data_set_without_manifests(library, monkeypatch):
     monkeypatch.setitem(DATASETS._module_dict, 'SplitsTestDeaf', Deaf)
     whole = library.subset(dict(type='SplitsTestRows', pipeline=[]), 1, 0)
     assert whole.images == 4 and 'ann_file' not in whole.dataset
-    with pytest.raises(UserError, match='^dataset: SplitsTestRows found, expected one of mmseg'):
+    with pytest.raises(UserError, match=r'^dataset: SplitsTestRows found, expected one of mmseg'):
         library.subset(dict(type='SplitsTestRows', pipeline=[]), 0.5, 0)
-    with pytest.raises(UserError, match='^dataset: SplitsTestDeaf reads other images than its'):
+    with pytest.raises(UserError, match=r'^dataset: SplitsTestDeaf reads other images than its'):
         library.subset(dict(type='SplitsTestDeaf', pipeline=[]), 0.5, 0)
 
 
 def test_data_that_is_not_there(root, library):
-    with pytest.raises(UserError, match='cannot be listed: .* expected images') as error:
+    with pytest.raises(UserError, match=r'cannot be listed: .* expected images') as error:
         library.whole(data_set(root / 'nowhere'))
     assert '\n' not in str(error.value)
     empty = data_set(root)

@@ -82,9 +82,15 @@ def test_tiles_stay_in_their_cells_and_reach_all_of_them(seed):
         assert seen.min() == first and seen.max() == first + cell - 8
     apart = corners - corners[:, :, :, :1]
     assert apart.abs().max() == 4  # two channels, each by up to 2
-    assert (puzzle.draw_corners(sizes, 3, 8, 0)[:, :, 0] >= 0).all()
-    still = puzzle.draw_corners(sizes, 3, 8, 0)
-    assert torch.equal(still, still[:, :, :1].expand_as(still))
+
+
+def test_without_shifts_the_channels_lie_together_anywhere_in_the_cell():
+    sizes = torch.tensor([[30, 36]])
+    corners = torch.cat([puzzle.draw_corners(sizes, 3, 8, 0) for _ in range(300)])  # (300, 9, 3, 2)
+    assert torch.equal(corners, corners[:, :, :1].expand_as(corners))
+    assert [corners[:, 0, 0, axis].unique().tolist() for axis in range(2)] == [
+        [0, 1, 2], [0, 1, 2, 3, 4],
+    ]  # fmt: skip
 
 
 def test_places_without_room_are_the_cells_corners():
