@@ -118,6 +118,9 @@ OPTIONS = (
     Option('nodes_per_image', None, _optional(_integer(1)), 'an integer from 1, or None',
            f'Most nodes of an image. None: {POINTS_PER_IMAGE} points or '
            f'{PATCHES_PER_IMAGE} patches.'),
+    Option('levels', 'head', _one_of('head', 'all'), "'head' or 'all'",
+           "Levels of the backbone's output that make up a node's embedding: those that the decode "
+           'head reads, or all of them.'),
     Option('points_per_class', 8, _integer(1), 'an integer from 1',
            'Points: most of one class in an image.'),
     Option('size_range', (64, 256), _is_size_range,

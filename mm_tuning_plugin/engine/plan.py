@@ -149,7 +149,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         backbone=backbone,
         embedding=embedding,
         criterion=_criterion(facts),
-        in_index=user_config.read_levels(cfg['model']),
+        in_index=None if options['levels'] == 'all' else user_config.read_levels(cfg['model']),
         seed=_seed(cfg) or 0,
         probe_size=size or [128, 128],
         checkpoint=checkpoint,
