@@ -1,6 +1,6 @@
 # One CPU core: a small ResNet-18 from its random start, an eighth of the labels of one fold.
 config = '../camvid/fcn_r18_camvid_cpu.py'
-folds = dict(file='{{$CAMVID_ROOT:data/camvid}}/folds.json', indices=[0])
+folds = dict(file='{{$CAMVID_ROOT:data/camvid}}/folds.json', indices=[1])
 arms = ['direct', 'direct-matched', 'direct-twice', 'direct-2x', 'ce-tuned', 'tuned', 'paper']
 fractions = [0.125]
 seeds = [0, 1, 2, 3, 4, 5, 6, 7]

@@ -2,7 +2,8 @@
 
 A lock of the kernel's on an open file: nothing is left to clear away when its holder dies. A step's
 own process inherits the open file, so that the lock lasts as long as anybody works in the folder,
-also where the command that began the step was killed and the step was not.
+also where the command that began the step was killed and the step was not. The file lies beside the
+folder, which may be renamed when another step takes its place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from pathlib import Path
 
 from mm_tuning_plugin.engine.messages import warn
 
-NAME = 'lock'
 # Of file systems that know no such locks, some network ones among them.
 UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 
@@ -34,7 +34,7 @@ class StepLock:
     def acquire(cls, folder: Path) -> StepLock | None:
         """Take the lock of a folder, which is made; None where another process holds it."""
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = os.open(lock_file(folder), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -54,9 +54,14 @@ class StepLock:
         os.close(self.handle)
 
 
+def lock_file(folder: Path) -> Path:
+    """The file that stands for the lock of a folder; it stays."""
+    return folder.with_name(f'.{folder.name}.lock')
+
+
 def holder(folder: Path) -> str:
     """Who took the lock last: 'process P on HOST'."""
     try:
-        return (folder / NAME).read_text(encoding='utf-8', errors='replace') or 'another process'
+        return lock_file(folder).read_text(encoding='utf-8', errors='replace') or 'another process'
     except OSError:
         return 'another process'

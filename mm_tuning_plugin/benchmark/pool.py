@@ -215,9 +215,9 @@ class Pool:
                 lock.release()
                 self._settle(step, Outcome('done'))
                 return
-            log = LogReader(step.folder / LOG)
             try:
                 self.prepare(step)
+                log = LogReader(step.folder / LOG)  # from here: `prepare` may have made room
                 command = self.command_of(step)
                 handle = self.executor.start(step.name, command, log.path, lock.handle)
             except BaseException:

@@ -22,7 +22,7 @@ def words():
 
 
 def wait_for(line):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 300
     while line not in words():
         assert time.monotonic() < end, f'no {line!r} in time'
         time.sleep(0.01)

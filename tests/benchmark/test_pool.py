@@ -11,7 +11,7 @@ from steps_on_disk import command_of, journal, make_step
 
 from mm_tuning_plugin.benchmark import executors, pool
 from mm_tuning_plugin.benchmark.executors import LocalExecutor, Slot, local_slots, visible_gpus
-from mm_tuning_plugin.benchmark.locks import StepLock
+from mm_tuning_plugin.benchmark.locks import StepLock, lock_file
 from mm_tuning_plugin.benchmark.pool import exit_status, run_steps
 from mm_tuning_plugin.benchmark.progress import Display
 from mm_tuning_plugin.errors import UserError
@@ -134,6 +134,18 @@ def test_a_product_counts_however_the_process_ended(tmp_path):
     assert of(run([step]), step).status == 'done'
 
 
+def test_a_folder_may_make_room_for_another_step(tmp_path):
+    def prepare(step):
+        step.folder.rename(tmp_path / 'before')
+        step.folder.mkdir()
+        assert StepLock.acquire(step.folder) is None  # it is still ours
+
+    step = make_step(tmp_path, 'step', "print('error: new'); sys.exit(1)")
+    step.folder.mkdir()
+    (step.folder / 'log.txt').write_text('old ' * 100)
+    assert of(run([step], prepare=prepare), step).tail == ('error: new',)
+
+
 def test_a_step_that_cannot_be_started_fails_alone(tmp_path):
     def prepare(step):
         if step.name == 'wrong':
@@ -190,12 +202,12 @@ class Forked:
         """Send a signal; return the exit status."""
         if signum is not None:
             os.kill(self.process.pid, signum)
-        self.process.join(20)
+        self.process.join(300)
         return self.process.exitcode
 
 
 def wait_for(root, line):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 300
     while not (root / 'journal').is_file() or line not in journal(root):
         assert time.monotonic() < end, f'no {line!r} in time'
         time.sleep(0.01)
@@ -278,8 +290,7 @@ def test_what_another_pool_could_not_make_is_tried_here(tmp_path):
 
 def test_the_lock_of_the_dead_blocks_nobody(tmp_path):
     step = make_step(tmp_path, 'step')
-    step.folder.mkdir()
-    (step.folder / 'lock').write_text('process 1 on another-machine')
+    lock_file(step.folder).write_text('process 1 on another-machine')
     assert exit_status(run([step])) == 0
 
 

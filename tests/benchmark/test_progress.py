@@ -1,6 +1,7 @@
 import io
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -25,7 +26,7 @@ def clock(monkeypatch):
     class Clock:
         now = 1000.0
 
-    monkeypatch.setattr(progress.time, 'monotonic', lambda: Clock.now)
+    monkeypatch.setattr(progress, 'time', SimpleNamespace(monotonic=lambda: Clock.now))
     return Clock
 
 
