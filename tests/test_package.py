@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -147,7 +148,10 @@ def test_every_config_builds(path):
 def test_every_plan_names_configs_and_known_arms(plan, monkeypatch, tmp_path):
     from mm_tuning_plugin.benchmark.plan import read_plan
 
-    # the folds of CamVid are the user's
+    # data and weights are the user's
     (tmp_path / 'folds.json').write_text(json.dumps([dict(train=['a'], val=['b'])] * 4))
-    monkeypatch.setenv('CAMVID_ROOT', str(tmp_path))
+    for variable in ('CAMVID_ROOT', 'SSL_ROOT'):
+        monkeypatch.setenv(variable, str(tmp_path))
+    for name in re.findall(r'SSL_ROOT:checkpoints}}/([^\']+)', plan.read_text(encoding='utf-8')):
+        (tmp_path / name).touch()
     assert read_plan(str(plan)).seeds

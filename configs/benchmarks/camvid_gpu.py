@@ -5,7 +5,12 @@ starts = dict(
     random=None,
     colorization=dict(proxy=dict(resnet50='../proxy/colorization_resnet50_camvid.py')),
     jigsaw=dict(proxy=dict(resnet50='../proxy/jigsaw_resnet50_camvid.py')),
-    rotation=dict(proxy=dict(resnet50='../proxy/rotation_resnet50_camvid.py')))
+    rotation=dict(proxy=dict(resnet50='../proxy/rotation_resnet50_camvid.py')),
+    # With mmpretrain (docs/proxies.md):
+    # mocov2=dict(proxy=dict(resnet50='../proxy/mocov2_resnet50_camvid.py')),
+    # densecl=dict(proxy=dict(resnet50='../proxy/densecl_resnet50_camvid.py')),
+    # mae=dict(proxy=dict(vit_small='../proxy/mae_vit-small_camvid.py')),
+)
 folds = dict(file='{{$CAMVID_ROOT:data/camvid}}/folds.json', indices=[0])
 arms = ['direct', 'direct-matched', 'direct-twice', 'direct-2x', 'ce-tuned', 'tuned']
 fractions = [0.125, 1]

@@ -8,12 +8,12 @@ from mm_tuning_plugin.benchmark.progress import duration
 from mm_tuning_plugin.benchmark.steps import Job, distinct_steps
 
 
-def outlook(jobs: Sequence[Job], workers: int) -> str:
+def outlook(jobs: Sequence[Job], at_once: int) -> str:
     """The steps of all jobs and what they cost, a line each, and a sum.
 
     Args:
         jobs: The jobs.
-        workers: Steps that run at a time.
+        at_once: Most steps that run at a time.
     """
     steps = distinct_steps(jobs)
     lines = [f'{"state":9} {"iterations":>10} {"TFLOPs":>10} {"about":>9}  step']
@@ -26,12 +26,13 @@ def outlook(jobs: Sequence[Job], workers: int) -> str:
     todo = [step for step in steps if not step.finished]
     done = sum(job.steps[-1].finished for job in jobs)
     seconds = sum(step.seconds for step in todo)
+    at_once = max(1, min(at_once, len(todo)))
     lines += [
         '',
         f'{len(jobs)} jobs, {done} of them finished; {len(steps)} steps, {len(todo)} to do: '
         f'{sum(step.iterations for step in todo)} iterations, '
         f'{sum(step.flops for step in todo) / 1e12:.1f} TFLOPs',
-        f'an estimate of the time: {duration(seconds / workers)} with {workers} steps at a time, '
+        f'an estimate of the time: {duration(seconds / at_once)} with {at_once} steps at a time, '
         'from one forward and backward pass of each kind, without loading images and validation',
     ]
     return '\n'.join(lines)

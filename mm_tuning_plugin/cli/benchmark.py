@@ -47,6 +47,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--jobs-per-gpu', type=int, metavar='N', default=1, help='steps at a time on each GPU'
     )
+    parser.add_argument(
+        '--slurm',
+        metavar='NAME=VALUE',
+        nargs='+',
+        help='run each step as a job of a Slurm cluster, with these of submitit or of sbatch: '
+        'timeout_min=240 partition=gpu gres=gpu:1',
+    )
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument(
         '--dry-run', action='store_true', help='show jobs, steps and what they cost; run nothing'
@@ -55,6 +62,22 @@ def build_parser() -> argparse.ArgumentParser:
         '--report-only', action='store_true', help='write the report of what is finished'
     )
     return parser
+
+
+def make_executor(args: argparse.Namespace) -> tuple[Any, int]:
+    """Where steps run, and how many at a time.
+
+    Raises:
+        UserError: A number below 1; options of a cluster that are wrong.
+    """
+    from mm_tuning_plugin.benchmark.executors import LocalExecutor, local_slots
+    from mm_tuning_plugin.benchmark.slurm import SlurmExecutor, parse_options
+
+    if args.slurm is not None:
+        cluster = SlurmExecutor(parse_options(args.slurm))
+        return cluster, cluster.max_jobs
+    slots = local_slots(args.workers, args.jobs_per_gpu)
+    return LocalExecutor(slots), len(slots)
 
 
 def run_plan(
@@ -98,7 +121,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = build_parser().parse_args(argv)
     require_stack()
-    from mm_tuning_plugin.benchmark.executors import LocalExecutor, local_slots
     from mm_tuning_plugin.benchmark.grid import build_jobs
     from mm_tuning_plugin.benchmark.outlook import outlook
     from mm_tuning_plugin.benchmark.plan import read_plan
@@ -115,14 +137,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         arms=args.arms, seeds=args.seeds, fractions=args.fractions, starts=args.starts
     )
     cache = make_folder(args.cache) if args.cache else work_dir / 'cache'
-    slots = local_slots(args.workers, args.jobs_per_gpu)
+    executor, at_once = make_executor(args)
     jobs = build_jobs(plan, work_dir, cache, load_config)
     if args.dry_run:
-        print(outlook(jobs, len(slots)))
+        print(outlook(jobs, at_once))
         return
     words = sys.argv[1:] if argv is None else argv
     command = ['python', 'tools/benchmark.py', *map(shlex.quote, words)]
-    rows = run_plan(plan, jobs, work_dir, command, LocalExecutor(slots))
+    rows = run_plan(plan, jobs, work_dir, command, executor)
     if any(row['status'] == 'done' for row in rows):
         write_report(work_dir)
         print(f'results: {work_dir / "results.csv"}, report: {work_dir / "report.html"}')
