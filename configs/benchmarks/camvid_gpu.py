@@ -14,5 +14,5 @@ starts = dict(
 folds = dict(file='{{$CAMVID_ROOT:data/camvid}}/folds.json', indices=[0])
 arms = ['direct', 'direct-matched', 'direct-twice', 'direct-2x', 'ce-tuned', 'tuned']
 fractions = [0.125, 1]
-seeds = [0, 1, 2]
+seeds = [0, 1, 2, 3, 4, 5, 6, 7]
 cfg_options = {'mix_and_match.max_iters': 2000}

@@ -104,9 +104,9 @@ class Collector:
         )
 
     def _record(self, step: Step) -> dict[str, Any] | None:
-        """The record of a finished step; None: it is not finished."""
-        if step.product not in self._records and step.finished:
-            path = step.folder / RECORD_FILE
+        """What a step recorded as it ended, its product kept or not; None: it did not end."""
+        path = step.folder / RECORD_FILE
+        if step.product not in self._records and path.is_file():
             self._records[step.product] = json.loads(path.read_text(encoding='utf-8'))
         return self._records.get(step.product)
 

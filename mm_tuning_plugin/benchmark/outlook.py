@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mm_tuning_plugin.benchmark.progress import duration
-from mm_tuning_plugin.benchmark.steps import Job, distinct_steps
+from mm_tuning_plugin.benchmark.steps import Job, distinct_steps, missing_steps
 
 
 def outlook(jobs: Sequence[Job], at_once: int) -> str:
@@ -16,14 +16,15 @@ def outlook(jobs: Sequence[Job], at_once: int) -> str:
         at_once: Most steps that run at a time.
     """
     steps = distinct_steps(jobs)
+    todo = [step for step in missing_steps(jobs) if not step.finished]
+    left = {step.product for step in todo}
     lines = [f'{"state":9} {"iterations":>10} {"TFLOPs":>10} {"about":>9}  step']
     for step in steps:
-        state = 'finished' if step.finished else 'to do'
+        state = 'to do' if step.product in left else 'finished'
         lines.append(
             f'{state:9} {step.iterations:>10} {step.flops / 1e12:>10.1f} '
             f'{duration(step.seconds):>9}  {step.name}'
         )
-    todo = [step for step in steps if not step.finished]
     done = sum(job.steps[-1].finished for job in jobs)
     seconds = sum(step.seconds for step in todo)
     at_once = max(1, min(at_once, len(todo)))

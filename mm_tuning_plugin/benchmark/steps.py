@@ -86,6 +86,15 @@ def distinct_steps(jobs: Sequence[Job]) -> list[Step]:
     return list({step.product: step for job in jobs for step in job.steps}.values())
 
 
+def missing_steps(jobs: Sequence[Job]) -> list[Step]:
+    """The distinct steps of the jobs that are not finished.
+
+    What only finished jobs needed is not made again: their large weights may have been deleted, or
+    left on another machine.
+    """
+    return distinct_steps([job for job in jobs if not job.steps[-1].finished])
+
+
 def prepare(step: Step) -> None:
     """Write what a step's process reads: ``step.json`` and ``config.py`` in the step's folder.
 

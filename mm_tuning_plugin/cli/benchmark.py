@@ -90,12 +90,12 @@ def run_plan(
     """
     from mm_tuning_plugin.benchmark.collect import Collector
     from mm_tuning_plugin.benchmark.pool import run_steps
-    from mm_tuning_plugin.benchmark.steps import distinct_steps
+    from mm_tuning_plugin.benchmark.steps import missing_steps
 
     collector = Collector(jobs, work_dir)
     collector.write_plan(plan, command)
     collector.write()
-    run_steps(distinct_steps(jobs), executor, _noting(collector))
+    run_steps(missing_steps(jobs), executor, _noting(collector))
     return collector.write()
 
 

@@ -10,6 +10,7 @@ import torch
 
 from mm_tuning_plugin.benchmark.collect import Collector
 from mm_tuning_plugin.benchmark.grid import build_jobs
+from mm_tuning_plugin.benchmark.outlook import outlook
 from mm_tuning_plugin.benchmark.pool import run_steps
 from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import distinct_steps, prepare, read_step
@@ -65,7 +66,22 @@ def test_a_small_grid_end_to_end(toy_plan, here, tmp_path):
     again = here()
     run_plan(plan, jobs, work_dir, [], again)
     assert not again.started, 'all of it is finished'
+    check_without_weights(plan, jobs, work_dir, here)
     check_sharing(toy_plan, here, tmp_path, jobs)
+
+
+def check_without_weights(plan, jobs, work_dir, here):
+    """Weights that only finished jobs needed may go; their rows stay whole."""
+    rows = (work_dir / 'results.csv').read_text(encoding='utf-8')
+    aside = [(s.product, s.product.with_suffix('.aside')) for s in jobs[-1].steps[:-1]]
+    for product, kept in aside:
+        product.rename(kept)
+    executor = here()
+    run_plan(plan, jobs, work_dir, [], executor)
+    assert aside and not executor.started and ', 0 to do' in outlook(jobs, 1)
+    assert (work_dir / 'results.csv').read_text(encoding='utf-8') == rows
+    for product, kept in aside:
+        kept.rename(product)
 
 
 def check_leftovers(jobs):
