@@ -36,8 +36,8 @@ val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(pipe
 test_dataloader = val_dataloader
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=0.005, weight_decay=0.01))
-train_cfg = dict(max_iters=3000, val_interval=3000)
+train_cfg = dict(max_iters=2500, val_interval=2500)
 param_scheduler = [
-    dict(type='PolyLR', eta_min=5e-5, power=0.9, begin=0, end=3000, by_epoch=False)]
-default_hooks = dict(checkpoint=dict(interval=1000))
-mix_and_match = dict(max_iters=1250, images_per_batch=4, patch_size=64)
+    dict(type='PolyLR', eta_min=5e-5, power=0.9, begin=0, end=2500, by_epoch=False)]
+default_hooks = dict(checkpoint=dict(interval=1250))
+mix_and_match = dict(max_iters=1000, images_per_batch=4, patch_size=64)
