@@ -27,6 +27,7 @@ TEST = [
     'pytest-xdist>=3.7',
     'pytorch-metric-learning>=2.6',
     'ruff>=0.6',
+    'submitit',
     'transformers>=5.0',
     'types-PyYAML',
 ]
@@ -43,9 +44,11 @@ setup(
     packages=find_packages(include=['mm_tuning_plugin', 'mm_tuning_plugin.*']),
     package_data={'mm_tuning_plugin': ['py.typed']},
     install_requires=[
+        'jinja2',
         'matplotlib',
         'numpy',
         'packaging',
+        'pandas',
         'rich',
         'safetensors>=0.4',
         'scikit-learn',
@@ -56,6 +59,7 @@ setup(
         'fork': FORK,
         'original': ORIGINAL,
         'original-lite': ORIGINAL_LITE,
+        'slurm': ['submitit'],
         'test': TEST,
     },
 )

@@ -14,16 +14,26 @@ fi
 item=$1 out=$2
 python=${PYTHON:-python}
 mkdir -p "$out"
+out=$(cd "$out" && pwd)
 case "$item" in
     1) # tests with a device parameter: of the method on tensors, and of the models
         "$python" -m pytest tests/functional tests/models -k cuda -p no:cacheprovider |
             tee "$out/tests.txt" ;;
     2) # the benchmarks of tools/perf on the GPU, beside the same peers as on the CPU
         "$python" tools/perf/run.py --device cuda --out "$out/cuda.json" ;;
-    3 | 4) # the arms on CamVid; started again it goes on where it was
-        "$python" tools/benchmark.py configs/benchmarks/camvid_gpu.py --work-dir work_dirs/camvid_gpu \
-            --seeds $((item - 3))
-        cp work_dirs/camvid_gpu/results.* "$out" ;;
+    3) # the grid on CamVid, stopped after nine minutes: call it again until it says that all is done.
+        # On a fresh machine, bring back what the last call left: CAMVID_GPU_DIR=OUT of that call.
+        # BENCHMARK_ARGS chooses a part of it, for instance "--fractions 0.125 --starts random".
+        work=${CAMVID_GPU_DIR:-work_dirs/camvid_gpu}
+        # shellcheck disable=SC2086 # several words
+        timeout -s TERM 540 "$python" tools/benchmark.py configs/benchmarks/camvid_gpu.py \
+            --work-dir "$work" --jobs-per-gpu 3 ${BENCHMARK_ARGS:-} || true
+        # all but weights: small, and enough for finished jobs to count as finished
+        (cd "$work" && find . -type f ! -name '*.pth' -size -2M -exec cp --parents {} "$out" \;) ;;
+    4) # the small plan, on the GPU beside the CPU's figures
+        "$python" tools/benchmark.py configs/benchmarks/camvid_cpu.py --work-dir work_dirs/camvid_cpu \
+            --jobs-per-gpu 6
+        cp work_dirs/camvid_cpu/results.csv work_dirs/camvid_cpu/report.* "$out" ;;
     5) # the step of a ResNet-50: share outside the backbone, peak memory, waiting for data
         "$python" tools/perf/run.py --device cuda --only GS1 GS2 GL1 --out "$out/cuda_step.json" ;;
     6) # torchrun on one GPU, both stages in mixed precision; then once more, killed and resumed

@@ -1,163 +1,164 @@
-"""The arms of a comparison: each turns one base config into the config of a job."""
+"""The arms of a comparison: what each does before fine-tuning, and for how long it fine-tunes.
+
+An arm is a recipe, whose tuning comes before fine-tuning, or a baseline, which only fine-tunes. The
+baselines control for what tuning costs:
+
+* ``direct``: fine-tuning alone.
+* ``direct-matched``: one schedule, stretched to the FLOPs of tuning and fine-tuning together.
+* ``direct-2x``: the schedule stretched to twice its length: whether `direct` had converged.
+* ``direct-twice``: fine-tune for as many FLOPs as tuning, keep the backbone, take a fresh head,
+  fine-tune in full: the restart alone.
+* ``direct-augmented``: ``direct-matched``, with the augmentation that only stage one has.
+
+``NAME:RECIPE`` is the same, matched to another recipe than ``tuned``. ``ce-tuned`` is the recipe
+``tuned`` with cross-entropy for its loss: nodes and labels alone, without matching.
+"""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
-import random
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from mm_tuning_plugin.benchmark.cost import matched_iterations, stretch_schedule
-from mm_tuning_plugin.engine import derive_tuning_config
+from mm_tuning_plugin.benchmark.cost import stretch_schedule
+from mm_tuning_plugin.engine.options import resolve_options
+from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
-RUNNER = 'mm_tuning_plugin.MixAndMatchRunner'
+REFERENCE = 'tuned'  # the recipe that baselines are matched to if none is named
+PLAIN = ('direct', 'direct-2x')
+MATCHED = ('direct-matched', 'direct-twice', 'direct-augmented')
+RECIPES: dict[str, dict[str, Any]] = {'tuned': {}, 'paper': {'recipe': 'paper'}}
+# What a recipe that names another set of defaults takes over from the config's own options.
+SHARED = ('max_iters', 'images_per_batch', 'size_range', 'patch_size', 'background_index')
+# Of a run, not of a recipe: the benchmark sets them.
+OF_A_RUN = (
+    'enabled', 'checkpoint', 'checkpoint_prefix', 'allow_pickle', 'min_matched', 'tuned_backbone',
+    'overwrite',
+)  # fmt: skip
 
 
-class Job(NamedTuple):
-    """One run of one arm.
+class Arm(NamedTuple):
+    """One arm.
 
     Attributes:
-        name: Unique in a comparison; also its folder.
-        arm: Name of the arm.
-        seed: Seed of everything: data order, augmentation, head, sampling.
-        cfg: The config that `tools/train.py` runs.
+        name: As the plan has it.
+        before: What comes before fine-tuning: 'tuning', 'first_pass', or nothing (None).
+        recipe: The recipe that is tuned, or that the baseline is matched to; None: of none.
+        longer: How fine-tuning is stretched: '' (not), 'matched', or 'twice'.
     """
 
     name: str
-    arm: str
-    seed: int
-    cfg: Config
+    before: str | None = None
+    recipe: str | None = None
+    longer: str = ''
 
 
-def tuned(base: Config, **options: Any) -> Config:
-    """Both stages; `options` go over the base config's ``mix_and_match``."""
-    cfg = copy.deepcopy(base)
-    cfg['runner_type'] = RUNNER
-    cfg['mix_and_match'] = {**(cfg.get('mix_and_match') or {}), 'enabled': True, **options}
+def known_arms(recipes: Iterable[str]) -> list[str]:
+    """Names of arms, of baselines matched to ``tuned`` alone."""
+    return [*PLAIN, *MATCHED, *recipes]
+
+
+def parse_arm(name: str, recipes: Mapping[str, Any]) -> Arm:
+    """Read the name of an arm.
+
+    Args:
+        name: The name.
+        recipes: The recipes of the plan, by name.
+
+    Raises:
+        UserError: There is no such arm, or it is matched to a recipe that there is not.
+    """
+    if name in recipes:
+        return Arm(name, 'tuning', name)
+    kind, colon, recipe = name.partition(':')
+    recipe = recipe if colon else REFERENCE
+    if kind in MATCHED and recipe in recipes:
+        if kind == 'direct-twice':
+            return Arm(name, 'first_pass', recipe)
+        return Arm(name, None, recipe, 'matched')
+    if name in PLAIN:
+        return Arm(name, longer='twice' if name == 'direct-2x' else '')
+    raise UserError(
+        f'arms: {name!r} found, expected some of {known_arms(recipes)}, or '
+        f'{" or ".join(MATCHED)} with ":RECIPE" behind it'
+    )
+
+
+def with_ce_tuned(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The recipes, and ``ce-tuned`` unless the plan has its own."""
+    given = {name: dict(options or {}) for name, options in recipes.items()}
+    if REFERENCE in given and 'ce-tuned' not in given:
+        given['ce-tuned'] = {**given[REFERENCE], 'loss': 'cross_entropy'}
+    return given
+
+
+def tuning_options(base: Config, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """``mix_and_match`` of a recipe over a config's own; the resolved options are valid.
+
+    A recipe that names another set of defaults (``recipe='paper'``) takes over no more than
+    `SHARED` from the config, whose other options were set for its own. Retrieval is not measured
+    during tuning unless the recipe asks for it: `retrieval` measures all arms alike.
+
+    Raises:
+        UserError: An option does not exist, or its value is out of range.
+    """
+    own = dict(base.get('mix_and_match') or {})
+    if recipe.get('recipe', own.get('recipe')) != own.get('recipe'):
+        own = {name: value for name, value in own.items() if name in SHARED}
+    own = {name: value for name, value in own.items() if name not in OF_A_RUN}
+    options = {**own, 'retrieval_images': 0, **recipe, 'enabled': True}
+    resolve_options(options)
+    return options
+
+
+def stretched(cfg: Config, iterations: int) -> Config:
+    """A copy whose schedule, whole, lasts other iterations; it validates at its end alone."""
+    cfg = copy.deepcopy(cfg)
+    stretch_schedule(cfg, iterations)
+    cfg['train_cfg']['val_interval'] = iterations
     return cfg
 
 
-def direct(base: Config) -> Config:
-    """Fine-tuning alone, from the same start."""
-    return tuned(base, enabled=False)
+def without_validation(cfg: Config) -> Config:
+    """A copy that only trains."""
+    cfg = copy.deepcopy(cfg)
+    for stage in ('val', 'test'):
+        for part in ('dataloader', 'cfg', 'evaluator'):
+            cfg[f'{stage}_{part}'] = None
+    return cfg
 
 
-def paper(base: Config) -> Config:
-    """Both stages, with the paper's patches, triplets and embedding, at the base's iterations."""
-    given = {k: v for k, v in (base.get('mix_and_match') or {}).items() if k in SHARED_WITH_PAPER}
-    cfg = copy.deepcopy(base)
-    cfg['mix_and_match'] = dict(given, recipe='paper')
-    return tuned(cfg)
-
-
-def matched_to(arm: Callable[[Config], Config]) -> Callable[[Config], Config]:
-    """Fine-tuning alone, one schedule stretched to the FLOPs of both stages of `arm`."""
-
-    def direct_matched(base: Config) -> Config:
-        cfg = direct(base)
-        stretch_schedule(cfg, matched_iterations(derive_tuning_config(arm(base)), base))
-        return cfg
-
-    return direct_matched
-
-
-SHARED_WITH_PAPER = (
-    'checkpoint', 'max_iters', 'images_per_batch', 'retrieval_images', 'size_range', 'patch_size',
-)  # fmt: skip
-ARMS: dict[str, Callable[[Config], Config]] = {
-    'direct': direct,
-    'direct-matched': matched_to(tuned),
-    'tuned': tuned,
-    'paper': paper,
-    'direct-matched-paper': matched_to(paper),
-}
-
-
-def make_jobs(base: Config, arms: Sequence[str], seeds: Sequence[int]) -> list[Job]:
-    """All runs, seed by seed, so that an interrupted comparison has whole pairs.
-
-    Args:
-        base: The config of fine-tuning, with the ``mix_and_match`` of the tuned arm.
-        arms: Names out of `ARMS`.
-        seeds: Seeds.
+def with_augmentation(base: Config, recipe: Mapping[str, Any]) -> Config:
+    """A copy that fine-tunes with the augmentation that only a recipe's stage one has.
 
     Raises:
-        UserError: An arm that does not exist, or no arm or seed.
+        UserError: The recipe has none.
     """
-    unknown = [arm for arm in arms if arm not in ARMS]
-    if unknown or not arms or not seeds:
+    extra = stage_one_augmentation(resolve_options(tuning_options(base, recipe)))
+    if not extra:
         raise UserError(
-            f'arms: {list(arms)} over seeds {list(seeds)} found, expected some of {list(ARMS)} '
-            'and at least one seed'
+            'arms: direct-augmented found, expected a recipe whose tuning has augmentation that '
+            'fine-tuning lacks: this one has none'
         )
-    configs = {arm: ARMS[arm](base) for arm in arms}
-    jobs = []
-    for seed in seeds:
-        for arm in arms:
-            cfg = copy.deepcopy(configs[arm])
-            cfg['randomness'] = {**(cfg.get('randomness') or {}), 'seed': int(seed)}
-            jobs.append(Job(f'{arm}-seed{seed}', arm, int(seed), cfg))
-    return jobs
+    cfg = copy.deepcopy(base)
+    pipeline = cfg['train_dataloader']['dataset']['pipeline']
+    packs = next(i for i, step in enumerate(pipeline) if base_type(step) == 'PackSegInputs')
+    cfg['train_dataloader']['dataset']['pipeline'] = [
+        *pipeline[:packs], *copy.deepcopy(extra), *pipeline[packs:]
+    ]  # fmt: skip
+    return cfg
 
 
-def use_fold(base: Config, fold: Mapping[str, Any], work_dir: Path) -> None:
-    """Point a config's data sets at a fold of the training images, in place.
+def stage_one_augmentation(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Transforms that stage one adds to those of the user's config.
+
+    Stage one keeps or drops the config's own transforms and adds none. An option that adds some
+    belongs here.
 
     Args:
-        base: Config whose training and validation data sets read ``ann_file``.
-        fold: ``file``: JSON, a list of ``{"train": [names], "val": [names]}``; ``index``: which;
-            optional ``fraction``: share of the training names kept, drawn by ``subset_seed``
-            (smaller shares are subsets of larger ones).
-        work_dir: Where the manifests are written, under names that change with what they hold: a
-            finished job of another fold then has another config, and is not taken for this one.
-
-    Raises:
-        UserError: The file is missing or is no list of folds, or an entry of `fold` is wrong.
+        options: Resolved options.
     """
-    splits = _read_fold(fold)
-    order = random.Random(int(fold.get('subset_seed', 0))).sample(
-        splits['train'], len(splits['train'])
-    )
-    count = max(1, round(fold.get('fraction', 1) * len(order)))
-    splits['train'] = sorted(order[:count])
-    prefix = base['train_dataloader']['dataset']['data_prefix']
-    work_dir.mkdir(parents=True, exist_ok=True)
-    for split, loaders in (('train', ['train']), ('val', ['val', 'test'])):
-        text = '\n'.join(splits[split]) + '\n'
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        manifest = (work_dir / f'{split}-{digest}.txt').resolve()
-        manifest.write_text(text, encoding='utf-8')
-        for loader in loaders:
-            dataset = base[f'{loader}_dataloader']['dataset']
-            dataset['ann_file'] = str(manifest)
-            dataset['data_prefix'] = copy.deepcopy(prefix)
-
-
-def _read_fold(fold: Mapping[str, Any]) -> dict[str, list[str]]:
-    index, fraction = fold.get('index'), fold.get('fraction', 1)
-    if 'file' not in fold or not isinstance(index, int) or index < 0:
-        raise UserError(f'fold: {dict(fold)} found, expected a `file` and an `index` from 0')
-    if (
-        isinstance(fraction, bool)
-        or not isinstance(fraction, (int, float))
-        or not 0 < fraction <= 1
-    ):
-        raise UserError(f'fold.fraction: {fraction!r} found, expected a number above 0, up to 1')
-    path = Path(fold['file'])
-    try:
-        names = json.loads(path.read_text(encoding='utf-8'))[index]
-        splits = {split: [str(name) for name in names[split]] for split in ('train', 'val')}
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise UserError(
-            f'{path}: {type(error).__name__}: {error} found, expected a JSON list of folds with '
-            f'"train" and "val", at least {index + 1} of them'
-        ) from error
-    if not splits['train'] or not splits['val']:
-        raise UserError(f'{path}: fold {index} is empty, expected names in "train" and "val"')
-    return splits
+    return [dict(step) for step in options.get('augment') or ()]

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch.utils.flop_counter import FlopCounterMode
 
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.datasets.wrappers import random_state
+from mm_tuning_plugin.engine.fingerprint import write_json
 
 # Iterations at which something of a scheduler happens.
 MOMENTS = ('begin', 'end', 'milestones', 'T_max', 'step_size', 'total_steps', 'periods')
+WORKERS_ONLY = ('prefetch_factor', 'timeout', 'multiprocessing_context')
+
+
+class StepCost(NamedTuple):
+    """What one training step takes.
+
+    Attributes:
+        flops: As `torch.utils.flop_counter` counts them.
+        seconds: Of forward and backward on one batch, once warm.
+    """
+
+    flops: int
+    seconds: float
 
 
 def training_step_flops(cfg: Config) -> int:
@@ -26,37 +47,90 @@ def training_step_flops(cfg: Config) -> int:
         FLOPs of one training step, as `torch.utils.flop_counter` counts them (matrix products and
         convolutions; a multiply-add is two).
     """
+    return measure_step(cfg).flops
+
+
+def measure_step(cfg: Config, device: str = 'cpu') -> StepCost:
+    """Count and time forward and backward on one real batch; random states stay as they were."""
     cfg = copy.deepcopy(cfg)
     loader_cfg = cfg['train_dataloader']
     loader_cfg.update(num_workers=0, persistent_workers=False)
-    for name in ('prefetch_factor', 'timeout', 'multiprocessing_context'):  # of workers only
+    for name in WORKERS_ONLY:
         loader_cfg.pop(name, None)
     scope = cfg.get('default_scope', 'mmseg')
     with random_state(0), DefaultScope.overwrite_default_scope(scope):
         batch = next(iter(Runner.build_dataloader(loader_cfg, seed=0)))
-        model = MODELS.build(cfg['model']).train()
-        data = model.data_preprocessor(batch, True)
-        counter = FlopCounterMode(display=False)
-        with counter:
-            losses = model(**data, mode='loss')
+        model = MODELS.build(cfg['model']).to(device).train()
+
+        def step() -> None:
+            losses = model(**model.data_preprocessor(copy.deepcopy(batch), True), mode='loss')
             loss, _ = model.parse_losses(losses)
             loss.backward()
-    return int(counter.get_total_flops())
+
+        counter = FlopCounterMode(display=False)
+        with counter:
+            step()
+        return StepCost(int(counter.get_total_flops()), _seconds(step, device))
 
 
-def matched_iterations(tuning: Config, fine_tuning: Config) -> int:
-    """Iterations of fine-tuning alone that cost as much as both stages together.
+def _seconds(step: Callable[[], None], device: str) -> float:
+    begun = time.perf_counter()
+    step()
+    if device != 'cpu':
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+class CostBook:
+    """Costs of training steps, each measured once and kept on disk.
+
+    FLOPs are kept whatever the device, so that schedules stretched by them do not depend on who
+    counted; seconds are kept by device.
 
     Args:
-        tuning: Config of stage one.
-        fine_tuning: Config of stage two.
-
-    Returns:
-        Iterations, rounded up.
+        folder: Where they are kept.
+        fingerprints: Name them.
     """
-    ratio = training_step_flops(tuning) / training_step_flops(fine_tuning)
-    extra = tuning['train_cfg']['max_iters'] * ratio
-    return int(fine_tuning['train_cfg']['max_iters'] + -(-extra // 1))
+
+    def __init__(self, folder: Path, fingerprints: Fingerprints) -> None:
+        self.folder, self.fingerprints = folder, fingerprints
+        self._known: dict[str, StepCost] = {}
+
+    def of(self, cfg: Config) -> StepCost:
+        """The cost of a training step of a config, which needs ``model``, ``train_dataloader``."""
+        scope = cfg.get('default_scope', 'mmseg')
+        key = self.fingerprints.of(scope, cfg['model'], cfg['train_dataloader'])
+        if key not in self._known:
+            self._known[key] = self._read_or_measure(self.folder / f'{key}.json', cfg)
+        return self._known[key]
+
+    def _read_or_measure(self, path: Path, cfg: Config) -> StepCost:
+        kept: dict[str, Any] = dict(flops=None, seconds={})
+        if path.is_file():
+            kept = json.loads(path.read_text(encoding='utf-8'))
+        name = device_name()
+        if name not in kept['seconds']:
+            cost = measure_step(cfg, 'cuda' if torch.cuda.is_available() else 'cpu')
+            kept['flops'] = kept['flops'] or cost.flops
+            kept['seconds'][name] = cost.seconds
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, kept)
+        return StepCost(kept['flops'], kept['seconds'][name])
+
+
+def device_name() -> str:
+    """What a run is computed on: the GPU, or the processor."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    info = Path('/proc/cpuinfo')  # not on every system
+    lines = info.read_text(encoding='utf-8').splitlines() if info.is_file() else []
+    named = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def equal_iterations(flops: float, step_flops: int) -> int:
+    """Iterations that cost as much as `flops`, rounded up."""
+    return int(-(-flops // step_flops))
 
 
 def stretch_schedule(cfg: Config, iterations: int) -> None:

@@ -91,7 +91,8 @@ def escape(text: str) -> str:
     text = text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')
     text = re.sub(r'([\\`*_|~$#])', r'\\\1', text)
     text = re.sub(r'\](?=[(\[:])', r'\\]', text)  # a link; an interval's brackets stay readable
-    return re.sub(r'^([-+=]|\d+(?=[.)]))(?=\s|$)', r'\\\1', text)
+    text = re.sub(r'^([-+=])(?=\s|$)', r'\\\1', text)
+    return re.sub(r'^(\d+)([.)])(?=\s|$)', r'\1\\\2', text)
 
 
 def _verdict(verdict: Verdict) -> str:

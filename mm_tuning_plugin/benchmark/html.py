@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import jinja2
 from markupsafe import Markup
 
@@ -27,11 +30,13 @@ ul.verdicts li.loss { border-color: #d55e00; }
 .scroll { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { border: 1px solid #ccc; padding: .3rem .55rem; text-align: left; vertical-align: top;
-  min-width: 4rem; max-width: 26rem; }
+  white-space: nowrap; }
+th { white-space: normal; min-width: 4rem; }
+td.long { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
 th { background: #ececec; }
 tr.marked td { background: #fff6dc; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin: 1rem 0; }
-figure { margin: 0; flex: 1 1 20rem; max-width: 34rem; min-width: 0; }
+figure { margin: 0; flex: 1 1 26rem; max-width: 34rem; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; }
 figcaption { font-size: .9rem; color: #333; }
 pre { overflow-x: auto; background: #f5f5f5; padding: .6rem .8rem; font-size: .9rem; }
@@ -63,8 +68,8 @@ _PAGE = """<!DOCTYPE html>
 {% elif kind == 'Drawing' %}
 <div class="figures">
 {% for drawing in blocks %}
-<figure role="group" aria-label="{{ drawing.caption }}">
-{{ drawing.svg | safe }}
+<figure>
+{{ drawing.svg | numbered }}
 <figcaption>{{ drawing.caption }}</figcaption>
 </figure>
 {% endfor %}
@@ -77,7 +82,7 @@ _PAGE = """<!DOCTYPE html>
 <tbody>
 {% for row in table.rows %}
 <tr{% if loop.index0 in table.marked %} class="marked"{% endif %}>
-{%- for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{%- for cell in row %}<td{% if cell | length > 36 %} class="long"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
 </tbody>
 </table>
@@ -111,7 +116,14 @@ def to_html(document: Document) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters['runs'] = _runs
+    figures = itertools.count(1)
+    environment.filters['numbered'] = lambda svg: Markup(own_ids(svg, f'figure{next(figures)}-'))
     return environment.from_string(_PAGE).render(document=document, style=Markup(_STYLE)) + '\n'
+
+
+def own_ids(svg: str, prefix: str) -> str:
+    """Put a prefix before each id of a figure, as a page may have each id once."""
+    return re.sub(r'(?: id="|xlink:href="#|url\(#)', lambda found: found[0] + prefix, svg)
 
 
 def _runs(blocks: list) -> list[tuple[str, list]]:

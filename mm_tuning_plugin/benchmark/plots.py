@@ -8,7 +8,6 @@ Shape legend: P pairs.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import re
@@ -216,11 +215,9 @@ def _short(label: str) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    """The SVG element alone: no prolog, no metadata, no size but the view box, no ids.
+    """The SVG element alone: no prolog, no metadata, no size but the view box.
 
-    matplotlib names groups ``axes_1`` in every figure; a page may have each id once. What is
-    referred to (clip paths, marks) is named after the figure's content, so that the same name
-    in two figures is the same thing; such ids get the content's hash.
+    Of the ids only those that are referred to stay: matplotlib names groups alike in every figure.
     """
     text = io.StringIO()
     figure.savefig(text, format='svg', metadata={'Date': None}, facecolor='white')
@@ -229,7 +226,5 @@ def _svg(figure: Figure) -> str:
     svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
     used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else '', svg)
-    prefix = f'f{hashlib.sha256(svg.encode()).hexdigest()[:8]}-'
-    svg = re.sub(r'(?: id="|xlink:href="#|url\(#)', lambda m: m[0] + prefix, svg)
     head, body = svg.split('>', 1)
     return re.sub(r' (?:width|height)="[^"]*"', '', head) + '>' + body.strip()

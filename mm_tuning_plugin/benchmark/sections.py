@@ -68,19 +68,19 @@ def _all_gains(comparison: Comparison, gains: dict[Row, Gain], bar: float) -> li
             marked.add(line)
         table.append(
             [
-                *(row.backbone, row.start, share(row.fraction)),
-                average(comparison.scores(row, arm, 'images'), 0),
-                *(pairs(gain), gain.baseline, spread(scores[1]), spread(scores[0])),
+                *(row.backbone, row.start, share(row.fraction), pairs(gain)),
                 *(signed(gain.t.mean), interval(gain.t), interval(gain.bootstrap)),
+                *(gain.baseline, '; '.join(reservations)),
+                *(spread(scores[1]), spread(scores[0])),
                 times(comparison.cost(row, arm, gain.baseline)),
                 difference(comparison.convergence(row)),
-                '; '.join(reservations),
+                average(comparison.scores(row, arm, 'images'), 0),
             ]
         )
     columns = [
-        *('backbone', 'start', 'labels', 'images', 'pairs', 'baseline'),
-        *('baseline mIoU, sd', f'{arm} mIoU, sd', 'gain', T_HEAD, BOOTSTRAP_HEAD),
-        *('FLOPs / baseline', f'{LONGER} - direct', 'reservations'),
+        *('backbone', 'start', 'labels', 'pairs', 'gain', T_HEAD, BOOTSTRAP_HEAD, 'baseline'),
+        *('reservations', 'baseline mIoU, sd', f'{arm} mIoU, sd', 'FLOPs / baseline'),
+        *(f'{LONGER} - direct', 'training images'),
     ]
     caption = f'{arm} minus the better of direct and direct-matched: thick the paired t interval, '
     caption += 'thin the bootstrap over pairs and images.'
@@ -107,8 +107,8 @@ def over_starts(comparison: Comparison, arm: str | None, bar: float) -> list[Sec
             gain = comparison.over_starts(rows, arm, baselines)
             if gain is None:
                 continue
-            lines.append([backbone, share(fraction), names, kind, pairs(gain),
-                          signed(gain.t.mean), interval(gain.t), interval(gain.bootstrap)])  # fmt: skip
+            amounts = signed(gain.t.mean), interval(gain.t), interval(gain.bootstrap)
+            lines.append([backbone, share(fraction), names, kind, pairs(gain), *amounts])
             if baselines is chosen:
                 where = f'{backbone}, {share(fraction)} of labels, mean of {names}'
                 sentences.append(f'{where}: {finding(gain, bar)}.')

@@ -34,8 +34,8 @@ def signed(value: float) -> str:
 
 
 def interval(paired: Paired) -> str:
-    """An interval."""
-    return f'[{paired.low:+.2f}, {paired.high:+.2f}]' if paired.has_interval else NOTHING
+    """An interval, in one piece (no-break space)."""
+    return f'[{paired.low:+.2f},\u00a0{paired.high:+.2f}]' if paired.has_interval else NOTHING
 
 
 def difference(paired: Paired) -> str:

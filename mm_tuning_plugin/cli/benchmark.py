@@ -1,128 +1,155 @@
-"""``tools/benchmark.py PLAN``: the arms of a plan over its seeds, and a table."""
+"""``tools/benchmark.py PLAN``: does tuning pay? Every arm of a plan, and a report."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import require_stack
 from mm_tuning_plugin.cli.run import make_folder, run
-from mm_tuning_plugin.errors import UserError
+
+if TYPE_CHECKING:
+    from mm_tuning_plugin.benchmark.collect import Collector
+    from mm_tuning_plugin.benchmark.plan import Plan
+    from mm_tuning_plugin.benchmark.pool import Outcome
+    from mm_tuning_plugin.benchmark.steps import Job, Step
+
+EXAMPLE = (
+    'python tools/benchmark.py configs/benchmarks/camvid_cpu.py --work-dir work_dirs/camvid_cpu'
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(
         prog='benchmark.py',
-        description='Run the arms of a plan over its seeds, each in a process of its own. Stopped '
-        'and started again, it goes on with the jobs that are not finished.',
-        epilog='example: python tools/benchmark.py configs/benchmarks/camvid_small.py '
-        '--work-dir work_dirs/camvid_small',
+        description='Run every arm of a plan from every start, on every share of the labels, with '
+        'every seed; write results.csv and a report. Stopped and started again, it goes on with '
+        'what is not finished.',
+        epilog=f'example: {EXAMPLE}',
     )
     parser.add_argument('plan', help='a plan: see configs/benchmarks/')
     parser.add_argument('--work-dir', metavar='DIR', required=True, help='where everything goes')
-    parser.add_argument('--seeds', type=int, nargs='+', help="instead of the plan's")
+    parser.add_argument(
+        '--cache',
+        metavar='DIR',
+        help='where weights that jobs and plans share are kept; default: DIR/cache of --work-dir',
+    )
     parser.add_argument('--arms', nargs='+', help="instead of the plan's")
+    parser.add_argument('--seeds', type=int, nargs='+', help="instead of the plan's")
+    parser.add_argument('--fractions', type=float, nargs='+', help="instead of the plan's")
+    parser.add_argument('--starts', nargs='+', help="some of the plan's")
+    parser.add_argument('--workers', type=int, metavar='N', help='steps at a time without a GPU')
+    parser.add_argument(
+        '--jobs-per-gpu', type=int, metavar='N', default=1, help='steps at a time on each GPU'
+    )
+    parser.add_argument(
+        '--slurm',
+        metavar='NAME=VALUE',
+        nargs='+',
+        help='run each step as a job of a Slurm cluster, with these of submitit or of sbatch: '
+        'timeout_min=240 partition=gpu gres=gpu:1',
+    )
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument(
+        '--dry-run', action='store_true', help='show jobs, steps and what they cost; run nothing'
+    )
+    shown.add_argument(
+        '--report-only', action='store_true', help='write the report of what is finished'
+    )
     return parser
 
 
-def row_of(job: Any, stages: dict) -> dict[str, Any]:
-    """A row of results.csv."""
-    tuning, fine_tuning = stages.get('tuning', {}), stages['fine_tuning']
-    retrieval = list(tuning.get('retrieval', {}).values())
-    return dict(
-        arm=job.arm,
-        seed=job.seed,
-        mIoU=fine_tuning['metrics'].get('mIoU'),
-        mAcc=fine_tuning['metrics'].get('mAcc'),
-        aAcc=fine_tuning['metrics'].get('aAcc'),
-        tuning_iters=tuning.get('iterations', 0),
-        fine_tuning_iters=job.cfg['train_cfg']['max_iters'],
-        tuning_seconds=tuning.get('seconds', 0),
-        fine_tuning_seconds=fine_tuning['seconds'],
-        recall_before=retrieval[0].get('retrieval/recall@1') if retrieval else None,
-        recall_after=retrieval[-1].get('retrieval/recall@1') if retrieval else None,
-    )
-
-
-def versions() -> dict[str, str]:
-    """The versions that made a result."""
-    import mmcv
-    import mmengine
-    import mmseg
-    import torch
-
-    import mm_tuning_plugin
-
-    modules = (mm_tuning_plugin, torch, mmengine, mmcv, mmseg)
-    return {module.__name__: module.__version__ for module in modules}
-
-
-def run_jobs(jobs: Sequence[Any], work_dir: Path) -> list[dict[str, Any]]:
-    """Run jobs with a progress display; write results.csv after each."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    from mm_tuning_plugin.benchmark.jobs import run_job
-    from mm_tuning_plugin.benchmark.tables import write_csv
-
-    rows: list[dict[str, Any]] = []
-    columns = ('{task.description}', BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as display:
-        overall = display.add_task('all jobs', total=len(jobs))
-        for job in jobs:
-            task = display.add_task(job.name, total=None)
-
-            def report(stage: str, done: int, total: int, name=job.name, task=task) -> None:
-                what = {'1': ' (tuning)', '2': ' (fine-tuning)'}.get(stage, '')
-                display.update(task, description=name + what, completed=done, total=total)
-
-            stages = run_job(job, work_dir / job.name, report)
-            display.remove_task(task)
-            display.advance(overall)
-            rows.append({**row_of(job, stages), **versions()})
-            write_csv(work_dir / 'results.csv', rows)
-    return rows
-
-
-def load_plan(path: str, work_dir: Path) -> tuple[Any, Any]:
-    """Read a plan and its base config, with the plan's fold and overrides applied.
+def make_executor(args: argparse.Namespace) -> tuple[Any, int]:
+    """Where steps run, and how many at a time.
 
     Raises:
-        UserError: The plan or its config is missing or wrong.
+        UserError: A number below 1; options of a cluster that are wrong.
     """
-    from mm_tuning_plugin.benchmark.arms import use_fold
-    from mm_tuning_plugin.cli.train import load_config
+    from mm_tuning_plugin.benchmark.executors import LocalExecutor, local_slots
+    from mm_tuning_plugin.benchmark.slurm import SlurmExecutor, parse_options
 
-    plan = load_config(path)
-    if 'config' not in plan:
-        raise UserError(f'{path}: no `config` found, expected the config of the arms')
-    base = load_config(str((Path(path).parent / plan['config']).resolve()))
-    base.merge_from_dict(dict(plan.get('cfg_options') or {}))
-    if plan.get('fold') is not None:
-        use_fold(base, plan['fold'], work_dir / 'splits')
-    return plan, base
+    if args.slurm is not None:
+        cluster = SlurmExecutor(parse_options(args.slurm))
+        return cluster, cluster.max_jobs
+    slots = local_slots(args.workers, args.jobs_per_gpu)
+    return LocalExecutor(slots), len(slots)
+
+
+def run_plan(
+    plan: Plan, jobs: Sequence[Job], work_dir: Path, command: Sequence[str], executor: Any
+) -> list[dict[str, Any]]:
+    """Run what is not finished; write results after each step that ends a job, or fails.
+
+    Returns:
+        The rows of results.csv.
+    """
+    from mm_tuning_plugin.benchmark.collect import Collector
+    from mm_tuning_plugin.benchmark.pool import run_steps
+    from mm_tuning_plugin.benchmark.steps import missing_steps
+
+    collector = Collector(jobs, work_dir)
+    collector.write_plan(plan, command)
+    collector.write()
+    run_steps(missing_steps(jobs), executor, _noting(collector))
+    return collector.write()
+
+
+def _noting(collector: Collector) -> Any:
+    def on_done(step: Step, outcome: Outcome) -> None:
+        if outcome.status == 'done':
+            collector.is_done(step.product)
+        else:
+            collector.fail(step.product, outcome.error)
+        # what was finished before is settled step by step: written once, when all is settled
+        if outcome.seconds or outcome.status != 'done':
+            collector.write()
+
+    return on_done
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a plan.
 
     Raises:
-        UserError: A mistake of the user's, or a job that failed.
+        UserError: A mistake of the user's.
+        SystemExit: A step failed (status 1); everything else is finished.
     """
     args = build_parser().parse_args(argv)
     require_stack()
-    from mm_tuning_plugin.benchmark.arms import make_jobs
-    from mm_tuning_plugin.benchmark.tables import summary
+    from mm_tuning_plugin.benchmark.grid import build_jobs
+    from mm_tuning_plugin.benchmark.outlook import outlook
+    from mm_tuning_plugin.benchmark.plan import read_plan
+    from mm_tuning_plugin.benchmark.pool import FAILED
+    from mm_tuning_plugin.benchmark.report import write_report
+    from mm_tuning_plugin.cli.train import load_config
 
     work_dir = make_folder(args.work_dir)
-    plan, base = load_plan(args.plan, work_dir)
-    jobs = make_jobs(base, args.arms or plan.get('arms', []), args.seeds or plan.get('seeds', []))
-    table = summary(run_jobs(jobs, work_dir))
-    (work_dir / 'results.md').write_text(table + '\n', encoding='utf-8')
-    print(table)
+    if args.report_only:
+        write_report(work_dir)
+        print(f'report: {work_dir / "report.html"}')
+        return
+    plan = read_plan(args.plan).restricted(
+        arms=args.arms, seeds=args.seeds, fractions=args.fractions, starts=args.starts
+    )
+    cache = make_folder(args.cache) if args.cache else work_dir / 'cache'
+    executor, at_once = make_executor(args)
+    jobs = build_jobs(plan, work_dir, cache, load_config)
+    if args.dry_run:
+        print(outlook(jobs, at_once))
+        return
+    words = sys.argv[1:] if argv is None else argv
+    command = ['python', 'tools/benchmark.py', *map(shlex.quote, words)]
+    rows = run_plan(plan, jobs, work_dir, command, executor)
+    if any(row['status'] == 'done' for row in rows):
+        write_report(work_dir)
+        print(f'results: {work_dir / "results.csv"}, report: {work_dir / "report.html"}')
+    if any(row['status'] == 'failed' for row in rows):
+        raise SystemExit(FAILED)
 
 
 def entry(argv: Sequence[str] | None = None) -> int:

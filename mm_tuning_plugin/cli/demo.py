@@ -14,7 +14,8 @@ from mm_tuning_plugin.cli.run import make_folder, run
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
-    from mmengine.config import Config
+    from mm_tuning_plugin.benchmark.plan import Plan
+    from mm_tuning_plugin.benchmark.steps import Job
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 PROXY = CONFIGS / 'proxy' / 'colorization_resnet18_demo.py'
@@ -37,81 +38,78 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train_start(data_root: Path, folder: Path) -> tuple[Path, float]:
-    """Train the proxy task on the unlabelled images, unless it is finished.
+def demo_plan(data_root: Path, seeds: Sequence[int], folder: Path) -> Plan:
+    """The plan of the demo: one backbone, from a proxy task on the unlabelled images.
 
-    Returns:
-        Its checkpoint, and the seconds it took.
+    Args:
+        data_root: The drawn data set.
+        seeds: Seeds.
+        folder: Where the configs are written, pointed at the data set.
     """
-    from rich.progress import Progress
-
-    from mm_tuning_plugin.benchmark.jobs import run_command
-
-    last, seconds = folder / 'run' / 'last_checkpoint', folder / 'seconds.txt'
-    if not seconds.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable, '-m', 'mm_tuning_plugin.cli.train', str(PROXY),
-            '--work-dir', str(folder / 'run'), '--cfg-options',
-            f'train_dataloader.dataset.data_root={data_root}', 'randomness.seed=0',
-        ]  # fmt: skip
-        begun = time.time()
-        with Progress() as display:
-            task = display.add_task('proxy task: colorization', total=None)
-            run_command(
-                command,
-                folder / 'log.txt',
-                lambda _, done, total: display.update(task, completed=done, total=total),
-            )
-        seconds.write_text(f'{time.time() - begun:.1f}', encoding='utf-8')
-    checkpoint = Path(last.read_text(encoding='utf-8').strip())
-    return checkpoint, float(seconds.read_text(encoding='utf-8'))
-
-
-def fine_tuning_config(data_root: Path, start: Path) -> Config:
-    """The config of the arms: the demo's, on this data, from this start."""
+    from mm_tuning_plugin.benchmark.plan import check_plan
     from mm_tuning_plugin.cli.train import load_config
 
-    cfg = load_config(str(FINE_TUNING))
-    for loader in ('train', 'val', 'test'):
-        cfg[f'{loader}_dataloader']['dataset']['data_root'] = str(data_root)
-    cfg['mix_and_match']['checkpoint'] = str(start)
-    return cfg
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for source in (PROXY, FINE_TUNING):
+        cfg = load_config(str(source))
+        for loader in ('train', 'val', 'test'):
+            if cfg.get(f'{loader}_dataloader') is not None:
+                cfg[f'{loader}_dataloader']['dataset']['data_root'] = str(data_root)
+        paths[source] = str(folder / source.name)
+        cfg.dump(paths[source])
+    return check_plan(
+        dict(
+            configs={'resnet18': paths[FINE_TUNING]},
+            starts={'colorization': dict(proxy=paths[PROXY])},
+            arms=list(ARMS),
+            # measured on the very nodes that the picture shows
+            recipes={'tuned': dict(retrieval_images=32)},
+            recall=dict(images=32, patches=8, size_range=(24, 64), patch_size=64),
+            seeds=list(seeds),
+            keep_checkpoints=True,
+        )
+    )
 
 
-def draw_pictures(jobs: Sequence[Any], rows: Sequence[dict], work_dir: Path, folder: Path) -> None:
+def draw_pictures(jobs: Sequence[Job], rows: Sequence[dict], folder: Path) -> None:
     """Save the mosaic, the embedding map and the predictions of the first seed."""
     from mm_tuning_plugin.benchmark import pictures
+    from mm_tuning_plugin.checkpoint.read import read_content
 
     folder.mkdir(parents=True, exist_ok=True)
     first = [(job, row) for job, row in zip(jobs, rows) if job.seed == jobs[0].seed]
-    tuned, row = next((job, row) for job, row in first if job.arm == 'tuned')
-    pictures.draw_mosaic(tuned.cfg, folder / 'mixed_patches.png')
+    tuning, fine_tuning = next(job for job, _ in first if job.arm == 'tuned').steps[-2:]
+    pictures.draw_mosaic(tuning.cfg, folder / 'mixed_patches.png')
+    retrieval = list(read_content(tuning.product)['meta']['retrieval'].values())
     pictures.draw_embeddings(
-        tuned.cfg,
-        work_dir / tuned.name / 'run' / 'tuning' / 'tuned_backbone.pth',
-        (row['recall_before'], row['recall_after']),
+        tuning.cfg,
+        tuning.product,
+        (retrieval[0]['retrieval/recall@1'], retrieval[-1]['retrieval/recall@1']),
         folder / 'embedding_before_after.png',
     )
     checkpoints = {
-        job.arm: work_dir / job.name / 'run' / f'iter_{row["fine_tuning_iters"]}.pth'
-        for job, row in first
+        job.arm: job.steps[-1].folder / 'run' / f'iter_{job.steps[-1].iterations}.pth'
+        for job, _ in first
     }
     scores = {job.arm: row['mIoU'] for job, row in first}
-    pictures.draw_predictions(tuned.cfg, checkpoints, scores, folder / 'predictions.png')
+    pictures.draw_predictions(fine_tuning.cfg, checkpoints, scores, folder / 'predictions.png')
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the demo.
 
     Raises:
-        UserError: A mistake of the user's, or a stage that failed.
+        UserError: A mistake of the user's.
+        SystemExit: A step failed.
     """
     args = build_parser().parse_args(argv)
     require_stack()
-    from mm_tuning_plugin.benchmark.arms import make_jobs
+    from mm_tuning_plugin.benchmark.executors import LocalExecutor, local_slots
+    from mm_tuning_plugin.benchmark.grid import build_jobs
+    from mm_tuning_plugin.benchmark.pool import FAILED
     from mm_tuning_plugin.benchmark.tables import summary
-    from mm_tuning_plugin.cli.benchmark import run_jobs
+    from mm_tuning_plugin.cli.benchmark import run_plan
     from mm_tuning_plugin.datasets.demo import write_demo_dataset
 
     if not FINE_TUNING.is_file():
@@ -119,19 +117,26 @@ def main(argv: Sequence[str] | None = None) -> None:
     begun = time.time()
     work_dir = make_folder(args.work_dir)
     data_root = write_demo_dataset(work_dir / 'data')
-    print(f'1/4 data set drawn: {data_root}', flush=True)
-    start, proxy_seconds = train_start(data_root, work_dir / 'proxy')
-    print(f'2/4 start trained without labels in {proxy_seconds:.0f} s: {start}', flush=True)
-    jobs = make_jobs(fine_tuning_config(data_root, start), ARMS, args.seeds)
-    rows = run_jobs(jobs, work_dir)
-    print('3/4 arms fine-tuned', flush=True)
+    print(f'1/3 data set drawn: {data_root}', flush=True)
+    plan = demo_plan(data_root, args.seeds, work_dir / 'configs')
+    jobs = build_jobs(plan, work_dir, work_dir / 'cache')
+    print('2/3 a start trained without labels, then every arm from it', flush=True)
+    command = ['python', 'tools/demo.py', *(sys.argv[1:] if argv is None else argv)]
+    rows = run_plan(plan, jobs, work_dir, command, LocalExecutor(local_slots()))
+    if any(row['status'] != 'done' for row in rows):
+        raise SystemExit(FAILED)
     folder = work_dir / 'pictures'
-    draw_pictures(jobs, rows, work_dir, folder)
-    print(f'4/4 pictures drawn: {folder}', flush=True)
-    table = summary(rows)
+    draw_pictures(jobs, rows, folder)
+    print(f'3/3 pictures drawn: {folder}', flush=True)
+    table = summary([as_summarised(row) for row in rows])
     (work_dir / 'results.md').write_text(table + '\n', encoding='utf-8')
-    print(f'\nProxy task: {proxy_seconds:.0f} s; everything: {time.time() - begun:.0f} s\n')
+    print(f'\nProxy task: {rows[0]["proxy_seconds"]:.0f} s; all: {time.time() - begun:.0f} s\n')
     print(table)
+
+
+def as_summarised(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with recall under the names of the summary."""
+    return dict(row, recall_before=row['recall_start'], recall_after=row['recall'])
 
 
 def entry(argv: Sequence[str] | None = None) -> int:

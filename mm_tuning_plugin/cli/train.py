@@ -8,7 +8,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mm_tuning_plugin.cli.environment import missing_package, remedy_for, require_stack
+from mm_tuning_plugin.cli.environment import (
+    import_error,
+    missing_package,
+    remedy_for,
+    require_stack,
+)
 from mm_tuning_plugin.cli.run import run
 from mm_tuning_plugin.errors import UserError
 
@@ -16,7 +21,16 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 RUNNER = 'mm_tuning_plugin.MixAndMatchRunner'
-PROXY_TASKS = ('ColorizationModel', 'JigsawModel', 'RotationModel')
+PROXY_TASKS = (
+    'mm_tuning_plugin.ColorizationModel',
+    'mm_tuning_plugin.JigsawModel',
+    'mm_tuning_plugin.RotationModel',
+    'mmpretrain.DenseCL',
+    'mmpretrain.MAE',
+    'mmpretrain.MoCo',
+    'mmpretrain.SimSiam',
+)
+"""Models that are trained in a single stage, without labels, with their scopes."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -157,9 +171,36 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def is_proxy_task(cfg: Config) -> bool:
-    """Whether a config trains one of the package's proxy tasks, which have a single stage."""
+    """Whether a config trains one of the known proxy tasks, which have a single stage."""
     kind = str((cfg.get('model') or {}).get('type', ''))
-    return kind.split('.', 1)[-1] in PROXY_TASKS and kind.startswith('mm_tuning_plugin.')
+    if '.' not in kind:
+        kind = f'{cfg.get("default_scope", "mmengine")}.{kind}'
+    return kind in PROXY_TASKS
+
+
+def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
+    """Train a proxy task.
+
+    Raises:
+        UserError: An option has no meaning here, or mmpretrain is needed and cannot be imported.
+    """
+    for name in ('ssl_checkpoint', 'allow_pickle', 'no_tuning', 'overwrite'):
+        if getattr(args, name):
+            raise UserError(
+                f'--{name.replace("_", "-")}: found for the proxy task {cfg.model.type}, expected '
+                'it for fine-tuning only: a proxy starts at random and has a single stage'
+            )
+    scope = cfg.get('default_scope')
+    error = import_error(f'{scope}.models') if scope == 'mmpretrain' else None
+    if error:
+        raise UserError(
+            f'{args.config}: mmpretrain cannot be imported ({error}); expected it beside mmseg'
+        )
+    from mm_tuning_plugin.engine.launch import join_ranks
+    from mm_tuning_plugin.engine.resume import ResumableRunner
+
+    join_ranks(cfg)
+    ResumableRunner.from_cfg(cfg).train()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -175,11 +216,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     apply_arguments(cfg, args)
 
     if is_proxy_task(cfg):
-        from mm_tuning_plugin.engine.launch import join_ranks
-        from mm_tuning_plugin.engine.resume import ResumableRunner
-
-        join_ranks(cfg)
-        ResumableRunner.from_cfg(cfg).train()
+        train_proxy(cfg, args)
         return
     from mm_tuning_plugin.engine import MixAndMatchRunner
 

@@ -2,6 +2,7 @@
 
 from mm_tuning_plugin.engine.batch_norm_hook import EstimateBatchNormHook
 from mm_tuning_plugin.engine.hooks import NodeStatisticsHook, SaveBackboneHook
+from mm_tuning_plugin.engine.observe import ObserveHook
 from mm_tuning_plugin.engine.options import OPTIONS, options_table, resolve_options
 from mm_tuning_plugin.engine.plan import derive_tuning_config
 from mm_tuning_plugin.engine.runner import FineTuningRunner, MixAndMatchRunner
@@ -12,6 +13,7 @@ __all__ = [
     'FineTuningRunner',
     'MixAndMatchRunner',
     'NodeStatisticsHook',
+    'ObserveHook',
     'SaveBackboneHook',
     'derive_tuning_config',
     'options_table',

@@ -70,7 +70,10 @@ def _is_loss(value: Any) -> bool:
     return value in LOSSES or (isinstance(value, Mapping) and 'type' in value)
 
 
-LOSSES = ('graph_triplet', 'expected_triplet', 'supervised_contrastive', 'cross_entropy')
+LOSSES = (
+    'graph_triplet', 'expected_triplet', 'supervised_contrastive', 'balanced_contrastive',
+    'prototype_contrastive', 'cross_entropy',
+)  # fmt: skip
 
 RECIPES: dict[str, dict[str, Any]] = {
     'default': {},
@@ -115,6 +118,9 @@ OPTIONS = (
     Option('nodes_per_image', None, _optional(_integer(1)), 'an integer from 1, or None',
            f'Most nodes of an image. None: {POINTS_PER_IMAGE} points or '
            f'{PATCHES_PER_IMAGE} patches.'),
+    Option('levels', 'head', _one_of('head', 'all'), "'head' or 'all'",
+           "Levels of the backbone's output that make up a node's embedding: those that the decode "
+           'head reads, or all of them.'),
     Option('points_per_class', 8, _integer(1), 'an integer from 1',
            'Points: most of one class in an image.'),
     Option('size_range', (64, 256), _is_size_range,
@@ -136,13 +142,16 @@ OPTIONS = (
     Option('transforms', 'auto', _is_names, "'auto', or a list of transform types",
            "Geometric and photometric transforms of the config that tuning keeps. 'auto': all for "
            'points, random flips for patches.'),
-    Option('loss', 'supervised_contrastive', _is_loss,
+    Option('loss', 'prototype_contrastive', _is_loss,
            ', '.join(map(repr, LOSSES)) + ', or the config of a registered loss',
-           'What pulls nodes of a class together and pushes classes apart. \'cross_entropy\' does '
-           'not match: a linear classifier on the same nodes, a control (no projection).'),
+           'What pulls nodes of a class together and pushes classes apart. '
+           "'balanced_contrastive': classes weigh alike, however many nodes they have. "
+           "'prototype_contrastive': these, and a learnt prototype of each class beside the nodes. "
+           "'cross_entropy' does not match: a linear classifier on the same nodes, a control "
+           '(no projection).'),
     Option('margin', 2.1, _number(0, above=True), 'a number above 0', 'Triplet losses: margin.'),
     Option('temperature', 0.1, _number(0, above=True), 'a number above 0',
-           'Supervised contrastive loss: divides the cosines.'),
+           'Contrastive losses: divides the cosines.'),
     Option('projection_channels', 128, _integer(0), 'an integer from 0',
            'Width of the projection that is dropped after tuning; 0: none.'),
     Option('grid_size', 4, _integer(1, 64), 'an integer from 1 to 64',

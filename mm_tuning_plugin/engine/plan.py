@@ -23,12 +23,18 @@ from mm_tuning_plugin.errors import UserError
 
 SCOPE = 'mm_tuning_plugin'
 TUNING_DIR = 'tuning'
-LOSS_TYPES = {
-    'graph_triplet': ('GraphTripletLoss', 'margin'),
-    'expected_triplet': ('ExpectedTripletLoss', 'margin'),
-    'supervised_contrastive': ('SupervisedContrastiveLoss', 'temperature'),
-    'cross_entropy': ('NodeCrossEntropyLoss',),
-}
+LOSS_TYPES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    'graph_triplet': (dict(type='GraphTripletLoss'), ['margin']),
+    'expected_triplet': (dict(type='ExpectedTripletLoss'), ['margin']),
+    'supervised_contrastive': (dict(type='SupervisedContrastiveLoss'), ['temperature']),
+    'balanced_contrastive': (
+        dict(type='SupervisedContrastiveLoss', balanced=True), ['temperature']
+    ),
+    'prototype_contrastive': (
+        dict(type='PrototypeContrastiveLoss', channels=None), ['temperature', 'num_classes']
+    ),
+    'cross_entropy': (dict(type='NodeCrossEntropyLoss'), []),
+}  # fmt: skip
 # Taken over from the user's config as they are.
 KEPT_KEYS = (
     'default_scope', 'custom_imports', 'env_cfg', 'launcher', 'log_level', 'randomness',
@@ -142,8 +148,8 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         ),
         backbone=backbone,
         embedding=embedding,
-        criterion=_criterion(options),
-        in_index=user_config.read_levels(cfg['model']),
+        criterion=_criterion(facts),
+        in_index=None if options['levels'] == 'all' else user_config.read_levels(cfg['model']),
         seed=_seed(cfg) or 0,
         probe_size=size or [128, 128],
         checkpoint=checkpoint,
@@ -164,12 +170,14 @@ def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | No
         )
 
 
-def _criterion(options: Mapping[str, Any]) -> dict:
-    loss = options['loss']
+def _criterion(facts: Facts) -> dict:
+    loss = facts.options['loss']
     if isinstance(loss, Mapping):
         return copy.deepcopy(dict(loss))
-    kind, *parameters = LOSS_TYPES[loss]
-    return {'type': f'{SCOPE}.{kind}', **{name: options[name] for name in parameters}}
+    fixed, parameters = LOSS_TYPES[loss]
+    known = {**facts.options, 'num_classes': facts.num_classes}
+    given = {name: known[name] for name in parameters}
+    return {**fixed, 'type': f'{SCOPE}.{fixed["type"]}', **given}
 
 
 def _sample(facts: Facts) -> dict:

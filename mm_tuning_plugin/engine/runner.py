@@ -127,13 +127,31 @@ class MixAndMatchRunner:
         with Interruption() as self.interruption, full_disk_named(self.work_dir):
             return self._train()
 
-    def _train(self) -> torch.nn.Module:
+    def tune(self) -> Path:
+        """Run stage one alone, unless it is finished.
+
+        Returns:
+            The ``tuned_backbone.pth``, with which ``mix_and_match.tuned_backbone`` goes on.
+
+        Raises:
+            UserError: As `train`.
+            SystemExit: As `train`.
+        """
+        with Interruption() as self.interruption, full_disk_named(self.work_dir):
+            return self._tune(data_manifest(self._begin()))
+
+    def _begin(self) -> list[dict]:
+        """Look at all that both stages need; what the data set says of each training image."""
         self.record = begin_or_resume(self.work_dir, bool(self.cfg.get('resume', False)))
         self.cfg = with_seed(self.cfg, self.record.seed)
         items = self._check_data('train_dataloader')
         if isinstance(self.cfg.get('val_dataloader'), Mapping):
             self._check_data('val_dataloader')
         check_types(self.cfg, self.tuning_cfg['default_scope'])
+        return items
+
+    def _train(self) -> torch.nn.Module:
+        items = self._begin()
         if not self.options['enabled']:
             start = self.options['checkpoint']
             begins = f'baseline {hash_file(start) if start else "as the config initialises"}'

@@ -2,7 +2,7 @@
 
 mix: `sample_patches`, `sample_points`, `crop_and_resize`; match: `class_connected_graph`,
 `graph_triplets`; losses: `triplet_margin_loss`, `expected_triplet_loss`,
-`supervised_contrastive_loss`, `active_triplet_share`; metrics: `recall_at_k`,
+`supervised_contrastive_loss`, `prototype_loss`, `active_triplet_share`; metrics: `recall_at_k`,
 `mean_average_precision_at_r`, `intra_inter_distance`. What they hand to each other is in
 `mm_tuning_plugin.structures` and exported here as well.
 """
@@ -13,6 +13,7 @@ from .graph import class_connected_graph, graph_triplets
 from .losses import (
     active_triplet_share,
     expected_triplet_loss,
+    prototype_loss,
     supervised_contrastive_loss,
     triplet_margin_loss,
 )
@@ -33,6 +34,7 @@ __all__ = [
     'graph_triplets',
     'intra_inter_distance',
     'mean_average_precision_at_r',
+    'prototype_loss',
     'recall_at_k',
     'sample_patches',
     'sample_points',

@@ -1,4 +1,4 @@
-"""Losses on labelled embeddings: the released triplet loss, its expectation, a contrastive one.
+"""Losses on labelled embeddings: the released triplet loss, its expectation, contrastive ones.
 
 Shape legend: N embeddings of D dimensions, T triplets, K classes present.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..structures import Triplets
@@ -97,7 +98,7 @@ def expected_triplet_loss(embeddings: Tensor, labels: Tensor, margin: float = 2.
 
 
 def supervised_contrastive_loss(
-    embeddings: Tensor, labels: Tensor, temperature: float = 0.1
+    embeddings: Tensor, labels: Tensor, temperature: float = 0.1, *, balanced: bool = False
 ) -> Tensor:
     """The supervised contrastive loss, L_out of Khosla et al., NeurIPS 2020 (arXiv 2004.11362).
 
@@ -105,10 +106,15 @@ def supervised_contrastive_loss(
     -log(exp(a.p / t) / sum over all nodes but the anchor of exp(a.k / t)).
     The original also multiplies by t / t_0; we do not.
 
+    Balanced, all classes weigh alike, however many nodes they have: in the sum each class has the
+    mean of its nodes (class averaging of Zhu et al., "Balanced Contrastive Learning for Long-Tailed
+    Visual Recognition", CVPR 2022), and the mean over the anchors is one of the means of classes.
+
     Args:
         embeddings: (N, D) float; L2-normalised here.
         labels: (N,) integers, the class of each row.
         temperature: t, greater than 0.
+        balanced: Whether classes weigh alike; if not, nodes do.
 
     Returns:
         Scalar; 0 that hangs on the embeddings if no class has two nodes.
@@ -119,8 +125,7 @@ def supervised_contrastive_loss(
     """
     check_embeddings('embeddings', embeddings)
     check_labels('labels', labels, 'embeddings', embeddings)
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f'temperature must be finite and above 0, got {describe(temperature)}')
+    _check_temperature(temperature)
     with full_precision(embeddings):
         embeddings = as_precise(embeddings)
         if len(labels) < 2:
@@ -129,10 +134,55 @@ def supervised_contrastive_loss(
         logits = (unit @ unit.T / temperature).fill_diagonal_(-math.inf)  # (N, N), self excluded
         sums, squares, counts, member_of = class_sums(unit, labels)
         own = (sums.square().sum(1) - squares) / (counts - 1).clamp_min(1)  # (K,) zero where alone
-        usable = (counts > 1).to(counts.dtype)
-        normalisers = logits.logsumexp(1) @ usable[member_of]  # summed over the anchors
-        anchors = (counts * usable).sum().clamp_min(1)
-        return (normalisers - (own * usable).sum() / temperature) / anchors
+        weights = (counts > 1).to(counts.dtype)  # (K,) of each anchor of a class
+        if balanced:
+            weights = weights / counts
+            siblings = member_of[:, None] == member_of  # (N, N); an anchor is not its own sibling
+            logits = logits - (counts[member_of] - siblings.to(counts.dtype)).clamp_min(1).log()
+        normalisers = logits.logsumexp(1) @ weights[member_of]  # summed over the anchors
+        anchors = (counts * weights).sum()
+        return (normalisers - (own * weights).sum() / temperature) / anchors.clamp_min(1)
+
+
+def prototype_loss(
+    embeddings: Tensor, labels: Tensor, prototypes: Tensor, temperature: float = 0.1
+) -> Tensor:
+    """Every node against one learnt prototype of each class.
+
+    Mean over the nodes of -log(exp(a.c / t) / sum over all classes of exp(a.k / t)) with the
+    prototype c of the node's own class; the softmax over proxies of Movshovitz-Attias et al., "No
+    Fuss Distance Metric Learning using Proxies", ICCV 2017, and the learnt centres that Cui et al.,
+    "Parametric Contrastive Learning", ICCV 2021, set beside the nodes of a batch: a class whose
+    only node of the batch it is still has something to come near to.
+
+    Args:
+        embeddings: (N, D) float; L2-normalised here.
+        labels: (N,) integers, rows of `prototypes`.
+        prototypes: (C, D) float, one a class; L2-normalised here.
+        temperature: t, greater than 0.
+
+    Returns:
+        Scalar; 0 that hangs on embeddings and prototypes if there is no node.
+
+    Raises:
+        ValueError: As `supervised_contrastive_loss`, and if prototypes are no float matrix of the
+            embeddings' width.
+    """
+    check_embeddings('embeddings', embeddings)
+    check_labels('labels', labels, 'embeddings', embeddings)
+    check_embeddings('prototypes', prototypes)
+    if prototypes.shape[1] != embeddings.shape[1]:
+        raise ValueError(
+            f'prototypes must be {embeddings.shape[1]} wide, as the embeddings are, got '
+            f'{describe(prototypes)}'
+        )
+    _check_temperature(temperature)
+    with full_precision(embeddings):
+        if not len(labels):
+            return (as_precise(embeddings).sum() + as_precise(prototypes).sum()) * 0
+        centres = unit_rows(as_precise(prototypes))
+        scores = unit_rows(as_precise(embeddings)) @ centres.T / temperature  # (N, C)
+        return F.cross_entropy(scores, labels)
 
 
 @torch.no_grad()
@@ -178,6 +228,11 @@ def _triplet_terms(embeddings: Tensor, triplets: Triplets, margin: float) -> Ten
     to_negative = to_negative * inverse[anchor] * inverse[negative]
     gap = squares[positive] - squares[negative]
     return margin + gap + 2 * (to_negative - to_positive)
+
+
+def _check_temperature(temperature: float) -> None:
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f'temperature must be finite and above 0, got {describe(temperature)}')
 
 
 def _check_margin(margin: float) -> None:

@@ -8,6 +8,7 @@ from mm_tuning_plugin.models.losses import (
     ExpectedTripletLoss,
     GraphTripletLoss,
     NodeCrossEntropyLoss,
+    PrototypeContrastiveLoss,
     SupervisedContrastiveLoss,
 )
 from mm_tuning_plugin.models.self_supervised import SelfSupervised
@@ -21,6 +22,7 @@ __all__ = [
     'NodeDataPreprocessor',
     'PointEmbedding',
     'PooledEmbedding',
+    'PrototypeContrastiveLoss',
     'SelfSupervised',
     'SupervisedContrastiveLoss',
     'gather_nodes',

@@ -38,6 +38,7 @@ class _EmbeddingHead(BaseModule):
     ) -> None:
         super().__init__()
         self.normalise = normalise
+        self.out_channels = projection_channels or channels
         self.projection: nn.Module = nn.Identity()
         if projection_channels and not hidden_channels:
             self.projection = nn.Linear(channels, projection_channels)

@@ -66,18 +66,60 @@ class SupervisedContrastiveLoss(nn.Module):
 
     Args:
         temperature: Divides the cosines.
+        balanced: Whether classes weigh alike, however many nodes they have.
     """
 
-    def __init__(self, temperature: float = 0.1) -> None:
+    def __init__(self, temperature: float = 0.1, balanced: bool = False) -> None:
         super().__init__()
         self.temperature = temperature
+        self.balanced = balanced
 
     def forward(
         self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         """Return the loss; `generator` is not used. ``triplets`` counts anchors that have both."""
         return {
-            'loss': functional.supervised_contrastive_loss(embeddings, labels, self.temperature),
+            'loss': functional.supervised_contrastive_loss(
+                embeddings, labels, self.temperature, balanced=self.balanced
+            ),
+            'triplets': _matched(labels),
+        }
+
+
+@MODELS.register_module()
+class PrototypeContrastiveLoss(nn.Module):
+    """Every node against all others of the batch, and against a learnt prototype of each class.
+
+    The sum of the balanced contrastive loss and of `functional.prototype_loss`. The prototypes are
+    dropped after tuning, as the projection is.
+
+    Args:
+        num_classes: Number of classes.
+        channels: Width of the embeddings.
+        temperature: Divides the cosines.
+        weight: Of the prototypes' share.
+    """
+
+    def __init__(
+        self, num_classes: int, channels: int, temperature: float = 0.1, weight: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.weight = weight
+        self.prototypes = nn.Parameter(torch.randn(num_classes, channels))
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return the loss; `generator` is not used. ``triplets`` counts anchors that have both."""
+        nodes = functional.supervised_contrastive_loss(
+            embeddings, labels, self.temperature, balanced=True
+        )
+        classes = functional.prototype_loss(embeddings, labels, self.prototypes, self.temperature)
+        return {
+            'loss': nodes + self.weight * classes,
+            'between_nodes': nodes.detach(),
+            'to_prototypes': classes.detach(),
             'triplets': _matched(labels),
         }
 

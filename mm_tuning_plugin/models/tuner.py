@@ -41,7 +41,7 @@ class MixAndMatchTuner(BaseModel):
         backbone: Config of the backbone, the user's own.
         embedding: Config of the embedding head, without ``in_channels``: these are measured by
             one forward pass, so that any backbone fits.
-        criterion: Config of the loss on embeddings.
+        criterion: Config of the loss on embeddings. ``channels=None`` in it stands for their width.
         in_index: Levels of the backbone's output that are embedded: those that the user's decode
             head reads. None: all. A head behind a neck may read levels that the backbone itself
             does not have: for these the last one is read.
@@ -81,6 +81,8 @@ class MixAndMatchTuner(BaseModel):
         self._refuse_frozen(backbone)
         channels = self._measure_outputs(probe_image(backbone, self.backbone, probe_size))
         self.embedding = MODELS.build(dict(embedding, in_channels=channels))
+        if criterion.get('channels', 0) is None:
+            criterion = dict(criterion, channels=self.embedding.out_channels)
         self.criterion = MODELS.build(criterion)
         self.chunk_size = chunk_size
         self.seed = seed

@@ -10,10 +10,13 @@ from mmengine.registry import DATASETS, MODELS, PARAM_SCHEDULERS
 
 from mm_tuning_plugin.benchmark import cost
 from mm_tuning_plugin.benchmark.cost import (
-    matched_iterations,
+    CostBook,
+    StepCost,
+    equal_iterations,
     stretch_schedule,
     training_step_flops,
 )
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 
 
 def config(*schedulers, max_iters=100, **train_cfg):
@@ -199,19 +202,31 @@ def test_counting_leaves_the_random_state_alone(registered):
     assert after == before
 
 
-def test_matched_iterations_of_known_layers(registered):
-    # a step on 12 costs 1.5 steps on 8: 30 of them as much as 45
-    tuning, fine_tuning = step_config(12, max_iters=30), step_config(8, max_iters=100)
-    assert matched_iterations(tuning, fine_tuning) == 145
-
-
 @pytest.mark.parametrize(
-    ('ratio', 'tuning', 'expected'), [(0.5, 40, 120), (0.3, 1, 101), (2.0, 7, 114), (1 / 3, 4, 102)]
+    ('flops', 'step', 'expected'), [(45.0, 1, 45), (20, 1000, 1), (12.0, 5, 3), (0, 7, 0)]
 )
-def test_matched_iterations_round_up(monkeypatch, ratio, tuning, expected):
-    monkeypatch.setattr(cost, 'training_step_flops', lambda cfg: cfg['flops'])
-    stages = [
-        {'flops': ratio * 1e9, 'train_cfg': {'max_iters': tuning}},
-        {'flops': 1e9, 'train_cfg': {'max_iters': 100}},
-    ]
-    assert matched_iterations(*stages) == expected
+def test_equal_iterations_round_up(flops, step, expected):
+    assert equal_iterations(flops, step) == expected
+
+
+# ---- the book
+
+
+def book(folder):
+    return CostBook(folder / 'costs', Fingerprints(folder))
+
+
+def test_costs_are_kept_by_what_they_depend_on(registered, tmp_path, monkeypatch):
+    first = book(tmp_path).of(step_config(8))
+    assert first.flops == 2 * 8 * (2 * 10 * 20 + 3 * 20 * 5) and first.seconds > 0
+    assert book(tmp_path).of(step_config(12)).flops == first.flops * 12 // 8
+    monkeypatch.setattr(cost, 'measure_step', None)
+    longer = step_config(8, max_iters=7)
+    assert book(tmp_path).of(longer) == first, 'read from the disk; the schedule does not matter'
+
+
+def test_another_device_is_timed_and_counts_the_same(registered, tmp_path, monkeypatch):
+    first = book(tmp_path).of(step_config(8))
+    monkeypatch.setattr(cost, 'device_name', lambda: 'another')
+    monkeypatch.setattr(cost, 'measure_step', lambda cfg, device: StepCost(first.flops + 1, 9.0))
+    assert book(tmp_path).of(step_config(8)) == StepCost(first.flops, 9.0)

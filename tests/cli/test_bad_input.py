@@ -168,7 +168,7 @@ def test_results_that_cannot_be_written(capfd, tmp_path, command):
 
     entry_of = importlib.import_module(f'mm_tuning_plugin.cli.{command}').entry
     (tmp_path / 'file').write_text('')
-    plan = [str(ROOT / 'configs' / 'benchmarks' / 'camvid_small.py')]
+    plan = [str(ROOT / 'configs' / 'benchmarks' / 'camvid_cpu.py')]
     argv = [*(plan if command == 'benchmark' else []), '--work-dir', str(tmp_path / 'file' / 'x')]
     assert entry_of(argv) == 2
     last = capfd.readouterr().err.strip().splitlines()[-1]

@@ -1,6 +1,7 @@
 """Losses against plain loops, in all precisions, at the edges; gradients; messages."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from mm_tuning_plugin.functional import (
     triplet_margin_loss,
 )
 
-LABEL_LOSSES = [expected_triplet_loss, supervised_contrastive_loss]
+balanced_contrastive = partial(supervised_contrastive_loss, balanced=True)
+LABEL_LOSSES = [expected_triplet_loss, supervised_contrastive_loss, balanced_contrastive]
 
 
 def sample(seed, count=14, classes=3, dim=5, device='cpu', zero_row=False):
@@ -47,6 +49,7 @@ def test_label_losses_equal_the_loops(seed, classes, zero_row, device):
     for ours, plain in [
         (expected_triplet_loss, reference.expected_triplet),
         (supervised_contrastive_loss, reference.supervised_contrastive),
+        (balanced_contrastive, reference.balanced_contrastive),
     ]:
         value, expected = ours(embeddings, labels), plain(embeddings, labels)
         torch.testing.assert_close(value, expected)
@@ -122,6 +125,7 @@ def test_perfect_and_worst_embeddings_have_the_known_losses():
     assert triplet_margin_loss(mixed, triplets).item() == pytest.approx(3.05)
     same = torch.ones(4, 3)
     assert supervised_contrastive_loss(same, labels).item() == pytest.approx(math.log(3))
+    assert balanced_contrastive(same, labels).item() == pytest.approx(math.log(2))  # of two classes
     half = Triplets(*torch.tensor([[0, 0], [1, 2], [2, 1]]))
     assert active_triplet_share(apart, half).item() == 0.5
     assert not active_triplet_share(apart.requires_grad_(), half).requires_grad

@@ -10,7 +10,12 @@ from mm_tuning_plugin.models import (
 )
 from mm_tuning_plugin.registry import MODELS
 
-LOSSES = [GraphTripletLoss(), ExpectedTripletLoss(), SupervisedContrastiveLoss()]
+LOSSES = [
+    GraphTripletLoss(),
+    ExpectedTripletLoss(),
+    SupervisedContrastiveLoss(),
+    SupervisedContrastiveLoss(balanced=True),
+]
 LABELS = torch.tensor([3, 3, 0, 7, 0, 3, 0, 9])
 
 
@@ -58,11 +63,12 @@ def test_expected_triplet_is_the_functional_one(margin, device):
     assert done['triplets'] == 6
 
 
+@pytest.mark.parametrize('balanced', [False, True])
 @pytest.mark.parametrize('temperature', [0.1, 0.5])
-def test_supervised_contrastive_is_the_functional_one(temperature, device):
+def test_supervised_contrastive_is_the_functional_one(temperature, balanced, device):
     rows, labels = embeddings(device=device), LABELS.to(device)
-    done = SupervisedContrastiveLoss(temperature)(rows, labels)
-    expected = functional.supervised_contrastive_loss(rows, labels, temperature)
+    done = SupervisedContrastiveLoss(temperature, balanced)(rows, labels)
+    expected = functional.supervised_contrastive_loss(rows, labels, temperature, balanced=balanced)
     torch.testing.assert_close(done['loss'], expected)
     assert done['triplets'] == 6
 

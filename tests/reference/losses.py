@@ -50,6 +50,23 @@ def supervised_contrastive(embeddings, labels, temperature=0.1):
     return sum(anchors) / len(anchors)
 
 
+def balanced_contrastive(embeddings, labels, temperature=0.1):
+    rows, labels = [unit(row) for row in embeddings], labels.tolist()
+    by_class = {}
+    for a, row in enumerate(rows):
+        others = {}
+        for k in range(len(rows)):
+            if k != a:
+                others.setdefault(labels[k], []).append((row * rows[k]).sum() / temperature)
+        own = others.get(labels[a])
+        if own:
+            means = [torch.stack(logits).exp().mean() for logits in others.values()]
+            term = sum(means).log() - sum(own) / len(own)
+            by_class.setdefault(labels[a], []).append(term)
+    classes = [sum(terms) / len(terms) for terms in by_class.values()]
+    return sum(classes) / len(classes)
+
+
 def cosine(a, b):
     return float((unit(a) * unit(b)).sum())
 

@@ -1,0 +1,106 @@
+"""What the benchmark sets in the configs that it runs, the same for all arms."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from mm_tuning_plugin.datasets.cached import cache_loading
+from mm_tuning_plugin.engine.observe import ObserveHook
+from mm_tuning_plugin.engine.start import remove_pretrained
+from mm_tuning_plugin.engine.user_config import base_type
+from mm_tuning_plugin.errors import UserError
+
+STEP_OPTIONS = 'benchmark_step'  # the key of a config under which a step's own options are
+RUN = 'run'
+OBSERVE = f'mm_tuning_plugin.{ObserveHook.__name__}'
+METRIC = 'mm_tuning_plugin.ImageIoUMetric'
+
+
+def with_options(cfg: Config, options: Mapping[str, Any]) -> Config:
+    """Put options, by dotted names, over a config, in place.
+
+    Raises:
+        UserError: An option leads nowhere.
+    """
+    try:
+        cfg.merge_from_dict(dict(options))
+    except (KeyError, IndexError, TypeError, AssertionError) as error:
+        raise UserError(f'cfg_options: {dict(options)} does not fit: {error}') from error
+    return cfg
+
+
+def comparable(cfg: Config) -> Config:
+    """A copy fit for comparing arms.
+
+    It begins from no weights that the config names, validates at its end alone (nothing is chosen
+    by validation labels), keeps one checkpoint, and writes what it counted on each image.
+
+    Raises:
+        UserError: It has no schedule by iterations, no validation, or no IoUMetric.
+    """
+    cfg = copy.deepcopy(cfg)
+    if not (cfg.get('train_cfg') or {}).get('max_iters'):
+        raise UserError(
+            f'train_cfg: {dict(cfg.get("train_cfg") or {})} found, expected max_iters: arms are '
+            'compared by iterations'
+        )
+    for name in ('train_dataloader', 'val_dataloader', 'val_evaluator'):
+        if not cfg.get(name):
+            raise UserError(f'{name}: none found, expected one in the config of fine-tuning')
+    cfg['model'] = remove_pretrained(cfg['model'])
+    cfg['val_evaluator'] = _by_image(cfg['val_evaluator'])
+    cfg['train_cfg'].pop('dynamic_intervals', None)
+    cfg['train_cfg'].update(val_begin=1, val_interval=cfg['train_cfg']['max_iters'])
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint')
+    if checkpoint is not None:
+        checkpoint['max_keep_ckpts'] = 1
+        checkpoint.pop('save_best', None)
+    cfg.pop('runner_type', None)
+    return cfg
+
+
+def placed(cfg: Config, kind: str, folder: Path, cache_images: bool) -> Config:
+    """A copy that runs in a step's folder; nothing set here changes what is computed.
+
+    Args:
+        cfg: What the step runs.
+        kind: Of the step.
+        folder: Of the step.
+        cache_images: Whether its training images are kept in memory.
+    """
+    cfg = cache_loading(cfg) if cache_images else copy.deepcopy(cfg)
+    cfg['work_dir'] = str(folder / RUN)
+    cfg['custom_hooks'] = [
+        *(cfg.get('custom_hooks') or []), dict(type=OBSERVE, folder=str(folder))
+    ]  # fmt: skip
+    if kind == 'tuning':
+        kept = cfg['mix_and_match'].get('keep_hooks') or ()
+        cfg['mix_and_match']['keep_hooks'] = [*kept, ObserveHook.__name__]
+    if kind == 'fine_tuning':
+        evaluators = cfg['val_evaluator']
+        for item in evaluators if isinstance(evaluators, list) else [evaluators]:
+            if item['type'] == METRIC:
+                item['areas_file'] = os.path.join(cfg['work_dir'], 'areas.npz')
+    return cfg
+
+
+def _by_image(evaluator: Any) -> Any:
+    """Copy an evaluator with `ImageIoUMetric` in the place of mmseg's IoUMetric.
+
+    Raises:
+        UserError: There is not exactly one.
+    """
+    single = isinstance(evaluator, Mapping)
+    items = [dict(item) for item in ([evaluator] if single else evaluator)]
+    found = [item for item in items if base_type(item) == 'IoUMetric']
+    if len(found) != 1:
+        kinds = [base_type(item) for item in items]
+        raise UserError(f'val_evaluator: {kinds} found, expected exactly one IoUMetric')
+    found[0]['type'] = METRIC
+    return items[0] if single else items

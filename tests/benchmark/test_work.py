@@ -1,0 +1,254 @@
+"""Running the steps of a small grid: what they leave behind, and what pairs have in common."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mm_tuning_plugin.benchmark.collect import Collector
+from mm_tuning_plugin.benchmark.grid import build_jobs
+from mm_tuning_plugin.benchmark.outlook import outlook
+from mm_tuning_plugin.benchmark.pool import run_steps
+from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS
+from mm_tuning_plugin.benchmark.steps import distinct_steps, prepare, read_step
+from mm_tuning_plugin.benchmark.work import run_step
+from mm_tuning_plugin.checkpoint import hash_file, hash_state_dict
+from mm_tuning_plugin.checkpoint.read import read_content
+from mm_tuning_plugin.cli.benchmark import run_plan
+from mm_tuning_plugin.errors import UserError
+
+
+def build(plan, tmp_path, name='bench', cache='cache'):
+    return build_jobs(plan, tmp_path / name, tmp_path / cache)
+
+
+def table(work_dir):
+    with open(work_dir / 'results.csv', encoding='utf-8') as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_small_grid_end_to_end(toy_plan, here, tmp_path):
+    plan = toy_plan(arms=['direct', 'direct-twice', 'tuned'], cfg={'mix_and_match.max_iters': 2})
+    work_dir, executor = tmp_path / 'bench', here()
+    jobs = build(plan, tmp_path)
+    rows = run_plan(plan, jobs, work_dir, ['the', 'command'], executor)
+    assert [row['status'] for row in rows] == ['done'] * 3
+    kinds = sorted(step.kind for step in executor.started)
+    assert kinds == ['fine_tuning', 'fine_tuning', 'fine_tuning', 'first_pass', 'tuning']
+
+    direct, twice, tuned = table(work_dir)
+    assert direct['job'] == 'toy-random-direct-0.5-fold0-seed0' and direct['images'] == '4'
+    assert direct['tuning_iters'] == '0' and tuned['tuning_iters'] == '2'
+    # one start, one protocol: the same figure for every arm of the pair
+    assert direct['recall_start'] == twice['recall_start'] == tuned['recall_start'] != ''
+    assert direct['recall'] == direct['recall_start'] and tuned['recall_fine_tuned'] != ''
+    assert float(twice['flops']) >= float(tuned['flops']) > float(direct['flops'])
+    assert float(tuned['seconds']) == pytest.approx(
+        float(tuned['tuning_seconds']) + float(tuned['fine_tuning_seconds'])
+    )
+    for row in (direct, twice, tuned):
+        assert float(row['peak_memory_mib']) > 50 and row['torch'] == torch.__version__
+        with np.load(work_dir / 'areas' / f'{row["job"]}.npz') as areas:
+            assert areas['names'].tolist() == [f'{i:05d}' for i in range(4)]
+            intersect, union = areas['intersect'].sum(0), areas['union'].sum(0)
+            iou = 100 * intersect / np.maximum(union, 1)
+            for name, value, seen in zip(areas['classes'], iou, union):
+                assert row[f'IoU.{name}'] == '' if not seen else True
+                assert not seen or float(row[f'IoU.{name}']) == pytest.approx(value, abs=1e-5)
+            assert float(row['mIoU']) == pytest.approx(iou[union > 0].mean(), abs=1e-5)
+    written = json.loads((work_dir / 'plan.json').read_text(encoding='utf-8'))
+    assert written['command'] == ['the', 'command'] and written['block_size'] == 20
+    check_leftovers(jobs)
+
+    again = here()
+    run_plan(plan, jobs, work_dir, [], again)
+    assert not again.started, 'all of it is finished'
+    check_without_weights(plan, jobs, work_dir, here)
+    check_sharing(toy_plan, here, tmp_path, jobs)
+
+
+def check_without_weights(plan, jobs, work_dir, here):
+    """Weights that only finished jobs needed may go; their rows stay whole."""
+    rows = (work_dir / 'results.csv').read_text(encoding='utf-8')
+    aside = [(s.product, s.product.with_suffix('.aside')) for s in jobs[-1].steps[:-1]]
+    for product, kept in aside:
+        product.rename(kept)
+    executor = here()
+    run_plan(plan, jobs, work_dir, [], executor)
+    assert aside and not executor.started and ', 0 to do' in outlook(jobs, 1)
+    assert (work_dir / 'results.csv').read_text(encoding='utf-8') == rows
+    for product, kept in aside:
+        kept.rename(product)
+
+
+def check_leftovers(jobs):
+    """No checkpoint stays but the products; the record tells what was made."""
+    for step in distinct_steps(jobs):
+        files = {path.name for path in step.folder.rglob('*.pth')}
+        assert files == ({step.product.name} if step.product.suffix == '.pth' else set())
+        record = json.loads((step.folder / 'record.json').read_text(encoding='utf-8'))
+        assert record['kind'] == step.kind and record['iterations'] == step.iterations
+        assert record['flops'] == step.flops > 0 and record['seconds'] > 0
+    tuned = read_content(jobs[-1].steps[0].product)
+    assert tuned['meta']['iterations'] == 2 and 'conv1.weight' in tuned['state_dict']
+
+
+def check_sharing(toy_plan, here, tmp_path, jobs):
+    """Another benchmark with the same cache tunes nothing anew."""
+    plan = toy_plan(
+        arms=['tuned'], cfg={'mix_and_match.max_iters': 2}, cfg_options={'train_cfg.max_iters': 2}
+    )
+    executor = here()
+    others = build(plan, tmp_path, 'other')
+    assert others[0].steps[0].product == jobs[-1].steps[0].product
+    run_plan(plan, others, tmp_path / 'other', [], executor)
+    assert [step.kind for step in executor.started] == ['fine_tuning']
+
+
+class Seen(Exception):
+    """The first batch of a fine-tuning was seen."""
+
+
+def first_step_of_fine_tuning(step, monkeypatch):
+    """(first batch, weights of the head, weights of the backbone) as fine-tuning begins."""
+    from mmseg.models import EncoderDecoder
+
+    caught = {}
+
+    def train_step(self, data, optim_wrapper):
+        caught['batch'] = [x.clone() for x in data['inputs']]
+        caught['names'] = [s.img_path for s in data['data_samples']]
+        caught['head'] = {k: v.clone() for k, v in self.decode_head.state_dict().items()}
+        caught['backbone'] = {k: v.clone() for k, v in self.backbone.state_dict().items()}
+        raise Seen
+
+    prepare(step)
+    with monkeypatch.context() as patch:
+        patch.setattr(EncoderDecoder, 'train_step', train_step)
+        with pytest.raises(Seen):
+            run_step(step.folder)
+    return caught
+
+
+def test_a_pair_begins_with_the_same_head_data_and_start(toy_plan, tmp_path, monkeypatch):
+    jobs = build(toy_plan(arms=['direct', 'tuned', 'direct-twice'], seeds=[5]), tmp_path)
+    direct, tuned, twice = ([*job.steps] for job in jobs)
+    for before in (tuned[0], twice[0]):
+        prepare(before)
+        run_step(before.folder)
+    begun = [first_step_of_fine_tuning(s[-1], monkeypatch) for s in (direct, tuned, twice)]
+    for other in begun[1:]:
+        assert other['names'] == begun[0]['names']
+        assert all(torch.equal(a, b) for a, b in zip(begun[0]['batch'], other['batch']))
+        for name, value in begun[0]['head'].items():
+            assert torch.equal(value, other['head'][name]), name
+        assert not torch.equal(
+            begun[0]['backbone']['conv1.weight'], other['backbone']['conv1.weight']
+        ), 'the backbone is what the arms differ in'
+    start = read_content(Path(direct[0].cfg.mix_and_match.checkpoint))['state_dict']
+    for name, value in begun[0]['backbone'].items():
+        assert torch.equal(value, start[name]), name
+
+
+def test_a_proxy_is_a_start(toy_plan, proxy, here, tmp_path):
+    plan = toy_plan(arms=['direct'], starts={'colours': dict(proxy=proxy)})
+    jobs = build(plan, tmp_path)
+    rows = run_plan(plan, jobs, tmp_path / 'bench', [], here())
+    made = jobs[0].steps[0]
+    assert rows[0]['status'] == 'done' and rows[0]['proxy_flops'] == made.flops > 0
+    assert rows[0]['flops'] == jobs[0].steps[1].flops, 'all but the proxy'
+    content = read_content(made.product)
+    assert 'layer4.1.conv2.weight' in content['state_dict'], 'the backbone, by its own names'
+    assert content['meta']['hash_after'] == hash_state_dict(content['state_dict'])
+    assert made.cfg.randomness.seed == 0 and made.cfg[STEP_OPTIONS].images == 8
+
+
+def test_a_killed_step_goes_on_to_the_same_result(toy_plan, tmp_path):
+    """SIGKILL between two checkpoints; the areas and the weights are those of an unbroken run."""
+    options = dict(arms=['direct'], keep_checkpoints=True, cfg_options={'train_cfg.max_iters': 8})
+    whole, broken = (build(toy_plan(**options), tmp_path, name)[0].steps[0] for name in 'ab')
+    for step in (whole, broken):
+        prepare(step)
+    kill_behind_iteration(broken.folder, 5)
+    assert not broken.product.exists() and (broken.folder / 'run' / 'iter_4.pth').is_file()
+    run_step(broken.folder)
+    run_step(whole.folder)
+    assert 'resumed epoch' in log_of(broken.folder) and 'resumed epoch' not in log_of(whole.folder)
+    with np.load(whole.product) as one, np.load(broken.product) as other:
+        assert all(np.array_equal(one[name], other[name]) for name in one.files)
+    one, other = (read_content(s.folder / 'run' / 'iter_8.pth') for s in (whole, broken))
+    for name, value in one['state_dict'].items():
+        assert torch.equal(value, other['state_dict'][name]), name
+    assert hash_file(whole.folder / 'step.json') != hash_file(broken.folder / 'step.json')
+
+
+def kill_behind_iteration(folder, iteration):
+    """Run a step in a forked process that kills itself."""
+    import os
+    import signal
+
+    child = os.fork()
+    if child == 0:
+        from mmengine.hooks import LoggerHook
+
+        def after_train_iter(self, runner, *args, **kwargs):
+            if runner.iter + 1 == iteration:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        LoggerHook.after_train_iter = after_train_iter
+        run_step(folder)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def log_of(folder):
+    return ''.join(path.read_text() for path in (Path(folder) / 'run').glob('*/*.log'))
+
+
+# ---- failures
+
+
+def test_a_failure_is_a_row_and_the_rest_goes_on(toy_plan, here, tmp_path):
+    plan = toy_plan(arms=['tuned', 'direct'])
+    jobs = build(plan, tmp_path)
+    collector = Collector(jobs, tmp_path)
+    assert [row['status'] for row in collector.write()] == ['missing', 'missing']
+    rows = run_plan(plan, jobs, tmp_path / 'bench', [], here({'tuning': 2}))
+    assert [row['status'] for row in rows] == ['failed', 'done']
+    assert 'ended with 2' in rows[0]['error'] and rows[0]['mIoU'] is None
+    assert rows[1]['mIoU'] is not None
+
+
+def test_a_step_without_what_it_needs(toy_plan, tmp_path):
+    job = build(toy_plan(arms=['tuned']), tmp_path)[0]
+    prepare(job.steps[-1])
+    with pytest.raises(UserError, match=r'tuned_backbone.pth found nowhere, expected it to be'):
+        run_step(job.steps[-1].folder)
+
+
+def test_a_folder_that_was_not_prepared(tmp_path):
+    with pytest.raises(UserError, match=r'expected a step that tools/benchmark.py prepared'):
+        run_step(tmp_path)
+    (tmp_path / 'step.json').write_text('{')
+    with pytest.raises(UserError, match='expected a step that'):
+        run_step(tmp_path)
+
+
+def test_what_is_prepared_is_read_back(toy_plan, tmp_path):
+    for step in distinct_steps(build(toy_plan(), tmp_path)):
+        prepare(step)
+        read = read_step(step.folder)
+        assert read.cfg.to_dict() == step.cfg.to_dict()
+        assert (read.kind, read.product, read.needs) == (step.kind, step.product, step.needs)
+        assert (read.iterations, read.flops) == (step.iterations, step.flops)
+
+
+def test_a_pool_makes_what_steps_need_first(toy_plan, here, tmp_path):
+    steps = distinct_steps(build(toy_plan(arms=['tuned']), tmp_path))
+    executor = here({'tuning': 0, 'fine_tuning': 0})
+    outcomes = run_steps(list(reversed(steps)), executor)
+    assert [step.kind for step in executor.started] == ['tuning'], 'it made no product'
+    assert {outcome.status for outcome in outcomes.values()} == {'failed'}
