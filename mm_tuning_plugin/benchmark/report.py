@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from mm_tuning_plugin.benchmark.comparison import UNDER_TRAINED, Comparison
@@ -100,7 +101,7 @@ def making(comparison: Comparison) -> Section:
     """The command, and what ran it."""
     command = comparison.results.plan.get('command') or 'not recorded'
     if isinstance(command, list):
-        command = ' '.join(map(str, command))
+        command = shlex.join(map(str, command))
     lines = []
     for column in PROVENANCE:
         values = comparison.done[column].replace('', 'not known').value_counts()

@@ -26,6 +26,7 @@ JOB_FILE = 'slurm_job.txt'  # the number of the job that is at a step
 PATIENCE = 75.0
 # Seconds between two questions to the cluster's accounting, for jobs that end without a word.
 ASKED_EVERY, ASKED_EVERY_WHILE_STOPPING = 60.0, 5.0
+LOOKED_EVERY = 0.1  # seconds between two looks at whether the command has ended
 TIMEOUTS = 20  # a job may reach its time limit so often
 ENDED_BY_SIGTERM = (128 + signal.SIGTERM, -signal.SIGTERM)
 SHARED = (
@@ -89,7 +90,9 @@ class RunStep:
         finally:
             signal.signal(signal.SIGUSR2, before)
         try:
-            status = self.process.wait()
+            # Not wait(), whose lock would keep a signal's `checkpoint` from seeing the process end.
+            while (status := self.process.poll()) is None:
+                time.sleep(LOOKED_EVERY)
             if status in ENDED_BY_SIGTERM:
                 # The cluster's first word to a job that it cancels, or puts into the queue again:
                 # what comes next ends this job. With a result now, it would not be queued.
@@ -167,7 +170,7 @@ class SlurmExecutor:
 
     def ask(self, every: float) -> None:
         """Ask the cluster for the states of all jobs, if the last time was long enough ago."""
-        if time.monotonic() - self._asked >= every:
+        if self.cluster == 'slurm' and time.monotonic() - self._asked >= every:
             self._asked = time.monotonic()
             self.handles[0].job.watcher.update()  # one for all
 

@@ -134,7 +134,7 @@ def test_a_wrong_plan_is_one_line(write, entries, message):
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('text', ['a = (', '1/0', 'import os; os.nowhere'])
+@pytest.mark.parametrize('text', ['a = (', '1/0'])
 def test_a_file_that_is_no_plan(tmp_path, text):
     path = tmp_path / 'plan.py'
     path.write_text(text)

@@ -284,9 +284,11 @@ def test_the_page_is_whole_and_alone(tmp_path):
 
 
 def test_how_it_was_made_is_at_the_end(tmp_path):
-    markdown = texts(tmp_path, arms(GAIN), {'command': ['python', 'tools/benchmark.py', 'PLAN']})[0]
+    markdown = texts(tmp_path, arms(GAIN), {'command': ['python', 'tools/benchmark.py', 'A PLAN']})[
+        0
+    ]
     last = markdown[markdown.index('## How it was made') :]
-    assert '```\npython tools/benchmark.py PLAN\n```' in last
+    assert "```\npython tools/benchmark.py 'A PLAN'\n```" in last
     for line in ('| commit | abc |', '| device | CPU |', '| torch | 2 |', '| jobs | 12 done |'):
         assert line in last
 
