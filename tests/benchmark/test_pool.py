@@ -350,9 +350,9 @@ def test_refuses_no_slot(options):
 def test_gpus_are_those_that_torch_sees(monkeypatch):
     import torch
 
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     assert visible_gpus({'CUDA_VISIBLE_DEVICES': '0,1'}) == []
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     assert visible_gpus({}) == ['0', '1']
     assert visible_gpus({'CUDA_VISIBLE_DEVICES': '3, GPU-ab'}) == ['3', 'GPU-ab']

@@ -100,7 +100,7 @@ def test_what_others_did_says_nothing_of_the_speed(clock):
 
 
 def test_lines_where_there_is_no_terminal(monkeypatch, clock):
-    steps = [make_step(ROOT, name) for name in ('first', 'second', 'third')]
+    steps = [make_step(ROOT, name) for name in ('first', 'second', 'third', 'fourth')]
     monkeypatch.setattr(sys, 'stdout', io.StringIO())
     display = make_display(steps)
     with display:
@@ -115,10 +115,11 @@ def test_lines_where_there_is_no_terminal(monkeypatch, clock):
             steps[2], Outcome('failed', 1.0, 'ended with 2: x', ('a', 'x'), ROOT / 'log')
         )
         display.failures([])
+        assert display.work.left == 30  # what failed made nothing
     assert sys.stdout.getvalue().splitlines() == [
         'begun   first',
-        'done    first in 30 s  (1 of 3, ETA 0:01:00)',
-        'done    second elsewhere  (2 of 3, ETA 0:00:30)',
+        'done    first in 30 s  (1 of 4, ETA 0:01:30)',
+        'done    second elsewhere  (2 of 4, ETA 0:01:00)',
         'begun   third',
         'failed  third ended with 2: x',
         '    | a',
@@ -136,7 +137,7 @@ def screen(display):
 
 
 def test_bars_on_a_terminal(clock):
-    steps = [make_step(ROOT, name, flops=flops) for name, flops in (('r18[0]', 3.0), ('b', 1.0))]
+    steps = [make_step(ROOT, name, flops=flops) for name, flops in (('r18[b]', 3.0), ('b', 1.0))]
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=110, color_system=None)
     with Bars(steps, console) as display:
@@ -144,20 +145,20 @@ def test_bars_on_a_terminal(clock):
         display.begun(steps[0])
         whole, first = screen(display)
         assert whole.startswith('all steps ') and whole.endswith('0 of 2 steps ETA -')
-        assert first.startswith('r18[0] (tuning) ') and first.endswith('starting ETA -')
+        assert first.startswith('r18[b] (tuning) ') and first.endswith('starting ETA -')
         display.update([(steps[0], Reading())])
         clock.now += 10
         display.update([(steps[0], Reading('fine-tuning', 50, 100, 0.25))])
         whole, first = screen(display)
         assert whole.endswith('0 of 2 steps ETA 0:00:17')
-        assert first.startswith('r18[0] (fine-tuning) ')
+        assert first.startswith('r18[b] (fine-tuning) ')
         assert first.endswith('50/100 4.0 it/s ETA 0:00:12')
         # of 40 characters; without colours, what is not done is blank
         assert [line.count('━') for line in (whole, first)] == [15, 20]
         display.settled(steps[0], Outcome('done', 10.0))
         (whole,) = screen(display)
         assert whole.endswith('1 of 2 steps ETA 0:00:03')
-    assert 'done    r18[0] in 10 s  (1 of 2, ETA 0:00:03)' in file.getvalue()
+    assert 'done    r18[b] in 10 s  (1 of 2, ETA 0:00:03)' in file.getvalue()
 
 
 def test_a_terminal_has_bars(monkeypatch):

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import fake_slurm
 import pytest
@@ -154,6 +155,24 @@ def test_a_job_that_vanishes_is_a_failure(tmp_path, cluster, monkeypatch):
     (outcome,) = run([step], SlurmExecutor(OPTIONS)).values()
     assert outcome.error == 'ended with 1: job 1 gave no result: CANCELLED'
     assert any('has not produced any output' in line for line in outcome.tail)
+
+
+def test_asks_for_the_states_of_jobs_now_and_then(cluster, monkeypatch, tmp_path):
+    asked = []
+    watcher = SimpleNamespace(update=lambda: asked.append('sacct'))
+    job = SimpleNamespace(watcher=watcher, done=lambda: False, cancel=lambda check: None)
+    executor = SlurmExecutor(OPTIONS)
+    executor.handles += [slurm.JobHandle(job, tmp_path / 'log', executor) for _ in range(2)]
+    monkeypatch.setattr(slurm, 'ASKED_EVERY', 600)
+    monkeypatch.setattr(slurm, 'ASKED_EVERY_WHILE_STOPPING', 0)
+    first, second = executor.handles
+    assert first.poll() is second.poll() is None and asked == []
+    first.terminate()
+    first.poll()
+    assert asked == ['sacct']
+    monkeypatch.setattr(slurm, 'ASKED_EVERY_WHILE_STOPPING', 600)
+    first.poll()
+    assert asked == ['sacct']
 
 
 def test_asked_to_end_it_cancels_its_jobs_and_goes_on_later(tmp_path, cluster):
