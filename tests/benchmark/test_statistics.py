@@ -79,6 +79,7 @@ def test_areas_of_images_give_mmsegs_iou():
     assert float(mean_iou(*summed)) == pytest.approx(iou[[0, 1, 2, 4]].mean())
 
 
+@pytest.mark.filterwarnings('error')
 def test_mean_iou_of_nothing_is_nan():
     assert math.isnan(mean_iou(np.zeros(3), np.zeros(3)))
 
