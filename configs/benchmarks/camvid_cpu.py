@@ -3,7 +3,7 @@
 config = '../camvid/fcn_r18_camvid_cpu.py'
 folds = dict(file='{{$CAMVID_ROOT:data/camvid}}/folds.json', indices=[1])
 arms = ['direct', 'direct-matched', 'direct-twice', 'direct-2x', 'ce-tuned', 'tuned', 'paper']
-# Patches cost three times as much as points: so many iterations take as much compute.
+# Patches cost three times as much as points: this many iterations take as much compute.
 recipes = dict(tuned={}, paper=dict(recipe='paper', max_iters=320))
 fractions = [0.03125]
 seeds = [0, 1, 2, 3, 4, 5, 6, 7]
