@@ -173,7 +173,8 @@ def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | No
 def _criterion(facts: Facts) -> dict:
     loss = facts.options['loss']
     if isinstance(loss, Mapping):
-        return copy.deepcopy(dict(loss))
+        known = dict(num_classes=facts.num_classes, channels=None)
+        return {**(known if loss['type'] == f'{SCOPE}.PMLLoss' else {}), **copy.deepcopy(loss)}
     fixed, parameters = LOSS_TYPES[loss]
     known = {**facts.options, 'num_classes': facts.num_classes}
     given = {name: known[name] for name in parameters}

@@ -11,6 +11,7 @@ from mm_tuning_plugin.models.losses import (
     PrototypeContrastiveLoss,
     SupervisedContrastiveLoss,
 )
+from mm_tuning_plugin.models.metric_learning import PMLLoss
 from mm_tuning_plugin.models.self_supervised import SelfSupervised
 from mm_tuning_plugin.models.tuner import MixAndMatchTuner
 
@@ -20,6 +21,7 @@ __all__ = [
     'MixAndMatchTuner',
     'NodeCrossEntropyLoss',
     'NodeDataPreprocessor',
+    'PMLLoss',
     'PointEmbedding',
     'PooledEmbedding',
     'PrototypeContrastiveLoss',
