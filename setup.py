@@ -1,9 +1,11 @@
 """Package definition; tool settings live in pyproject.toml."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(
@@ -32,6 +34,29 @@ TEST = [
     'types-PyYAML',
 ]
 
+# Where openmim looks for them in an installed package: `mim train mm_tuning_plugin CONFIG` (openmim
+# 0.3.9). An editable installation needs no copy: its user has the project's own folders.
+MIM = ('configs', 'tools', 'model-index.yml')
+
+
+class BuildWithMim(build_py):
+    """Also copy the files of the mim layout into the package."""
+
+    def run(self):
+        """Build as ever, then copy."""
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib) / 'mm_tuning_plugin' / '.mim'
+        target.mkdir(parents=True, exist_ok=True)
+        for name in MIM:
+            if (HERE / name).is_dir():
+                ignored = shutil.ignore_patterns('__pycache__')
+                shutil.copytree(HERE / name, target / name, dirs_exist_ok=True, ignore=ignored)
+            else:
+                shutil.copy2(HERE / name, target / name)
+
+
 setup(
     name='mm_tuning_plugin',
     version=VERSION,
@@ -43,6 +68,7 @@ setup(
     python_requires='>=3.9',
     packages=find_packages(include=['mm_tuning_plugin', 'mm_tuning_plugin.*']),
     package_data={'mm_tuning_plugin': ['py.typed']},
+    cmdclass={'build_py': BuildWithMim},
     install_requires=[
         'jinja2',
         'matplotlib',
