@@ -66,10 +66,17 @@ def _is_size_range(value: Any) -> bool:
     return isinstance(low, float) and isinstance(high, float) and high <= 4
 
 
+def _is_nodes(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return isinstance(value.get('type'), str) and value.get('like', 'points') in NODES
+    return value in NODES
+
+
 def _is_loss(value: Any) -> bool:
     return value in LOSSES or (isinstance(value, Mapping) and 'type' in value)
 
 
+NODES = ('points', 'patches')
 LOSSES = (
     'graph_triplet', 'expected_triplet', 'supervised_contrastive', 'balanced_contrastive',
     'prototype_contrastive', 'cross_entropy',
@@ -113,8 +120,10 @@ OPTIONS = (
            "Learning rate of tuning. None: 0.01 for SGD, the config's own for other optimizers."),
     Option('images_per_batch', 16, _integer(1), 'an integer from 1',
            'Images of a batch, over all ranks together.'),
-    Option('nodes', 'points', _one_of('points', 'patches'), "'points' or 'patches'",
-           "'points': pixels of the config's own crops; 'patches': resized squares."),
+    Option('nodes', 'points', _is_nodes, "'points', 'patches', or the config of a transform",
+           "'points': pixels of the config's own crops; 'patches': resized squares. A registered "
+           "transform draws in their place, `like='points'` (whole images, read at points) or "
+           "`like='patches'`; it is also given `num_classes` and `ignore_values`."),
     Option('nodes_per_image', None, _optional(_integer(1)), 'an integer from 1, or None',
            f'Most nodes of an image. None: {POINTS_PER_IMAGE} points or '
            f'{PATCHES_PER_IMAGE} patches.'),
@@ -206,9 +215,14 @@ def resolve_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
     resolved.update(RECIPES[given.get('recipe', 'default')])
     resolved.update(given)
     if resolved['nodes_per_image'] is None:
-        points = resolved['nodes'] == 'points'
+        points = like(resolved['nodes']) == 'points'
         resolved['nodes_per_image'] = POINTS_PER_IMAGE if points else PATCHES_PER_IMAGE
     return resolved
+
+
+def like(nodes: str | Mapping[str, Any]) -> str:
+    """Whether nodes are 'points' of images or 'patches', images themselves."""
+    return nodes if isinstance(nodes, str) else nodes.get('like', 'points')
 
 
 def options_table() -> str:

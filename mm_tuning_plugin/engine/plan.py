@@ -17,7 +17,7 @@ from mmengine.dist import get_world_size
 from mm_tuning_plugin.engine import pipelines, user_config
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
-from mm_tuning_plugin.engine.options import resolve_options
+from mm_tuning_plugin.engine.options import like, resolve_options
 from mm_tuning_plugin.engine.start import adopt_self_supervised, split_start, with_needed_arguments
 from mm_tuning_plugin.errors import UserError
 
@@ -133,7 +133,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
     embedding = dict(projection_channels=options['projection_channels'])
     if options['loss'] == 'cross_entropy':
         embedding = dict(projection_channels=facts.num_classes, hidden_channels=0, normalise=False)
-    if options['nodes'] == 'patches':
+    if like(options['nodes']) == 'patches':
         embedding.update(type=f'{SCOPE}.PooledEmbedding', grid_size=options['grid_size'])
     else:
         embedding.update(type=f'{SCOPE}.PointEmbedding')
@@ -184,6 +184,8 @@ def _criterion(facts: Facts) -> dict:
 def _sample(facts: Facts) -> dict:
     options, norm = facts.options, facts.normalisation
     labels = dict(num_classes=facts.num_classes, ignore_values=facts.ignore_values)
+    if isinstance(options['nodes'], Mapping):
+        return {**labels, **{k: v for k, v in options['nodes'].items() if k != 'like'}}
     if options['nodes'] == 'points':
         return dict(
             type=f'{SCOPE}.SamplePoints',
@@ -219,7 +221,7 @@ def check_labels(facts: Facts) -> dict:
 def _kept_transforms(options: Mapping[str, Any]) -> tuple[str, ...]:
     if options['transforms'] != 'auto':
         return tuple(options['transforms'])
-    if options['nodes'] == 'points':
+    if like(options['nodes']) == 'points':
         return pipelines.GEOMETRIC + pipelines.PHOTOMETRIC
     return pipelines.FLIPS
 
