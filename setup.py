@@ -22,7 +22,9 @@ ORIGINAL = ['mmengine==0.10.7', 'mmcv==2.1.0', 'mmsegmentation==1.2.2', 'ftfy', 
 # mmcv-lite is mmcv without compiled ops, which nothing here needs but mmseg's models import: alone
 # it is not enough (see tests/original/mmcv_ext_stub.py).
 ORIGINAL_LITE = [name.replace('mmcv==', 'mmcv-lite==') for name in ORIGINAL]
+DOCS = ['mkdocs-material>=9.5', 'mkdocstrings-python>=1.10']
 TEST = [
+    *DOCS,
     'hypothesis>=6.100',
     'mypy>=1.11',
     'pytest>=8.0',
@@ -82,6 +84,7 @@ setup(
         'torch>=2.1',
     ],
     extras_require={
+        'docs': DOCS,
         'fork': FORK,
         'original': ORIGINAL,
         'original-lite': ORIGINAL_LITE,
