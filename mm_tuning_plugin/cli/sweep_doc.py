@@ -9,7 +9,7 @@ from pathlib import Path
 RECORDS = ('fork', 'original')
 TEXT = """## Every config of mmseg
 
-```
+```text
 python tools/sweep_configs.py [FOLDER_OR_PATTERN ...] [--build] [--json FILE]
 ```
 
