@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.fingerprint import write_json
+from mm_tuning_plugin.engine.versions import device_name
 
 # Iterations at which something of a scheduler happens.
 MOMENTS = ('begin', 'end', 'milestones', 'T_max', 'step_size', 'total_steps', 'periods')
@@ -116,16 +116,6 @@ class CostBook:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path, kept)
         return StepCost(kept['flops'], kept['seconds'][name])
-
-
-def device_name() -> str:
-    """What a run is computed on: the GPU, or the processor."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    info = Path('/proc/cpuinfo')  # not on every system
-    lines = info.read_text(encoding='utf-8').splitlines() if info.is_file() else []
-    named = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-    return named[0] if named else platform.processor() or platform.machine()
 
 
 def equal_iterations(flops: float, step_flops: int) -> int:

@@ -65,6 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
         help='replace a finished tuning that other settings made',
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--compare', metavar='DIR', help="another run's --work-dir, set beside in the report"
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument(
         '--cfg-options',
@@ -154,6 +157,8 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
         options['enabled'] = False
     if args.overwrite:
         options['overwrite'] = True
+    if args.compare is not None:
+        options['compare'] = args.compare
     cfg.mix_and_match = options
     cfg.runner_type = RUNNER
     cfg.launcher = args.launcher

@@ -179,6 +179,11 @@ OPTIONS = (
            'Iterations between measurements of node retrieval. None: before and after only.'),
     Option('retrieval_images', 64, _integer(0), 'an integer from 0',
            'Images each of gallery and queries for node retrieval; 0: do not measure it.'),
+    Option('report', True, _is_flag, 'True or False',
+           'Write report.html into the work_dir at the end of both stages.'),
+    Option('compare', None, _optional(_is_path), 'a folder, or None',
+           'The work_dir of another finished run, the baseline as a rule, whose classes the report '
+           'sets beside (`--compare`).'),
     Option('keep_hooks', (), lambda v: v != 'auto' and _is_names(v), 'a list of hook types',
            "Custom hooks of the config that also run during tuning. By default none does."),
 )  # fmt: skip
