@@ -4,6 +4,7 @@ from mm_tuning_plugin.datasets.cached import Cached, cache_loading
 from mm_tuning_plugin.datasets.samplers import SeededIndex, SeededInfiniteSampler
 from mm_tuning_plugin.datasets.transforms import (
     CheckLabels,
+    GreyImage,
     MapLabels,
     PackNodeInputs,
     SamplePatches,
@@ -14,6 +15,7 @@ from mm_tuning_plugin.datasets.wrappers import RetrievalDataset, SeededDataset
 __all__ = [
     'Cached',
     'CheckLabels',
+    'GreyImage',
     'MapLabels',
     'PackNodeInputs',
     'RetrievalDataset',
