@@ -23,7 +23,9 @@ ORIGINAL = ['mmengine==0.10.7', 'mmcv==2.1.0', 'mmsegmentation==1.2.2', 'ftfy', 
 # it is not enough (see tests/original/mmcv_ext_stub.py).
 ORIGINAL_LITE = [name.replace('mmcv==', 'mmcv-lite==') for name in ORIGINAL]
 DOCS = ['mkdocs-material>=9.5', 'mkdocstrings-python>=1.10']
+CAFFE = ['h5py']  # .caffemodel.h5 alone; a .caffemodel is read without it
 TEST = [
+    *CAFFE,
     *DOCS,
     'hypothesis>=6.100',
     'mypy>=1.11',
@@ -84,6 +86,7 @@ setup(
         'torch>=2.1',
     ],
     extras_require={
+        'caffe': CAFFE,
         'docs': DOCS,
         'fork': FORK,
         'original': ORIGINAL,

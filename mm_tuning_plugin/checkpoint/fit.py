@@ -81,9 +81,7 @@ def best_fits(
         choices = [
             _fit(place, groups[place], naming, targets, stages, grid) for naming in all_namings()
         ]
-        fits.append(
-            min(choices, key=lambda fit: (-fit.matched, _unused_size(fit), -len(fit.mismatched)))
-        )
+        fits.append(min(choices, key=_badness))
         best = max(best, fits[-1].matched)
     total = sum(target.numel() for name, target in targets.items() if not is_buffer(name))
     if 2 * best < total:  # nothing fits: take what has most names in common, to say why
@@ -122,6 +120,11 @@ def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def _order(fit: Fit) -> tuple[int, int, str]:
     return -fit.matched, fit.prefix.count('.'), fit.prefix
+
+
+def _badness(fit: Fit) -> tuple[int, ...]:
+    """The smaller, the better: of namings that match as many parameters, statistics count too."""
+    return -fit.matched, _unused_size(fit), -len(fit.values), -len(fit.mismatched)
 
 
 def _unused_size(fit: Fit) -> int:

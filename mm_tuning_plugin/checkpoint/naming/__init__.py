@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from . import convnext, hf_vit, mit, mobilenet, mscan, resnet, stdc, swin, twins, vgg, vit
+from . import caffe, convnext, hf_vit, mit, mobilenet, mscan, resnet, stdc, swin, twins, vgg, vit
 from .rules import Naming, Rename, Tensors
 
 
@@ -33,6 +33,7 @@ NAMINGS: tuple[Naming, ...] = (
     *vgg.NAMINGS,
     *mobilenet.NAMINGS,
     *stdc.NAMINGS,
+    *caffe.NAMINGS,
 )
 
 _registered: list[Naming] = []
