@@ -19,5 +19,6 @@ def test_a_config_that_reads_rgb_is_told(tuning, rgb, toy_cfg, tmp_path, capfd):
         retrieval_images=0,
     )  # fmt: skip
     MixAndMatchRunner.from_cfg(toy_cfg).train()
-    told = 'bgr_to_rgb=True found, expected False' in capfd.readouterr().err
+    output = ''.join(capfd.readouterr())
+    told = 'bgr_to_rgb=True found, expected False' in output
     assert told == rgb
