@@ -1,6 +1,6 @@
 """The tuner and its parts, and the proxy tasks that make a start without labels."""
 
-from mm_tuning_plugin.models import proxies
+from mm_tuning_plugin.models import heads, proxies
 from mm_tuning_plugin.models.data_preprocessor import NodeDataPreprocessor
 from mm_tuning_plugin.models.embedding_heads import PointEmbedding, PooledEmbedding
 from mm_tuning_plugin.models.gather import gather_nodes
@@ -26,5 +26,6 @@ __all__ = [
     'SelfSupervised',
     'SupervisedContrastiveLoss',
     'gather_nodes',
+    'heads',
     'proxies',
 ]

@@ -1,0 +1,5 @@
+"""Decode heads of the paper's own systems, for any mmseg config."""
+
+from mm_tuning_plugin.models.heads.hypercolumn import HypercolumnHead
+
+__all__ = ['HypercolumnHead']
