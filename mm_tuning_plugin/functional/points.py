@@ -1,6 +1,6 @@
-"""Where the dense nodes of an image lie: labelled pixels, drawn class by class.
+"""Which pixels are read: dense nodes, class by class, and points of all labelled pixels.
 
-Shape legend: P points on one (H, W) label map.
+Shape legend: M images, P points on one (H, W) label map.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from ..errors import UserError
 from ..structures import LabelledPoints
 from ._checks import check_at_least, check_integers
 from ._draws import on_host, permutation
@@ -58,3 +59,47 @@ def sample_points(
         torch.from_numpy(points).to(seg_map.device),
         torch.from_numpy(labels[chosen].astype(np.int64)).to(seg_map.device),
     )
+
+
+def sample_labelled_pixels(
+    seg_maps: Tensor,
+    count: int,
+    *,
+    ignore_index: int = 255,
+    generator: Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Draws `count` pixels of each image, uniform over the labelled ones, without replacement.
+
+    An image with fewer labelled pixels gives all of them once, and the rest of its points lie on
+    ignored pixels: their label says so, and a loss leaves them out as it does on a whole map. So
+    every image gives as many points, and no pixel counts twice.
+
+    Args:
+        seg_maps: (M, H, W) integer class of each pixel.
+        count: P, points of one image.
+        ignore_index: Label of the pixels that belong to no class.
+        generator: Source of randomness, on the device of the maps.
+
+    Returns:
+        Points (M * P, 3) int64, (image, y, x), image by image; their labels (M, P), of the maps'
+        dtype.
+
+    Raises:
+        ValueError: If the maps are no integers of three dimensions, or `count` is not positive.
+        UserError: If an image has fewer pixels, labelled or not, than points.
+    """
+    check_integers('seg_maps', seg_maps, '(M, H, W)', 3)
+    check_at_least('count', count, 1)
+    images, height, width = seg_maps.shape
+    if count > height * width:
+        raise UserError(
+            f'points: {count} an image found, expected at most {height * width}: an image has '
+            f'{height} x {width} pixels'
+        )
+    flat = seg_maps.flatten(1)
+    keys = torch.rand(flat.shape, generator=generator, device=flat.device)
+    keys.masked_fill_(flat == ignore_index, -1.0)
+    position = keys.topk(count, dim=1).indices  # (M, P)
+    image = torch.arange(images, device=flat.device)[:, None].expand_as(position)
+    points = torch.stack([image, position // width, position % width], dim=2)
+    return points.flatten(0, 1), flat.gather(1, position)
