@@ -72,6 +72,12 @@ def _is_nodes(value: Any) -> bool:
     return value in NODES
 
 
+def _is_levels(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    return value in ('head', 'all')
+
+
 def _is_loss(value: Any) -> bool:
     return value in LOSSES or (isinstance(value, Mapping) and 'type' in value)
 
@@ -127,9 +133,9 @@ OPTIONS = (
     Option('nodes_per_image', None, _optional(_integer(1)), 'an integer from 1, or None',
            f'Most nodes of an image. None: {POINTS_PER_IMAGE} points or '
            f'{PATCHES_PER_IMAGE} patches.'),
-    Option('levels', 'head', _one_of('head', 'all'), "'head' or 'all'",
+    Option('levels', 'head', _is_levels, "'head', 'all', or a list of integers",
            "Levels of the backbone's output that make up a node's embedding: those that the decode "
-           'head reads, or all of them.'),
+           'head reads, all of them, or these.'),
     Option('points_per_class', 8, _integer(1), 'an integer from 1',
            'Points: most of one class in an image.'),
     Option('size_range', (64, 256), _is_size_range,
@@ -161,6 +167,9 @@ OPTIONS = (
     Option('margin', 2.1, _number(0, above=True), 'a number above 0', 'Triplet losses: margin.'),
     Option('temperature', 0.1, _number(0, above=True), 'a number above 0',
            'Contrastive losses: divides the cosines.'),
+    Option('graph_groups', 1, _integer(1), 'an integer from 1 that divides `images_per_batch`',
+           'Groups of images, over all ranks together, each of which is matched by itself. 1: all '
+           'nodes of a batch meet. As many as ranks: one graph a GPU, as in the paper.'),
     Option('projection_channels', 128, _integer(0), 'an integer from 0',
            'Width of the projection that is dropped after tuning; 0: none.'),
     Option('grid_size', 4, _integer(1, 64), 'an integer from 1 to 64',

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
@@ -149,7 +149,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         backbone=backbone,
         embedding=embedding,
         criterion=_criterion(facts),
-        in_index=None if options['levels'] == 'all' else user_config.read_levels(cfg['model']),
+        in_index=_levels(cfg, options['levels']),
         seed=_seed(cfg) or 0,
         probe_size=size or [128, 128],
         checkpoint=checkpoint,
@@ -157,7 +157,24 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         allow_pickle=options['allow_pickle'],
         prefix=options['checkpoint_prefix'],
         chunk_size=options['chunk_size'],
+        graph_groups=_graph_groups(options),
     )
+
+
+def _levels(cfg: Mapping[str, Any], levels: str | Sequence[int]) -> list[int] | None:
+    if levels == 'head':
+        return user_config.read_levels(cfg['model'])
+    return None if levels == 'all' else list(levels)
+
+
+def _graph_groups(options: Mapping[str, Any]) -> int:
+    groups, images = options['graph_groups'], options['images_per_batch']
+    if images % groups:
+        raise UserError(
+            f'mix_and_match.graph_groups: {groups} found, expected a divisor of images_per_batch '
+            f'({images})'
+        )
+    return groups
 
 
 def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | None) -> None:

@@ -12,6 +12,7 @@ from mm_tuning_plugin.models.losses import (
     SupervisedContrastiveLoss,
 )
 from mm_tuning_plugin.models.metric_learning import PMLLoss
+from mm_tuning_plugin.models.segmentor import SummedSoftmaxEncoderDecoder
 from mm_tuning_plugin.models.self_supervised import SelfSupervised
 from mm_tuning_plugin.models.tuner import MixAndMatchTuner
 
@@ -26,6 +27,7 @@ __all__ = [
     'PooledEmbedding',
     'PrototypeContrastiveLoss',
     'SelfSupervised',
+    'SummedSoftmaxEncoderDecoder',
     'SupervisedContrastiveLoss',
     'backbones',
     'gather_nodes',
