@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RUNNER = 'mm_tuning_plugin.MixAndMatchRunner'
 PROXY_TASKS = (
     'mm_tuning_plugin.ColorizationModel',
+    'mm_tuning_plugin.HueChromaModel',
     'mm_tuning_plugin.JigsawModel',
     'mm_tuning_plugin.RotationModel',
     'mmpretrain.DenseCL',

@@ -5,13 +5,12 @@ Shape legend: N images that pass the backbone, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mm_tuning_plugin.models.proxies.trunk import run_backbone
 from mm_tuning_plugin.registry import MODELS
 
 
@@ -70,8 +69,9 @@ class PooledProxy(BaseModel):
 
         Raises:
             ValueError: If the level has another number of channels, or does not exist.
+            UserError: If the backbone takes another number of channels.
         """
-        levels: Sequence[Tensor] = self.backbone(images)
+        levels = run_backbone(self.backbone, images)
         if not -len(levels) <= self.in_index < len(levels):
             raise ValueError(f'in_index: expected one of {len(levels)} levels, got {self.in_index}')
         level = levels[self.in_index]
