@@ -183,7 +183,8 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
     """Train a proxy task.
 
     Raises:
-        UserError: An option has no meaning here, or mmpretrain is needed and cannot be imported.
+        UserError: An option has no meaning here, mmpretrain is needed and cannot be imported, or
+            something in the config cannot be built.
     """
     for name in ('ssl_checkpoint', 'allow_pickle', 'no_tuning', 'overwrite'):
         if getattr(args, name):
@@ -198,10 +199,17 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
             f'{args.config}: mmpretrain cannot be imported ({error}); expected it beside mmseg'
         )
     from mm_tuning_plugin.engine.launch import join_ranks
+    from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
     from mm_tuning_plugin.engine.resume import ResumableRunner
 
     join_ranks(cfg)
-    ResumableRunner.from_cfg(cfg).train()
+    try:
+        runner = ResumableRunner.from_cfg(cfg)
+    except UserError:
+        raise
+    except MISTAKES as error:
+        raise config_mistake(error) from error
+    runner.train()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
