@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RUNNER = 'mm_tuning_plugin.MixAndMatchRunner'
 PROXY_TASKS = (
     'mm_tuning_plugin.ColorizationModel',
+    'mm_tuning_plugin.HueChromaModel',
     'mm_tuning_plugin.JigsawModel',
     'mm_tuning_plugin.RotationModel',
     'mmpretrain.DenseCL',
@@ -187,7 +188,8 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
     """Train a proxy task.
 
     Raises:
-        UserError: An option has no meaning here, or mmpretrain is needed and cannot be imported.
+        UserError: An option has no meaning here, mmpretrain is needed and cannot be imported, or
+            something in the config cannot be built.
     """
     for name in ('ssl_checkpoint', 'allow_pickle', 'no_tuning', 'overwrite'):
         if getattr(args, name):
@@ -202,10 +204,17 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
             f'{args.config}: mmpretrain cannot be imported ({error}); expected it beside mmseg'
         )
     from mm_tuning_plugin.engine.launch import join_ranks
+    from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
     from mm_tuning_plugin.engine.resume import ResumableRunner
 
     join_ranks(cfg)
-    ResumableRunner.from_cfg(cfg).train()
+    try:
+        runner = ResumableRunner.from_cfg(cfg)
+    except UserError:
+        raise
+    except MISTAKES as error:
+        raise config_mistake(error) from error
+    runner.train()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """Drawing labelled nodes from the user's own data sets."""
 
 from mm_tuning_plugin.datasets.cached import Cached, cache_loading
+from mm_tuning_plugin.datasets.folder import UnlabelledFolder
 from mm_tuning_plugin.datasets.samplers import SeededIndex, SeededInfiniteSampler
 from mm_tuning_plugin.datasets.transforms import (
     CheckLabels,
@@ -24,5 +25,6 @@ __all__ = [
     'SeededDataset',
     'SeededIndex',
     'SeededInfiniteSampler',
+    'UnlabelledFolder',
     'cache_loading',
 ]
