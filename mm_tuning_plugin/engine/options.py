@@ -110,7 +110,8 @@ OPTIONS = (
            'Let the start run code while it is unpickled. Only for files you trust.'),
     Option('max_iters', 2000, _integer(1), 'an integer from 1', 'Iterations of tuning.'),
     Option('lr', None, _optional(_number(0, above=True)), 'a number above 0, or None',
-           "Learning rate of tuning. None: 0.01 for SGD, the config's own for other optimizers."),
+           "Learning rate of tuning. None: 0.01 for SGD, the config's own for other optimizers. "
+           'A loss that is not finite ends tuning; in mixed precision, more than ten in a row.'),
     Option('images_per_batch', 16, _integer(1), 'an integer from 1',
            'Images of a batch, over all ranks together.'),
     Option('nodes', 'points', _one_of('points', 'patches'), "'points' or 'patches'",
