@@ -266,7 +266,7 @@ class Grid:
             iterations *= 2
         elif arm.longer == 'matched':
             if arm.name.startswith('direct-augmented'):
-                cfg = arms.with_augmentation(cfg, self.plan.recipes[arm.recipe])
+                cfg = arms.augmented(cfg, self.plan.recipes[arm.recipe])
             iterations += self.extra_iterations(cell.backbone, arm.recipe)
         cfg = arms.stretched(cfg, iterations)
         if arm.before is None:

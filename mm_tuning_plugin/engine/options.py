@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from mm_tuning_plugin.engine.augmentation import AUGMENTATIONS, is_augmentation
 from mm_tuning_plugin.errors import UserError
 
 Check = Callable[[Any], bool]
@@ -143,6 +144,10 @@ OPTIONS = (
     Option('transforms', 'auto', _is_names, "'auto', or a list of transform types",
            "Geometric and photometric transforms of the config that tuning keeps. 'auto': all for "
            'points, random flips for patches.'),
+    Option('augment', None, is_augmentation,
+           ', '.join(map(repr, AUGMENTATIONS)) + ', a list of configs of transforms, or None',
+           "Augmentation of tuning alone, before the config's first crop. 'strong': half to twice "
+           "the size, and twice the ranges of mmseg's PhotoMetricDistortion."),
     Option('loss', 'prototype_contrastive', _is_loss,
            ', '.join(map(repr, LOSSES)) + ', or the config of a registered loss',
            'What pulls nodes of a class together and pushes classes apart. '
