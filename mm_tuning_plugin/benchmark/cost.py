@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch.utils.flop_counter import FlopCounterMode
 
-from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints, code_digest
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.fingerprint import write_json
 
@@ -99,7 +99,7 @@ class CostBook:
     def of(self, cfg: Config) -> StepCost:
         """The cost of a training step of a config, which needs ``model``, ``train_dataloader``."""
         scope = cfg.get('default_scope', 'mmseg')
-        key = self.fingerprints.of(scope, cfg['model'], cfg['train_dataloader'])
+        key = self.fingerprints.of(scope, code_digest(), cfg['model'], cfg['train_dataloader'])
         if key not in self._known:
             self._known[key] = self._read_or_measure(self.folder / f'{key}.json', cfg)
         return self._known[key]

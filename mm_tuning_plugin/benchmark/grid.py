@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mm_tuning_plugin.benchmark import arms
 from mm_tuning_plugin.benchmark.arms import Arm, parse_arm
 from mm_tuning_plugin.benchmark.cost import CostBook, StepCost, equal_iterations
-from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints, code_digest
 from mm_tuning_plugin.benchmark.plan import Plan
 from mm_tuning_plugin.benchmark.settings import (
     STEP_OPTIONS,
@@ -294,7 +294,7 @@ class Grid:
         iterations: int | None = None,
     ) -> Step:
         """A step in the cache, named by what determines its product."""
-        folder = self.cache / f'{kind}-{self.fingerprints.of(kind, *content)}'
+        folder = self.cache / f'{kind}-{self.fingerprints.of(kind, code_digest(), *content)}'
         return self.step(
             kind, name, folder, cfg, cost, needs, iterations or cfg['train_cfg']['max_iters']
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mm_tuning_plugin.benchmark import cost
+from mm_tuning_plugin.benchmark import cost, grid
 from mm_tuning_plugin.benchmark.cost import StepCost
 from mm_tuning_plugin.benchmark.grid import build_jobs
 from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS
@@ -156,6 +156,22 @@ def test_a_backbone_is_tuned_once(flops, toy_plan, tmp_path):
     elsewhere = jobs_of(toy_plan(), tmp_path, 'elsewhere')
     assert folders(one, 'tuning') == folders(elsewhere, 'tuning'), 'nor does its place'
     assert folders(one, 'fine_tuning') == folders(elsewhere, 'fine_tuning')
+
+
+def test_other_code_makes_shared_weights_anew_and_keeps_jobs_without_them(
+    flops, toy_plan, proxy, tmp_path, monkeypatch
+):
+    plan = toy_plan(arms=ARMS, starts={'random': None, 'colours': dict(proxy=proxy)})
+    one = jobs_of(plan, tmp_path)
+    for module in (grid, cost):
+        monkeypatch.setattr(module, 'code_digest', lambda: 'other')
+    other = jobs_of(plan, tmp_path)
+    for kind in ('tuning', 'first_pass', 'proxy'):
+        assert folders(one, kind) and not set(folders(one, kind)) & set(folders(other, kind))
+    kept = {a.name for a, b in zip(one, other) if a.steps[-1].folder == b.steps[-1].folder}
+    arms = ('direct', 'direct-matched', 'direct-2x')
+    assert kept == {f'toy-random-{arm}-0.5-fold0-seed0' for arm in arms}
+    assert len(list((tmp_path / 'bench' / 'cache' / 'costs').iterdir())) == 2 * 5
 
 
 def test_keeping_checkpoints_and_caching_images_change_no_result(flops, toy_plan, tmp_path):
