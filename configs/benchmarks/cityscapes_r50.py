@@ -1,6 +1,6 @@
 # Published self-supervised ResNet-50s on Cityscapes, crops of 769, 40,000 iterations; one GPU a job.
-# All files of `starts` must be there, below the environment variable SSL_ROOT or in checkpoints/:
-# take out the lines of those that you have not.
+# The files of `starts` are looked for below the environment variable SSL_ROOT or in checkpoints/;
+# `--starts NAME ...` runs those that you have.
 config = '../cityscapes/fcn_r50_cityscapes_769.py'
 arms = ['direct', 'direct-matched', 'direct-twice', 'ce-tuned', 'tuned']
 seeds = [0, 1, 2]

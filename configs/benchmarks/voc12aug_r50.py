@@ -1,6 +1,6 @@
 # Published self-supervised ResNet-50s on VOC12 with SBD, by the usual protocol; one GPU a job.
-# All files of `starts` must be there, below the environment variable SSL_ROOT or in checkpoints/:
-# take out the lines of those that you have not.
+# The files of `starts` are looked for below the environment variable SSL_ROOT or in checkpoints/;
+# `--starts NAME ...` runs those that you have.
 # OpenMMLab reports (mIoU, one run each, 4 GPUs): relative location 63.49, rotation 64.31, NPID 65.45,
 # SimCLR 64.03, MoCo v2 67.55, BYOL 67.16, SwAV 63.73, DenseCL 69.47, SimSiam 48.35 (100 epochs).
 config = '../voc12aug/fcn_r50_voc12aug.py'

@@ -134,8 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_report(work_dir)
         print(f'report: {work_dir / "report.html"}')
         return
-    plan = read_plan(args.plan).restricted(
-        arms=args.arms, seeds=args.seeds, fractions=args.fractions, starts=args.starts
+    plan = read_plan(args.plan, args.starts).restricted(
+        arms=args.arms, seeds=args.seeds, fractions=args.fractions
     )
     cache = make_folder(args.cache) if args.cache else work_dir / 'cache'
     executor, at_once = make_executor(args)
