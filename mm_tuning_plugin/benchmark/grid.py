@@ -108,6 +108,7 @@ class Grid:
         self.folds = None if plan.folds is None else read_folds(Path(plan.folds['file']))
         self.libraries: dict[str, Library] = {}
         self.proxies: dict[Any, Step] = {}
+        self.stages_one: dict[tuple[str, str], Config] = {}
 
     def jobs(self) -> Iterator[Job]:
         """All jobs."""
@@ -323,10 +324,12 @@ class Grid:
 
     def stage_one(self, backbone: str, recipe: str) -> Config:
         """The config of a recipe's tuning, on all images of the config, with a fixed seed."""
-        cfg = copy.deepcopy(self.bases[backbone])
-        cfg['mix_and_match'] = arms.tuning_options(cfg, self.plan.recipes[recipe])
-        cfg['randomness'] = {'seed': 0}
-        return derive_tuning_config(cfg)
+        if (backbone, recipe) not in self.stages_one:
+            cfg = copy.deepcopy(self.bases[backbone])
+            cfg['mix_and_match'] = arms.tuning_options(cfg, self.plan.recipes[recipe])
+            cfg['randomness'] = {'seed': 0}
+            self.stages_one[backbone, recipe] = derive_tuning_config(cfg)
+        return self.stages_one[backbone, recipe]
 
     def tuning_cost(self, backbone: str, recipe: str) -> StepCost:
         """Of a training step of a recipe, the same for every start, subset and seed."""
