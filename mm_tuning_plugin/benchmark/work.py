@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
+from mm_tuning_plugin.benchmark.fingerprints import code_digest
 from mm_tuning_plugin.benchmark.retrieval import measure_recall
 from mm_tuning_plugin.benchmark.settings import RUN, STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Step, read_step
@@ -60,6 +61,7 @@ def run_step(folder: Path) -> None:
     step = read_step(folder)
     if step.finished:
         return
+    code_digest()  # of the code that runs: the files may change meanwhile
     for need in step.needs:
         if not need.is_file():
             raise UserError(f'{step.name}: {need} found nowhere, expected it to be made before')
@@ -172,6 +174,7 @@ def _record(step: Step, made: Made) -> dict[str, Any]:
         device=device_name(),
         versions=versions(),
         commit=commit(),
+        code=code_digest(),
         images=options['images'],
         metrics=made.metrics,
         recall=recall,

@@ -121,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = build_parser().parse_args(argv)
     require_stack()
+    from mm_tuning_plugin.benchmark.fingerprints import made_by_other_code
     from mm_tuning_plugin.benchmark.grid import build_jobs
     from mm_tuning_plugin.benchmark.outlook import outlook
     from mm_tuning_plugin.benchmark.plan import read_plan
@@ -133,12 +134,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_report(work_dir)
         print(f'report: {work_dir / "report.html"}')
         return
-    plan = read_plan(args.plan).restricted(
-        arms=args.arms, seeds=args.seeds, fractions=args.fractions, starts=args.starts
+    plan = read_plan(args.plan, args.starts).restricted(
+        arms=args.arms, seeds=args.seeds, fractions=args.fractions
     )
     cache = make_folder(args.cache) if args.cache else work_dir / 'cache'
     executor, at_once = make_executor(args)
     jobs = build_jobs(plan, work_dir, cache, load_config)
+    if told := made_by_other_code(cache):
+        print(told)
     if args.dry_run:
         print(outlook(jobs, at_once))
         return

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from mm_tuning_plugin.engine.augmentation import AUGMENTATIONS, is_augmentation
 from mm_tuning_plugin.errors import UserError
 
 Check = Callable[[Any], bool]
@@ -123,7 +124,8 @@ OPTIONS = (
            'Let the start run code while it is unpickled. Only for files you trust.'),
     Option('max_iters', 2000, _integer(1), 'an integer from 1', 'Iterations of tuning.'),
     Option('lr', None, _optional(_number(0, above=True)), 'a number above 0, or None',
-           "Learning rate of tuning. None: 0.01 for SGD, the config's own for other optimizers."),
+           "Learning rate of tuning. None: 0.01 for SGD, the config's own for other optimizers. "
+           'A loss that is not finite ends tuning; in mixed precision, more than ten in a row.'),
     Option('images_per_batch', 16, _integer(1), 'an integer from 1',
            'Images of a batch, over all ranks together.'),
     Option('nodes', 'points', _is_nodes, "'points', 'patches', or the config of a transform",
@@ -157,6 +159,10 @@ OPTIONS = (
     Option('transforms', 'auto', _is_names, "'auto', or a list of transform types",
            "Geometric and photometric transforms of the config that tuning keeps. 'auto': all for "
            'points, random flips for patches.'),
+    Option('augment', None, is_augmentation,
+           ', '.join(map(repr, AUGMENTATIONS)) + ', a list of configs of transforms, or None',
+           "Augmentation of tuning alone, before the config's first crop. 'strong': half to twice "
+           "the size, and twice the ranges of mmseg's PhotoMetricDistortion."),
     Option('loss', 'prototype_contrastive', _is_loss,
            ', '.join(map(repr, LOSSES)) + ', or the config of a registered loss',
            'What pulls nodes of a class together and pushes classes apart. '

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 from mm_tuning_plugin.engine import pipelines, user_config
+from mm_tuning_plugin.engine.augmentation import augmentation
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
 from mm_tuning_plugin.engine.options import like, resolve_options
@@ -245,10 +246,11 @@ def _kept_transforms(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 def tuning_dataset(cfg: Mapping[str, Any], facts: Facts) -> dict:
     """The user's training data set with the pipeline of stage one."""
+    keep, extra = _kept_transforms(facts.options), augmentation(facts.options['augment'])
     return pipelines.with_pipeline(
         cfg['train_dataloader']['dataset'],
         lambda steps: pipelines.tuning_pipeline(
-            steps, _kept_transforms(facts.options), check_labels(facts), _sample(facts)
+            steps, keep, check_labels(facts), _sample(facts), extra
         ),
     )
 
@@ -386,6 +388,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
         ),
         custom_hooks=[
             dict(type=f'{SCOPE}.NodeStatisticsHook', class_names=facts.class_names),
+            dict(type=f'{SCOPE}.FiniteHook'),
             *_batch_norm_hooks(cfg, facts),
             dict(type=f'{SCOPE}.SaveBackboneHook'),
             *kept,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mm_tuning_plugin.benchmark.collect import Collector
+from mm_tuning_plugin.benchmark.fingerprints import code_digest
 from mm_tuning_plugin.benchmark.grid import build_jobs
 from mm_tuning_plugin.benchmark.outlook import outlook
 from mm_tuning_plugin.benchmark.pool import run_steps
@@ -50,6 +51,7 @@ def test_a_small_grid_end_to_end(toy_plan, here, tmp_path):
         float(tuned['tuning_seconds']) + float(tuned['fine_tuning_seconds'])
     )
     for row in (direct, twice, tuned):
+        assert row['code'] == code_digest()
         assert float(row['peak_memory_mib']) > 50 and row['torch'] == torch.__version__
         with np.load(work_dir / 'areas' / f'{row["job"]}.npz') as areas:
             assert areas['names'].tolist() == [f'{i:05d}' for i in range(4)]
@@ -92,6 +94,7 @@ def check_leftovers(jobs):
         record = json.loads((step.folder / 'record.json').read_text(encoding='utf-8'))
         assert record['kind'] == step.kind and record['iterations'] == step.iterations
         assert record['flops'] == step.flops > 0 and record['seconds'] > 0
+        assert record['code'] == code_digest()
     tuned = read_content(jobs[-1].steps[0].product)
     assert tuned['meta']['iterations'] == 2 and 'conv1.weight' in tuned['state_dict']
 

@@ -193,11 +193,12 @@ def test_a_class_that_is_absent_is_left_out_and_said(tmp_path):
 def test_mixtures_and_contradictions_are_pointed_out(tmp_path):
     jobs = arms(GAIN)
     assert notes(compare(tmp_path / 'clean', jobs)[0]) == []
-    jobs[0][0].update(commit='other', device='H100')
+    jobs[0][0].update(commit='other', device='H100', code='def')
     jobs[5][0].update(mIoU=77.0)
     jobs[7][0].update(images=50)
     found = '\n'.join(notes(compare(tmp_path, jobs)[0]))
     assert 'more than one commit are compared: abc (11 jobs), other (1 jobs)' in found
+    assert 'more than one code are compared: not known (11 jobs), def (1 jobs)' in found
     assert 'more than one device' in found and 'torch' not in found
     assert 's-1-direct-matched-fold0-seed2: its areas give an mIoU of 40.20' in found
     assert 'arms of fold 0 were trained on 50, 100 images' in found
