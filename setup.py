@@ -69,6 +69,7 @@ setup(
     long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    entry_points={'console_scripts': ['mm-tuning = mm_tuning_plugin.cli.main:entry']},
     python_requires='>=3.9',
     packages=find_packages(include=['mm_tuning_plugin', 'mm_tuning_plugin.*']),
     package_data={'mm_tuning_plugin': ['py.typed']},

@@ -21,15 +21,19 @@ load = [
     dict(type='LoadAnnotations'),
     dict(type='mm_tuning_plugin.MapLabels', label_map={11: 255})
 ]
-train_pipeline = load + [
+train_pipeline = [
+    *load,
     dict(type='RandomResize', scale=(160, 120), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=(96, 96), cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
 # the labels stay at their own size
-test_pipeline = load[:2] + [dict(type='Resize', scale=(160, 120), keep_ratio=True)] + load[2:] + [
-    dict(type='PackSegInputs')
+test_pipeline = [
+    *load[:2],
+    dict(type='Resize', scale=(160, 120), keep_ratio=True),
+    *load[2:],
+    dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import make_folder, run
+from mm_tuning_plugin.cli.run import make_folder, program, run
 
 if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.collect import Collector
@@ -26,7 +26,7 @@ EXAMPLE = (
 def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog='benchmark.py',
+        prog=program('benchmark'),
         description='Run every arm of a plan from every start, on every share of the labels, with '
         'every seed; write results.csv and a report. Stopped and started again, it goes on with '
         'what is not finished.',

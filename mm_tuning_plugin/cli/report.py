@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.run import program, run
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog='report.py',
+        prog=program('report'),
         description='Write report.html into the folder of a finished run of both stages.',
         epilog='example: python tools/report.py work_dirs/my_config '
         '--compare work_dirs/my_config_no-tuning',

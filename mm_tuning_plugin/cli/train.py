@@ -14,7 +14,7 @@ from mm_tuning_plugin.cli.environment import (
     remedy_for,
     require_stack,
 )
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.run import program, run
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ PROXY_TASKS = (
 def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog='train.py',
+        prog=program('train'),
         description='Tune the backbone of an mmseg config by mix-and-match, then fine-tune it.',
         epilog='example: python tools/train.py my_config.py --ssl-checkpoint moco_r50.pth '
         '--cfg-options mix_and_match.max_iters=2000',

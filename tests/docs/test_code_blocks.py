@@ -9,11 +9,13 @@ import pytest
 from blocks import ROOT, blocks, commands
 from mmengine.config import Config
 
+from mm_tuning_plugin.cli.main import COMMANDS as COMMANDS_OF_MAIN
 from mm_tuning_plugin.engine import derive_tuning_config
 
 TOOLS = {
     'benchmark.py': 'benchmark', 'convert_checkpoint.py': 'convert', 'demo.py': 'demo',
-    'doctor.py': 'doctor', 'sweep_configs.py': 'sweep', 'train.py': 'train',
+    'doctor.py': 'doctor', 'report.py': 'report', 'sweep_configs.py': 'sweep',
+    'train.py': 'train',
 }  # fmt: skip
 COMMANDS = [
     pytest.param(words, id=f'{block.page}: {" ".join(words)[:60]}')
@@ -51,8 +53,11 @@ def test_a_command_is_one_that_there_is(words):
     elif program == 'bash':
         own = Path(mmseg.__path__[0]) / '.mim'  # mmseg's scripts, of an installed wheel
         assert (ROOT / arguments[0]).is_file() or (own / arguments[0]).is_file()
+    elif program == 'mm-tuning':
+        command, *options = arguments
+        parser_of(COMMANDS_OF_MAIN[command][0]).parse_args(options)
     else:
-        assert program in ('python', 'torchrun', 'srun', 'mm-tuning')
+        assert program in ('python', 'torchrun', 'srun')
         check_script(arguments)
 
 
@@ -71,8 +76,11 @@ def check_script(arguments):
         assert [word for word in options if word.startswith('--') and f"'{word}'" not in text] == []
         return
     assert script.is_file()
-    module = importlib.import_module(f'mm_tuning_plugin.cli.{TOOLS[script.name]}')
-    module.build_parser().parse_args(options)
+    parser_of(TOOLS[script.name]).parse_args(options)
+
+
+def parser_of(module):
+    return importlib.import_module(f'mm_tuning_plugin.cli.{module}').build_parser()
 
 
 @pytest.mark.parametrize('code', CONFIGS)
