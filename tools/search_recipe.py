@@ -59,6 +59,7 @@ class Idea(NamedTuple):
         strong: Whether colours are distorted about twice as much as in fine-tuning.
         near: Share of the nodes that lie near another class.
         rare: Whether crops are centred on pixels of classes, all classes alike.
+        within: The same, of the classes of the image whose turn it is.
         levels: Levels of the backbone that are read, each by a head of its own.
     """
 
@@ -71,6 +72,7 @@ class Idea(NamedTuple):
     strong: bool = False
     near: float = 0
     rare: bool = False
+    within: bool = False
     levels: tuple[int, ...] = (-1,)
 
 
@@ -84,9 +86,14 @@ IDEAS = {
     'two-strong-views': Idea(views=2, strong=True),
     'borders': Idea(near=0.5),
     'rare-crops': Idea(rare=True),
+    'class-crops': Idea(within=True),
+    'class-crops-cross-entropy': Idea('cross_entropy', within=True),
     'rare-crops-cross-entropy': Idea('cross_entropy', rare=True),
     'levels-apart': Idea(levels=(0, 1, 2)),
     'long': Idea(length=4),
+    'rare-crops-long': Idea(rare=True, length=4),
+    'rare-crops-memory': Idea(rare=True, memory=32),
+    'rare-crops-strong-views': Idea(rare=True, views=2, strong=True),
     'long-cross-entropy': Idea('cross_entropy', length=4),
 }
 BASELINES = {'direct': 1.0, 'direct-matched': None, 'direct-2x': 2.0}
@@ -142,6 +149,8 @@ class Crops:
         target = self.draws.choice(list(self.places)) if self.idea.rare else None
         index = next(self.order) if target is None else self.draws.choice(self.places[target])
         image, labels = self.images[index]
+        if self.idea.within:
+            target = self.draws.choice([c for c, where in self.places.items() if index in where])
         ratio = self.draws.uniform(*self.ratios)
         size = tuple(round(edge * ratio) for edge in self.scale)
         image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
