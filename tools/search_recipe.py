@@ -3,8 +3,8 @@
 python tools/search_recipe.py rows.csv --fold 2 --fraction 0.03125 --seeds 0 1 2 3
 
 The network, the labels and the augmentation of an mmseg config, random starts, in one process
-without runner, log or checkpoint. Each idea is one entry of `IDEAS`; most are not in the package, as they were not
-worth it. The rows give directions: what is kept is measured again by ``tools/benchmark.py``.
+without runner, log or checkpoint. Each idea is one entry of `IDEAS`; most are not in the package,
+as they were not worth it. The rows give directions: what is kept is measured again by ``tools/benchmark.py``.
 
 Shape legend: B crops of S x S pixels, N nodes of D numbers, K keys they are compared with.
 """
@@ -416,7 +416,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         library = Library(Path(folder))
         whole = library.named(cfg.train_dataloader.dataset, fold['train']).dataset
-        val_images = read_images(library.named(cfg.train_dataloader.dataset, fold['val']).dataset, cfg)
+        val_images = read_images(
+            library.named(cfg.train_dataloader.dataset, fold['val']).dataset, cfg
+        )
         for seed, idea in wanted[part::parts]:
             where = dict(fold=args.fold, fraction=args.fraction)
             if (idea, str(args.fold), str(args.fraction), str(seed)) in done:
