@@ -4,7 +4,8 @@ python tools/search_recipe.py rows.csv --fold 2 --fraction 0.03125 --seeds 0 1 2
 
 The network, the labels and the augmentation of an mmseg config, random starts, in one process
 without runner, log or checkpoint. Each idea is one entry of `IDEAS`; most are not in the package,
-as they were not worth it. The rows give directions: what is kept is measured again by ``tools/benchmark.py``.
+as they were not worth it. The rows give directions: what is kept is measured again by
+``tools/benchmark.py``.
 
 Shape legend: B crops of S x S pixels, N nodes of D numbers, K keys they are compared with.
 """
