@@ -36,14 +36,14 @@ def folder(tmp_path):
     return root
 
 
-def train(task, root, work_dir, *further):
+def train(task, root, work_dir, *further, argv=()):
     options = [
         f'train_dataloader.dataset.data_root={root}', 'train_dataloader.batch_size=2',
         'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
         'train_cfg.max_iters=2', *further,
     ]  # fmt: skip
     config = CONFIGS / f'{task}_resnet18_folder_cpu.py'
-    return entry([str(config), '--work-dir', str(work_dir), '--cfg-options', *options])
+    return entry([str(config), '--work-dir', str(work_dir), *argv, '--cfg-options', *options])
 
 
 def build(root, **options):
@@ -59,6 +59,23 @@ def test_trains_on_a_folder_and_its_weights_fit(task, folder, tmp_path):
     path = tmp_path / 'work' / 'iter_2.pth'
     report = load_backbone_checkpoint(backbone, path, min_matched=1)
     assert report.share == 1 and not report.missing and not report.unexpected
+
+
+def test_points_go_on_where_hue_and_chroma_were_stopped(folder, tmp_path):
+    def run(name, iterations, *argv):
+        options = ('randomness.seed=3', 'default_hooks.checkpoint.interval=1')
+        options += (f'train_cfg.max_iters={iterations}',)
+        assert train('hue-chroma', folder, tmp_path / name, *options, argv=argv) == 0
+
+    run('whole', 3)
+    run('parts', 1)
+    run('parts', 3, '--resume')
+    whole, parts = (
+        torch.load(tmp_path / name / 'iter_3.pth', weights_only=False)['state_dict']
+        for name in ('whole', 'parts')
+    )
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 def test_grey_weights_fit_a_backbone_of_colour(folder, tmp_path):

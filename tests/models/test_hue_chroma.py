@@ -122,6 +122,20 @@ def test_the_loss_is_that_of_the_scores_at_the_points(head):
     torch.testing.assert_close(losses['loss_chroma'], chroma.mean())
 
 
+def test_padding_is_no_part_of_the_mean():
+    model = small_model(points=64 * 64).eval()  # every pixel
+    wide, small = scenes(1)[0], scenes(1)[0][:, :6, :5]
+    batch = model.data_preprocessor({'inputs': [wide, small]})
+    pixels = torch.cartesian_prod(torch.arange(2), torch.arange(64), torch.arange(64))
+    levels = [model.backbone(batch['inputs'])[index] for index in (0, 1, 3)]
+    scores = model.head.at_points(levels, pixels, (64, 64))[:, 8:].log_softmax(1)
+    chromas = hues.window_histograms(batch['chroma'], batch['valid'], pixels, 8, 5)[1]
+    known = batch['valid'].flatten() > 0
+    expected = -(chromas * scores).sum(1)[known].mean()
+    assert known.sum() == 64 * 64 + 30
+    torch.testing.assert_close(model(**batch, mode='loss')['loss_chroma'], expected)
+
+
 def test_no_point_lies_on_padding_and_little_of_an_image_gives_few():
     model = small_model(points=200).eval()
     wide, small = scenes(1)[0], scenes(1, size=64)[0][:, :6, :5]

@@ -60,8 +60,9 @@ def test_reads_what_upsampling_and_indexing_reads():
 
 @pytest.mark.parametrize('tile', [1, 7, 100, 10_000])
 @pytest.mark.parametrize(('stride', 'size'), [(1, (24, 36)), (5, (5, 8))])
-def test_dense_scores_are_those_of_upsampling_whatever_the_tile(tile, stride, size):
-    head, levels = build_head(tile=tile, stride=stride), make_levels()
+@pytest.mark.parametrize('last', [(1, 2), (5, 7)])  # of a size of its own, and of the one before
+def test_dense_scores_are_those_of_upsampling_whatever_the_tile(tile, stride, size, last):
+    head, levels = build_head(tile=tile, stride=stride), make_levels(sizes=[*SIZES[:3], last])
     with torch.no_grad():
         scores = head(levels)
     assert scores.shape == (2, 5, *size)
