@@ -77,18 +77,31 @@ def test_schedules_are_stretched_as_a_whole(flops, toy_plan, tmp_path):
 def test_a_pair_shares_images_seed_and_start(flops, toy_plan, tmp_path):
     jobs = jobs_of(toy_plan(arms=ARMS, seeds=[3, 4]), tmp_path)
     for seed in (3, 4):
-        steps = [step for job in jobs if job.seed == seed for step in job.steps]
+        jobs_of_seed = [job for job in jobs if job.seed == seed]
+        steps = [step for job in jobs_of_seed for step in job.steps]
         lists = {step.cfg.train_dataloader.dataset.ann_file for step in steps}
         assert len(lists) == 1
         assert {step.cfg.randomness.seed for step in steps} == {seed}
-        starts = {step.cfg.mix_and_match.get('checkpoint') for step in steps}
-        assert len(starts - {None}) == 1
+        # what comes first begins from the start, whatever the arm; what follows, from its product
+        firsts = {job.steps[0].cfg.mix_and_match.get('checkpoint') for job in jobs_of_seed}
+        assert len(firsts) == 1 and None not in firsts
+        for job in jobs_of_seed:
+            for step, before in zip(job.steps[1:], job.steps):
+                options = dict(tuned_backbone=str(before.product))
+                assert step.cfg.mix_and_match.to_dict() == options and not step.cfg.load_from
     first, second = (job for job in jobs if job.arm == 'direct')
     for key in ('ann_file',):
         one, other = (j.steps[0].cfg.train_dataloader.dataset[key] for j in (first, second))
         assert one != other, 'another seed draws other images'
     one, other = (j.steps[0].cfg.mix_and_match.checkpoint for j in (first, second))
     assert one != other, 'and another random start'
+
+
+def test_a_first_pass_only_trains(flops, toy_plan, tmp_path):
+    first, last = jobs_of(toy_plan(arms=['direct-twice']), tmp_path)[0].steps
+    for part in ('dataloader', 'cfg', 'evaluator'):
+        assert first.cfg[f'val_{part}'] is first.cfg[f'test_{part}'] is None
+        assert last.cfg[f'val_{part}']
 
 
 def test_recipes_keep_to_their_options(flops, toy_plan, tmp_path):
