@@ -98,7 +98,7 @@ def load_backbone_checkpoint(
         unexpected=unexpected,
         resized={encoder.name + name: change for name, change in fit.resized.items()},
         filled=tuple(encoder.name + name for name in filled),
-        notes=all_notes(backbone, encoder, fit, targets, filled, file.tensors),
+        notes=all_notes(backbone, encoder, fit, targets, filled, file),
         stages={encoder.name + stage: count for stage, count in counts.items()},
         hash_before=before,
         hash_after=hash_state_dict(whole),
@@ -157,7 +157,7 @@ def _layout(file: TensorFile, fit: Fit, others: tuple[str, ...]) -> Layout:
     inside = [c for c in file.containers if c == '' or f'{fit.prefix}.'.startswith(f'{c}.')]
     container = max(inside, key=len, default='')
     rest = fit.prefix[len(container) + 1 :] if container else fit.prefix
-    return Layout(container, rest, fit.naming.title, others)
+    return Layout(container, rest, fit.naming.title, others, file.format)
 
 
 def _is_table(name: str, value: Tensor) -> bool:

@@ -15,7 +15,13 @@ from .fit import Fit
 from .judge_vit import note_parts
 from .nested import Encoder
 from .notes_cnn import is_added, note_convolutions
+from .read import TensorFile
 from .stages import is_buffer
+
+CHANNELS = (
+    'weights of Caffe read channels in the order blue, green, red, values of 0 to 255 less a mean '
+    '(bgr_to_rgb=False of the data preprocessor), or one grey channel'
+)
 
 
 def all_notes(
@@ -24,7 +30,7 @@ def all_notes(
     fit: Fit,
     targets: Mapping[str, Tensor],
     filled: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
+    file: TensorFile,
 ) -> tuple[str, ...]:
     """Everything that there is to say, in the order of the report.
 
@@ -34,13 +40,14 @@ def all_notes(
         fit: What was taken of the file.
         targets: The encoder's own tensors.
         filled: Those of them that got a neutral value.
-        tensors: All tensors of the file.
+        file: The file.
     """
     network = encoder.module
     return (
         *_layer_norm(network, fit),
         *_running_statistics(fit, targets),
-        *_labels(tensors),
+        *_labels(file.tensors),
+        *([CHANNELS] if file.format.startswith('caffemodel') else []),
         *([fit.naming.note] if fit.naming.note else []),
         *note_parts(network, fit, targets),
         *note_convolutions(network, fit, targets),

@@ -34,10 +34,12 @@ class TensorFile(NamedTuple):
     Attributes:
         tensors: Dotted name, container keys included, to the tensor on the CPU.
         containers: Dotted paths of the mappings that hold tensors directly; '' is the file itself.
+        format: 'torch', 'safetensors', 'caffemodel' or 'caffemodel.h5'.
     """
 
     tensors: dict[str, Tensor]
     containers: tuple[str, ...]
+    format: str = 'torch'
 
 
 def read_tensors(path: PathLike, allow_pickle: bool = False) -> dict[str, Tensor]:
@@ -67,7 +69,7 @@ def read_file(path: PathLike, allow_pickle: bool = False) -> TensorFile:
     _collect(content, '', 0, tensors, containers)
     if not tensors:
         raise UserError(f'{path}: no tensors found in it ({_describe(content)}); expected weights')
-    return TensorFile(tensors, tuple(containers))
+    return TensorFile(tensors, tuple(containers), format_of(path, inspect_file(path)))
 
 
 def read_content(path: Path, allow_pickle: bool = False, mapped: bool = False) -> Any:
@@ -80,15 +82,26 @@ def read_content(path: Path, allow_pickle: bool = False, mapped: bool = False) -
             leaves the archive's checksums unread; optimizer states then never enter memory.
     """
     head = inspect_file(path)
-    if path.name.endswith('.safetensors'):
-        return _read_safetensors(path)
-    if head.startswith(HDF5_MAGIC) or path.name.endswith(HDF5_ENDINGS):
-        return read_hdf5(path)
-    if is_caffemodel(path, head):
-        return read_caffemodel(path)
+    readers = {
+        'safetensors': _read_safetensors,
+        'caffemodel.h5': read_hdf5,
+        'caffemodel': read_caffemodel,
+    }
+    kind = format_of(path, head)
+    if kind in readers:
+        return readers[kind](path)
     _refuse_foreign(path, head)
     mapped = mapped and head.startswith(b'PK') and path.stat().st_size >= MAPPED_FROM
     return _read_torch(path, head, allow_pickle, mapped)
+
+
+def format_of(path: Path, head: bytes) -> str:
+    """Of which format a file is, by its ending and its first bytes; see `TensorFile`."""
+    if path.name.endswith('.safetensors'):
+        return 'safetensors'
+    if head.startswith(HDF5_MAGIC) or path.name.endswith(HDF5_ENDINGS):
+        return 'caffemodel.h5'
+    return 'caffemodel' if is_caffemodel(path, head) else 'torch'
 
 
 def inspect_file(path: Path) -> bytes:

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from mm_tuning_plugin.checkpoint.caffe import is_caffemodel
-from mm_tuning_plugin.checkpoint.caffe.files import HDF5_MAGIC
 from mm_tuning_plugin.checkpoint.choice import choose
 from mm_tuning_plugin.checkpoint.fit import Fit, best_fits
 from mm_tuning_plugin.checkpoint.known import KNOWN, Known
@@ -213,13 +211,8 @@ def _common(backbone: torch.nn.Module, found: Mapping[tuple[int, ...], int]) -> 
 
 def _overview(path: Path, file: TensorFile) -> Iterator[str]:
     head = inspect_file(path)
-    if path.name.endswith('.safetensors'):
-        kind = 'safetensors'
-    elif head.startswith(HDF5_MAGIC):
-        kind = 'HDF5 of Caffe'
-    elif is_caffemodel(path, head):
-        kind = 'caffemodel'
-    else:
+    kind = file.format
+    if kind == 'torch':
         kind = 'torch.save, zip' if head.startswith(b'PK') else 'torch.save, before torch 1.6'
     types = collections.Counter(str(t.dtype).split('.')[-1] for t in file.tensors.values())
     yield f'{path}: {kind}, {path.stat().st_size / 1e6:,.1f} MB'

@@ -267,7 +267,7 @@ class MixAndMatchRunner:
             print_log(f'start of the backbone:\n{report}', logger='current')
             if report.arguments:
                 self._warn_of_arguments(report.arguments, 'the weights come from')
-            self._warn_of_channels(report.layout.renaming)
+            self._warn_of_channels(report.layout.format)
             if is_main_process():
                 with write_aside(self.work_dir / LOAD_REPORT) as aside:
                     aside.write_text(report.to_json(), encoding='utf-8')
@@ -282,9 +282,9 @@ class MixAndMatchRunner:
             f'network that {where}: set it in your config'
         )
 
-    def _warn_of_channels(self, naming: str) -> None:
+    def _warn_of_channels(self, file_format: str) -> None:
         """Weights of Caffe read blue, green, red: only the user's config can say so."""
-        if naming == 'Caffe' and self.facts.normalisation.swap_channels:
+        if file_format.startswith('caffemodel') and self.facts.normalisation.swap_channels:
             warn(
                 'data_preprocessor: bgr_to_rgb=True found, expected False: the weights come from '
                 'Caffe, whose first layer reads blue, green, red'
@@ -294,7 +294,7 @@ class MixAndMatchRunner:
         """What stage one began from, also where the baseline writes it."""
         written = self.tuning_dir / LOAD_REPORT
         if written.is_file() and is_main_process():
-            self._warn_of_channels(json.loads(written.read_text())['layout']['renaming'])
+            self._warn_of_channels(json.loads(written.read_text())['layout'].get('format', ''))
             with write_aside(self.work_dir / LOAD_REPORT) as aside:
                 aside.write_bytes(written.read_bytes())
 

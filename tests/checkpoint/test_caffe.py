@@ -85,17 +85,24 @@ def test_groups_lie_as_caffe_computes_them(tmp_path):
     assert np.allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize('form', ['caffemodel', 'h5'])
 @pytest.mark.parametrize(
     ('named', 'suffix'),
     [('batch_{}', '_s1'), ('bn_{}', ''), ('{}_bn', ''), ('{}/bn', ''), ('bn{}', '')],
 )
-def test_names_of_norms(named, suffix, tmp_path):
-    path = tmp_path / 'a.caffemodel'
-    path.write_bytes(caffemodel(alexnet_layers(0.05, 3, named, suffix)))
+def test_names_of_norms(named, suffix, form, tmp_path):
+    path = tmp_path / f'a.{form}'
+    layers = alexnet_layers(0.05, 3, named, suffix)
+    if form == 'h5':
+        hdf5(path, layers)
+    else:
+        path.write_bytes(caffemodel(layers))
     net = AlexNetBN('jigsaw', width=0.05)
     report = load_backbone_checkpoint(net, path)
     assert not report.missing or all('num_batches' in name for name in report.missing)
     assert float(net.bn3.running_var.min()) > 0.4
+    assert report.layout.format.startswith('caffemodel')
+    assert any('blue, green, red' in note for note in report.notes)  # whatever the names
 
 
 @pytest.mark.parametrize('old', [False, True])
@@ -140,6 +147,37 @@ def test_a_factor_of_zero_is_zero_statistics(tmp_path):
     path = tmp_path / 'a.caffemodel'
     path.write_bytes(caffemodel(layers))
     assert read_tensors(path)['bn1.running_var'].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize('form', ['caffemodel', 'h5'])
+def test_a_batch_norm_with_its_own_scale(form, tmp_path):
+    rows = [[1, 2], [3, 4], [2], [5, 6], [7, 8]]
+    layers = [('bn1', 'BatchNorm', 'a', 'a', rows)]
+    path = tmp_path / f'a.{form}'
+    if form == 'h5':
+        hdf5(path, layers)
+    else:
+        path.write_bytes(caffemodel(layers))
+    tensors = read_tensors(path)
+    found = [tensors[f'bn1.{name}'].tolist() for name in ('running_var', 'weight', 'bias')]
+    assert found == [[1.5, 2], [5, 6], [7, 8]]
+
+
+def test_what_cannot_be_told_apart_is_refused(tmp_path):
+    path = tmp_path / 'a.caffemodel'
+    path.write_bytes(caffemodel([('bn1', 'BatchNorm', 'a', 'a', [[1, 2], [3, 4]])]))
+    refused(path, "BatchNorm 'bn1' with 2 blobs found")
+    twice = ('conv1', 'Convolution', 'a', 'a', [np.ones((1, 1, 1, 1))])
+    path.write_bytes(caffemodel([twice, twice]))
+    refused(path, "two layers 'conv1' found")
+
+
+def test_unpacked_numbers_take_no_more_memory_than_packed_ones(tmp_path):
+    array = np.arange(200_000, dtype=np.float32)
+    message = memoryview(bytearray(blob(array, packed=False)))
+    found = [item for item in fields(message) if item.number == 5]
+    assert len(found) == 1  # one value for the whole row
+    assert np.array_equal(np.frombuffer(found[0].value, np.float32), array)
 
 
 def refused(path, *words, net=None, **options):
@@ -203,6 +241,9 @@ def test_hdf5_that_is_none_of_caffe_s_is_one_line(tmp_path, monkeypatch):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     refused(path, 'truncated, or no HDF5')
+    with h5py.File(path, 'w') as file:  # declares 64 TiB, has none
+        file.create_group('data/conv1').create_dataset('0', shape=(1 << 22, 1 << 22))
+    refused(path, 'in a smaller file')
     path.write_bytes(b'\x89HDF')
     monkeypatch.setitem(__import__('sys').modules, 'h5py', None)
     refused(path, 'pip install h5py')

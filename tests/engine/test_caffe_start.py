@@ -9,7 +9,7 @@ from mm_tuning_plugin.engine import MixAndMatchRunner
 @pytest.mark.parametrize('tuning', [True, False])
 @pytest.mark.parametrize('rgb', [True, False])
 def test_a_config_that_reads_rgb_is_told(tuning, rgb, toy_cfg, tmp_path, capfd):
-    (tmp_path / 'a.caffemodel').write_bytes(caffemodel(alexnet_layers(0.05, 3)))
+    (tmp_path / 'a.caffemodel').write_bytes(caffemodel(alexnet_layers(0.05, 3, 'bn{}')))
     toy_cfg.model.backbone = dict(type='mm_tuning_plugin.AlexNetBN', width=0.05)
     toy_cfg.model.decode_head.update(in_channels=12, in_index=0)
     toy_cfg.model.pop('auxiliary_head', None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import mmap
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,17 +95,14 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
         ) from None
     try:
         with h5py.File(path, 'r') as file:
-            if 'data' not in file or not hasattr(file['data'], 'items'):
+            if 'data' not in file or not hasattr(file['data'], 'visititems'):
                 raise UserError(
                     f'{path}: HDF5 with {sorted(file)[:5]} found, expected the group `data` of '
                     'Caffe'
                 )
-            layers = []
-            for name, group in file['data'].items():
-                numbered = sorted((k for k in group if k.isdigit()), key=int)
-                blobs = [np.asarray(group[key][()], np.float32) for key in numbered]
-                layers.append(Layer(name, '', (), (), blobs))
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            layers: list[Layer] = []
+            file['data'].visititems(lambda name, item: _add_group(layers, name, item, path))
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
@@ -113,6 +110,20 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
             '.caffemodel.h5'
         ) from None
     return named_tensors(path, layers)
+
+
+def _add_group(layers: list[Layer], name: str, item: Any, path: Path) -> None:
+    """Append a group whose members are numbered; a slash in a layer's name makes groups nest."""
+    numbered = sorted((k for k in item if k.isdigit()), key=int) if hasattr(item, 'keys') else []
+    blobs = []
+    for key in numbered:
+        if not hasattr(item[key], 'nbytes'):
+            continue
+        if item[key].nbytes > path.stat().st_size:  # Caffe does not compress
+            raise ValueError(f'{name}/{key} of {item[key].nbytes:,} bytes in a smaller file')
+        blobs.append(np.asarray(item[key][()], np.float32))
+    if blobs:
+        layers.append(Layer(name, '', (), (), blobs))
 
 
 def _mapped(path: Path) -> memoryview:

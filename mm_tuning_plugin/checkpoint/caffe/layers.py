@@ -5,8 +5,9 @@ layer          blobs                                       tensors
 =============  ==========================================  =====================================
 Convolution    weight (O, I / groups, K, K), bias (O)      weight, bias: groups lie as PyTorch's
 InnerProduct   weight (O, I), bias (O)                     weight, bias
-BatchNorm      mean, variance, factor (1)                  running_mean, running_var: both over
-                                                           the factor; 0 where that is 0
+BatchNorm      mean, variance, factor (1), and in some     running_mean, running_var: both over
+               Caffes gamma, beta                          the factor; 0 where that is 0; weight,
+                                                           bias
 Scale          gamma, beta                                 weight, bias of the norm before it
 BN             gamma, beta, mean, variance                 all four (Caffes with a fused layer)
 =============  ==========================================  =====================================
@@ -63,8 +64,10 @@ def named_tensors(path: Path, layers: Sequence[Layer]) -> dict[str, Tensor]:
             norms.pop(top, None)
             if kind == 'BatchNorm':
                 norms[top] = name
-        for part, blob in _parts(kind, layer.blobs).items():
-            tensors[f'{name}.{part}'] = torch.from_numpy(np.ascontiguousarray(blob))
+        for part, blob in _parts(path, layer, kind).items():
+            if f'{name}.{part}' in tensors:
+                raise UserError(f'{path}: two layers {name!r} found, expected names that differ')
+            tensors[f'{name}.{part}'] = torch.from_numpy(np.require(blob, requirements='CA'))
     if not tensors:
         raise UserError(f'{path}: {len(layers)} layers without weights found, expected some')
     return tensors
@@ -74,7 +77,7 @@ def _guess(blobs: Sequence[Blob]) -> str:
     """The type of a layer that does not say it, from its blobs."""
     sizes = [blob.size for blob in blobs]
     flat = all(_vector(blob).size == max(blob.shape, default=0) for blob in blobs)
-    if flat and len(blobs) == 3 and sizes[0] == sizes[1] and sizes[2] == 1:
+    if flat and len(blobs) in (3, 5) and sizes[2] == 1 and len({*sizes[:2], *sizes[3:]}) == 1:
         return 'BatchNorm'
     if flat and len(blobs) == 4 and len(set(sizes)) == 1:
         return 'BN'
@@ -83,15 +86,23 @@ def _guess(blobs: Sequence[Blob]) -> str:
     return 'Convolution'
 
 
-def _parts(kind: str, blobs: Sequence[Blob]) -> dict[str, Blob]:
+def _parts(path: Path, layer: Layer, kind: str) -> dict[str, Blob]:
+    blobs = layer.blobs
     if not blobs:
         return {}
-    if kind == 'BatchNorm' and len(blobs) >= 3:
+    if kind == 'BatchNorm':
+        if len(blobs) not in (3, 5):
+            raise UserError(
+                f'{path}: BatchNorm {layer.name!r} with {len(blobs)} blobs found, expected mean, '
+                'variance and factor, or these with gamma and beta'
+            )
         factor = float(_vector(blobs[2])[0]) if blobs[2].size else 0.0
         share = np.float32(0.0 if factor == 0 else 1.0 / factor)
+        affine = {name: _vector(blob) for name, blob in zip(('weight', 'bias'), blobs[3:])}
         return {
             'running_mean': _vector(blobs[0]) * share,
             'running_var': _vector(blobs[1]) * share,
+            **affine,
         }
     if kind == 'BN' and len(blobs) >= 4:
         names = ('weight', 'bias', 'running_mean', 'running_var')

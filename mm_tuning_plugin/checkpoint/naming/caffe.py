@@ -24,10 +24,6 @@ _RULES: Rules = (
     (r'^norm\.conv', 'bn'),
     (r'^norm\.fc', 'bn_fc'),
 )
-NOTE = (
-    'weights of Caffe read channels in the order blue, green, red, values of 0 to 255 less a mean '
-    '(bgr_to_rgb=False of the data preprocessor), or one grey channel'
-)
 
 
 def caffe_layers(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
@@ -42,4 +38,4 @@ def caffe_layers(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -
     return named
 
 
-NAMINGS = (Naming('Caffe', caffe_layers, square=False, note=NOTE),)
+NAMINGS = (Naming('Caffe', caffe_layers, square=False),)
