@@ -170,6 +170,7 @@ class SamplePoints(BaseTransform):
     Args:
         points_per_class: Most points of one class.
         max_points: Most points altogether.
+        border_share: Share of them that lie near another label; see `sample_points`.
         num_classes: Number of classes.
         ignore_values: Values that padding transforms of the user's may have brought in.
     """
@@ -178,10 +179,12 @@ class SamplePoints(BaseTransform):
         self,
         points_per_class: int,
         max_points: int | None = None,
+        border_share: float = 0.0,
         num_classes: int = 255,
         ignore_values: Sequence[int] = (),
     ) -> None:
         self.points_per_class = points_per_class
+        self.border_share = border_share
         self.max_points = max_points
         self.table = usable_label_table(num_classes, ignore_values)
 
@@ -191,6 +194,7 @@ class SamplePoints(BaseTransform):
             _seg_map(results, self.table),
             self.points_per_class,
             max_points=self.max_points,
+            border_share=self.border_share,
             generator=_generator(),
         )
         results['node_images'] = _image(results)[None]

@@ -140,6 +140,8 @@ OPTIONS = (
            'head reads, all of them, or these.'),
     Option('points_per_class', 8, _integer(1), 'an integer from 1',
            'Points: most of one class in an image.'),
+    Option('border_share', 0.0, _number(0, 1), '0 to 1',
+           'Points: share of a class and image that lies within 3 pixels of another label.'),
     Option('size_range', (64, 256), _is_size_range,
            'a pair (smallest, largest), both ints from 2 (pixels, an even one among '
            'them) or both floats up to 4.0 (shares of the shorter side), not reversed',

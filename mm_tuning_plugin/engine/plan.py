@@ -209,6 +209,7 @@ def _sample(facts: Facts) -> dict:
             type=f'{SCOPE}.SamplePoints',
             points_per_class=options['points_per_class'],
             max_points=options['nodes_per_image'],
+            border_share=options['border_share'],
             **labels,
         )
     # Outside the image lies the mean, which is 0 once normalised, as in mmseg's padding.
