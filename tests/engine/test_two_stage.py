@@ -234,7 +234,7 @@ def test_resume_continues_stage_one_at_its_iteration(toy_cfg, tmp_path, monkeypa
     monkeypatch.setattr(
         MixAndMatchTuner,
         '_loss',
-        lambda self, nodes: iterations.append(int(self.step)) or plain(self, nodes),
+        lambda self, *batch: iterations.append(int(self.step)) or plain(self, *batch),
     )
     toy_cfg.resume = True
     MixAndMatchRunner.from_cfg(toy_cfg).train()
