@@ -25,10 +25,7 @@ from mm_tuning_plugin.engine.versions import device_name
 
 # Iterations at which something of a scheduler happens.
 MOMENTS = ('begin', 'end', 'milestones', 'T_max', 'step_size', 'total_steps', 'periods')
-ATEN = torch.ops.aten
-PRODUCTS = (
-    ATEN.convolution, ATEN.convolution_backward, ATEN.mm, ATEN.addmm, ATEN.bmm, ATEN.baddbmm,
-)  # fmt: skip
+LARGE = 1024  # elements of a float tensor from which it is not computed only to be counted
 LONG = 5.0  # seconds: a step that takes longer is not run only to be timed
 WORKERS_ONLY = ('prefetch_factor', 'timeout', 'multiprocessing_context')
 
@@ -77,14 +74,14 @@ def measure_step(cfg: Config, device: str = 'cpu') -> StepCost:
             loss.backward()
 
         # the counter is asked first: it counts what then is not computed
-        with ProductsLeftOut(), FlopCounterMode(display=False) as counter:
+        with NotComputed(), FlopCounterMode(display=False) as counter:
             step()
         flops = int(counter.get_total_flops())
         return StepCost(flops, _seconds(step, flops, device))
 
 
-class ProductsLeftOut(TorchDispatchMode):
-    """Gives zeros of the right shape for convolutions and matrix products, which take the time.
+class NotComputed(TorchDispatchMode):
+    """Gives zeros of the right shape for what is large, and so takes the time: no work, no memory.
 
     What a step does must not depend on the values of features, only on shapes and labels.
     """
@@ -92,15 +89,23 @@ class ProductsLeftOut(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """See torch."""
         kwargs = kwargs or {}
-        if func.overloadpacket not in PRODUCTS:
-            return func(*args, **kwargs)
-        device = next(leaf.device for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
+        large = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and _is_large(t)]
+        returns = func._schema.returns
+        aliased = any(item.alias_info is not None for item in returns)
+        if not large or (aliased and not func._schema.is_mutable):
+            return func(*args, **kwargs)  # views among them
+        if aliased:
+            return args[0]  # in place
         on_meta = tree_map_only(Tensor, lambda tensor: tensor.to('meta'), (args, kwargs))
-        return tree_map_only(
-            Tensor,
-            lambda made: torch.zeros_like(made, device=device),
-            func(*on_meta[0], **on_meta[1]),
-        )
+        try:
+            made = func(*on_meta[0], **on_meta[1])
+        except NotImplementedError:  # of a shape that values determine
+            return func(*args, **kwargs)
+        return tree_map_only(Tensor, lambda t: torch.zeros_like(t, device=large[0].device), made)
+
+
+def _is_large(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.numel() >= LARGE
 
 
 def _seconds(step: Callable[[], None], flops: int, device: str) -> float:

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, MODELS, PARAM_SCHEDULERS
 from mm_tuning_plugin.benchmark import cost
 from mm_tuning_plugin.benchmark.cost import (
     CostBook,
-    ProductsLeftOut,
+    NotComputed,
     StepCost,
     equal_iterations,
     measure_step,
@@ -205,24 +205,28 @@ def test_counting_leaves_the_random_state_alone(registered):
     assert after == before
 
 
-def test_products_are_left_out():
+def test_what_is_large_is_not_computed(monkeypatch):
     layer, images = torch.nn.Conv2d(3, 5, 3, padding=1), torch.ones(2, 3, 6, 7)
-    with ProductsLeftOut():
+    everywhere = images > 0
+    monkeypatch.setattr(cost, 'LARGE', images.numel())
+    with NotComputed():
         made = layer(images)
         (made.sum() + torch.nn.functional.linear(images, torch.ones(4, 7)).sum()).backward()
+        assert images[everywhere].shape == (252,), 'values determine this shape'
+        assert images.relu_() is images
     assert made.shape == (2, 5, 6, 7) and not made.any()
     assert layer.weight.grad.shape == layer.weight.shape and not layer.weight.grad.any()
     assert layer(images).any()
 
 
 @pytest.mark.parametrize('stage', ['fine-tuning', 'points', 'patches'])
-def test_what_is_left_out_is_counted_all_the_same(toy_cfg, monkeypatch, stage):
+def test_what_is_not_computed_is_counted_all_the_same(toy_cfg, monkeypatch, stage):
     if stage != 'fine-tuning':
         toy_cfg.mix_and_match.update(nodes=stage, size_range=(16, 32), patch_size=32)
         toy_cfg = derive_tuning_config(toy_cfg)
     monkeypatch.setattr(cost, 'LONG', 0)
     counted = training_step_flops(toy_cfg)
-    monkeypatch.setattr(cost, 'PRODUCTS', ())
+    monkeypatch.setattr(cost, 'LARGE', 10**9)
     assert counted == training_step_flops(toy_cfg) > 10**6
 
 
