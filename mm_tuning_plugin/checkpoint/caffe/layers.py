@@ -67,7 +67,7 @@ def named_tensors(path: Path, layers: Sequence[Layer]) -> dict[str, Tensor]:
         for part, blob in _parts(path, layer, kind).items():
             if f'{name}.{part}' in tensors:
                 raise UserError(f'{path}: two layers {name!r} found, expected names that differ')
-            tensors[f'{name}.{part}'] = torch.from_numpy(np.require(blob, requirements='CA'))
+            tensors[f'{name}.{part}'] = torch.from_numpy(np.require(blob, requirements=('C', 'A')))
     if not tensors:
         raise UserError(f'{path}: {len(layers)} layers without weights found, expected some')
     return tensors

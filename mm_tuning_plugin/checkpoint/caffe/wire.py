@@ -56,11 +56,11 @@ def fields(message: memoryview) -> Iterator[Field]:
             raise ValueError(f'a field of unknown type {kind} at byte {at}')
         if size > end - at:
             raise ValueError(f'a field of {size} bytes at byte {at}, of which {end - at} are there')
-        value, behind = message[at : at + size], at + size
+        numbers, behind = message[at : at + size], at + size
         tag_size = at - start
         if kind in _FIXED and message[behind : behind + tag_size] == message[start:at]:
-            value, behind = _run(message, start, tag_size, size)
-        yield Field(number, kind, value)
+            numbers, behind = _run(message, start, tag_size, size)
+        yield Field(number, kind, numbers)
         at = behind
 
 
