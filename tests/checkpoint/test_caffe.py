@@ -141,6 +141,19 @@ def test_scale_and_bias_of_a_norm(form, tmp_path):
     assert np.array_equal(net.bn3_2.bias.detach(), beta)
 
 
+def test_a_scale_belongs_to_the_norm_it_follows_whatever_it_is_called(tmp_path):
+    layers = [
+        ('bn1', 'BatchNorm', 'a', 'a', [[1, 2], [3, 4], [1]]),
+        ('affine_a', 'Scale', 'a', 'a', [[5, 6], [7, 8]]),
+        ('affine_b', 'Scale', 'a', 'a', [[1, 1], [0, 0]]),  # follows no norm any more
+    ]
+    path = tmp_path / 'a.caffemodel'
+    path.write_bytes(caffemodel(layers))
+    tensors = read_tensors(path)
+    assert tensors['bn1.weight'].tolist() == [5, 6] and tensors['bn1.bias'].tolist() == [7, 8]
+    assert 'affine_a.weight' not in tensors and 'affine_b.weight' in tensors
+
+
 def test_a_factor_of_zero_is_zero_statistics(tmp_path):
     layers = [('bn1', 'BatchNorm', 'a', 'a', [[1, 2], [3, 4], [0]]),
               ('conv1', 'Convolution', 'a', 'b', [np.ones((1, 2, 1, 1))])]  # fmt: skip

@@ -81,11 +81,11 @@ def reference_alexnet(net, x, jigsaw):
 @pytest.mark.parametrize('channels', [1, 3])
 def test_alexnet_computes_what_its_layers_say(variant, channels):
     net = settled(AlexNetBN(variant, channels, out_indices=(1, 2, 3, 4, 5, 6), width=0.1))
-    x = images(channels, 99, 127)
+    x = 3000 * images(channels, 99, 127)  # so that responses are large enough to be normalised
     outputs = net(x)
     expected = reference_alexnet(net, x, variant == 'jigsaw')
     for name, output in zip(('conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'pool5'), outputs):
-        assert torch.allclose(output, expected[name], atol=1e-5), name
+        assert torch.allclose(output, expected[name], rtol=1e-4, atol=1e-3), name
 
 
 def test_vgg_computes_what_its_layers_say():
