@@ -73,6 +73,7 @@ def test_it_is_made_again_from_files_beside_another_run(runs):
     text = (runs['tuned'] / 'report.html').read_text()
     assert len(re.findall('src="data:image/png;base64,', text)) >= 1 and 'mosaic 2' in text
     assert entry([str(runs['plain'])]) == 0
+    assert entry([str(runs['tuned']), '--compare', str(folder)]) == 2  # of no run
 
 
 def test_a_folder_of_no_run_is_one_line(tmp_path, capsys, toy_cfg):
