@@ -145,6 +145,8 @@ def test_dilation_keeps_the_grid_finer_with_the_same_weights(kind, last, stride)
     fine.load_state_dict(coarse.state_dict())
     (level,) = fine.eval()(images(3, 128, 128))
     assert abs(level.shape[2] - 128 / stride) <= 1
+    taps = (fine.conv5_1 if kind is VGG16BN else fine.conv5).dilation[0]
+    assert taps == {8: 2, 16: 1, 32: 1}[stride]  # pool5, behind it, keeps the grid from 16 on
     if stride == 32:
         assert torch.equal(level, coarse.eval()(images(3, 128, 128))[0])
 
@@ -162,7 +164,7 @@ def test_gradients_reach_everything_at_any_size(net, size):
     net.zero_grad()
     outputs = net.train()(images(3, *size))
     sum(output.square().sum() for output in outputs).backward()
-    without = [name for name, p in net.named_parameters() if p.grad is None]
+    without = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()]
     assert not without
 
 
@@ -187,6 +189,7 @@ def test_norm_eval_holds_the_statistics():
         (lambda: AlexNetBN(in_channels=2), '2 found, expected 1 or 3'),
         (lambda: AlexNetBN(out_indices=(7,)), r'\[7\] found, expected some of 0 input, 1 conv1'),
         (lambda: AlexNetBN(out_indices=()), r'\[\] found'),
+        (lambda: AlexNetBN(norm_cfg=dict(type='BN', affine=True)), 'without affine parameters'),
         (lambda: AlexNetBN(output_stride=4), '4 found, expected 8, 16, 32'),
         (lambda: VGG16BN(extra_blocks=2), '2 with with_fc=False found'),
         (lambda: VGG16BN(extra_blocks=1, with_fc=True), '1 with with_fc=True found'),

@@ -46,9 +46,9 @@ class AlexNetBN(ChainBackbone):
         with_fc: Whether fc6 (6 x 6) and fc7 belong to the backbone, as convolutions; else they are
             the head's (`FCN32sHead`).
         output_stride: Of pool5: 32, or 16 or 8, where the last poolings keep the resolution and
-            what follows is dilated; the weights stay the same.
+            what follows is dilated: about the same function on a finer grid, with the same weights.
         width: Multiplies all channels; for small networks.
-        norm_cfg: Of the norms.
+        norm_cfg: Of the norms, without `affine`: they have no parameters.
         norm_eval: Whether norms stay in evaluation mode in training.
         init_cfg: As every mmengine module has it.
 
@@ -77,6 +77,10 @@ class AlexNetBN(ChainBackbone):
             )
         if output_stride not in (8, 16, 32):
             raise UserError(f'AlexNetBN.output_stride: {output_stride!r} found, expected 8, 16, 32')
+        if (norm_cfg or {}).get('affine'):
+            raise UserError(
+                f'AlexNetBN.norm_cfg: {norm_cfg} found, expected norms without affine parameters'
+            )
         self.norm_cfg = dict(norm_cfg or {'type': 'BN'}, affine=False)
         jigsaw = variant == 'jigsaw'
         stride, dilation = 1, 1

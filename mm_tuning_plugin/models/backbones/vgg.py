@@ -37,8 +37,9 @@ class VGG16BN(ChainBackbone):
             and without norm; else they are the head's (`FCN32sHead`).
         extra_blocks: 0, or 2 further convolutions of 1024 channels, each with a pooling, behind
             fc7: the colorization network has them.
-        output_stride: Of pool5: 32, or 16 or 8, where the last poolings keep the resolution and
-            what follows is dilated; the weights stay the same.
+        output_stride: Of pool5: 32, or 16 or 8, where the last poolings, then 3 x 3, keep the
+            resolution and what follows is dilated: not quite the same function on a finer grid,
+            with the same weights.
         width: Multiplies all channels; for small networks.
         norm_cfg: Of the norms.
         norm_eval: Whether norms stay in evaluation mode in training.
