@@ -43,6 +43,7 @@ setup(
     python_requires='>=3.9',
     packages=find_packages(include=['mm_tuning_plugin', 'mm_tuning_plugin.*']),
     package_data={'mm_tuning_plugin': ['py.typed']},
+    entry_points={'console_scripts': ['mm-tuning = mm_tuning_plugin.cli.main:entry']},
     install_requires=[
         'jinja2',
         'matplotlib',

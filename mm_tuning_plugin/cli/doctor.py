@@ -12,8 +12,8 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES
-from typing import Callable
 
 from mm_tuning_plugin.cli.environment import (
     ERROR,
@@ -28,20 +28,23 @@ from mm_tuning_plugin.cli.environment import (
     remedy_for,
 )
 from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.usage import make_parser
 from mm_tuning_plugin.errors import UserError
 
+SCRIPT = 'doctor.py'
 PYTHON_MIN = (3, 9)
 TORCH_MIN = '2.1'
 TORCH_SAFE = '2.6'  # loads checkpoints safely (CVE-2025-32434) and allow-lists by name
 PACKAGES = ('numpy', 'scipy', 'sklearn', 'matplotlib', 'safetensors', 'packaging', 'rich')
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
     """The options of the command."""
-    return argparse.ArgumentParser(
-        prog='doctor.py',
-        description='Say what is installed, whether it will work, and how to mend what will not. '
-        'Exit status 0: usable; 2: not.',
+    return make_parser(
+        prog,
+        'Say what is installed, whether it will work, and how to mend what will not.',
+        [''],
+        {'0': 'usable', '2': 'not usable: the last line on stderr says what to mend first'},
     )
 
 
@@ -157,14 +160,14 @@ def show(finding: Finding) -> str:
     return f'{finding.level:<6} {finding.subject}: {finding.found}{remedy}'
 
 
-def main(argv: Sequence[str] | None = None, checks: Callable[[], list[Finding]] = diagnose) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """Prints the findings.
 
     Raises:
         UserError: If one of them is an error.
     """
-    build_parser().parse_args(argv)
-    findings = checks()
+    build_parser(prog).parse_args(argv)
+    findings = diagnose()
     for finding in findings:
         print(show(finding))
     errors = [finding for finding in findings if finding.level == ERROR]
@@ -176,9 +179,9 @@ def main(argv: Sequence[str] | None = None, checks: Callable[[], list[Finding]] 
     print('usable')
 
 
-def entry(argv: Sequence[str] | None = None) -> int:
+def entry(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> int:
     """Run the command; return its exit status."""
-    return run(main, argv)
+    return run(partial(main, prog=prog), argv)
 
 
 def _sound(findings: Sequence[Finding]) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import (
@@ -15,11 +16,13 @@ from mm_tuning_plugin.cli.environment import (
     require_stack,
 )
 from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.usage import make_parser
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+SCRIPT = 'train.py'
 RUNNER = 'mm_tuning_plugin.MixAndMatchRunner'
 PROXY_TASKS = (
     'mm_tuning_plugin.ColorizationModel',
@@ -33,13 +36,16 @@ PROXY_TASKS = (
 """Models that are trained in a single stage, without labels, with their scopes."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        prog='train.py',
-        description='Tune the backbone of an mmseg config by mix-and-match, then fine-tune it.',
-        epilog='example: python tools/train.py my_config.py --ssl-checkpoint moco_r50.pth '
-        '--cfg-options mix_and_match.max_iters=2000',
+    parser = make_parser(
+        prog,
+        'Tune the backbone of an mmseg config by mix-and-match, then fine-tune it.',
+        [
+            'my_config.py --ssl-checkpoint moco_r50.pth',
+            'my_config.py --ssl-checkpoint moco_r50.pth --no-tuning',
+            'my_config.py --resume --cfg-options mix_and_match.max_iters=4000',
+        ],
     )
     parser.add_argument('config', help='a config of an mmseg project')
     parser.add_argument(
@@ -203,13 +209,13 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
     ResumableRunner.from_cfg(cfg).train()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """Train.
 
     Raises:
         UserError: A mistake of the user's.
     """
-    args = build_parser().parse_args(argv)
+    args = build_parser(prog).parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     require_stack()
     cfg = load_config(args.config)
@@ -223,9 +229,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     MixAndMatchRunner.from_cfg(cfg).train()
 
 
-def entry(argv: Sequence[str] | None = None) -> int:
+def entry(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> int:
     """Run the command; return its exit status."""
-    return run(main, argv)
+    return run(partial(main, prog=prog), argv)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,138 @@
+"""``mm-tuning COMMAND ...``: all commands behind one name, also as ``python -m mm_tuning_plugin``.
+
+A command's module is imported when it is asked for, and its own parser reads what stands behind its
+name: no option is known here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from mm_tuning_plugin import __version__
+from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.usage import STATUSES, STEP_FAILED, status_lines
+from mm_tuning_plugin.errors import UserError
+
+PROG = 'mm-tuning'
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        module: In `mm_tuning_plugin.cli`; its ``entry(argv, prog)`` returns the exit status.
+        summary: What it does, in half a line.
+        example: Its arguments in a call that makes sense.
+    """
+
+    module: str
+    summary: str
+    example: str
+
+
+COMMANDS = {
+    'train': Command(
+        'train',
+        'tune the backbone of an mmseg config, then fine-tune it',
+        'my_config.py --ssl-checkpoint moco_r50.pth',
+    ),
+    'benchmark': Command(
+        'benchmark',
+        'compare tuning with its baselines, over seeds',
+        'my_plan.py --work-dir work_dirs/plan',
+    ),
+    'convert': Command(
+        'convert',
+        'write a checkpoint that stock mmseg loads in full, or look into one',
+        'moco_r50.pth.tar r50.pth --config my_config.py',
+    ),
+    'browse': Command(
+        'browse',
+        'show which nodes will be sampled from your data, before training',
+        'my_config.py --out nodes',
+    ),
+    'doctor': Command(
+        'doctor',
+        'check the installation and, with a config, all that a run needs',
+        'my_config.py --ssl-checkpoint moco_r50.pth',
+    ),
+    'demo': Command('demo', 'the whole story on a small data set that is drawn for it', ''),
+}
+
+
+def help_text(prog: str = PROG) -> str:
+    """What ``--help`` prints."""
+    calls = [f'  {prog} {name} {command.example}'.rstrip() for name, command in COMMANDS.items()]
+    return '\n'.join(
+        [
+            f'usage: {prog} COMMAND [ARGUMENT ...]',
+            '',
+            'Mix-and-match tuning: the stage between a self-supervised backbone and fine-tuning.',
+            '',
+            'commands:',
+            *(f'  {name:<10} {command.summary}' for name, command in COMMANDS.items()),
+            '',
+            'options:',
+            f'  -h, --help  this text; {prog} COMMAND --help: the options of a command',
+            '  --version   the version of the package',
+            '',
+            'examples:',
+            *calls,
+            '',
+            *status_lines({**STATUSES, '1': f'benchmark, demo: {STEP_FAILED["1"]}'}),
+        ]
+    )
+
+
+def find_command(name: str) -> Command:
+    """Look up a command.
+
+    Raises:
+        UserError: There is none of this name.
+    """
+    if name in COMMANDS:
+        return COMMANDS[name]
+    if name.startswith('-'):
+        raise UserError(f'{name}: no such option of {PROG}; expected a command first: {_names()}')
+    near = difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.0)
+    raise UserError(f'{name!r}: no such command; the nearest one is {near[0]}, of {_names()}')
+
+
+def _names() -> str:
+    return ', '.join(COMMANDS)
+
+
+def entry(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Run a command; return its exit status.
+
+    Args:
+        argv: The command's name and its arguments; None: those of the process.
+        prog: How the console entry was called.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in ('-h', '--help'):
+        print(help_text(prog))
+        return 0
+    if words == ['--version']:
+        print(__version__)
+        return 0
+    found: list[Command] = []
+
+    def look_up(words: Sequence[str] | None) -> None:
+        if not words:
+            raise UserError(f'COMMAND: none found, expected one of {_names()}; see {prog} --help')
+        found.append(find_command(words[0]))
+
+    status = run(look_up, words)
+    if status:
+        return status
+    module = importlib.import_module(f'mm_tuning_plugin.cli.{found[0].module}')
+    return int(module.entry(words[1:], f'{prog} {words[0]}'))
+
+
+if __name__ == '__main__':
+    sys.exit(entry())
