@@ -33,8 +33,12 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
     return 0
 
 
-def make_folder(path: str) -> Path:
+def make_folder(path: str, option: str = '--work-dir') -> Path:
     """Make a folder for results, with those above it.
+
+    Args:
+        path: The folder.
+        option: What named it.
 
     Raises:
         UserError: It cannot be made or written.
@@ -44,6 +48,6 @@ def make_folder(path: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f'--work-dir: {path} found, expected a folder that can be written: {error}'
+            f'{option}: {path} found, expected a folder that can be written: {error}'
         ) from error
     return folder
