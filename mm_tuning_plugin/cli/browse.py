@@ -134,7 +134,7 @@ def write_figures(
         window=args.window,
         **summary(seen),
         warnings=list(warnings),
-        classes=rows,
+        by_class=rows,
         image_paths=[image.path for image in seen.images],
     )
     write_csv(folder / 'classes.csv', rows)

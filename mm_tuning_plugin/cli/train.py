@@ -16,7 +16,7 @@ from mm_tuning_plugin.cli.environment import (
     require_stack,
 )
 from mm_tuning_plugin.cli.run import run
-from mm_tuning_plugin.cli.usage import make_parser
+from mm_tuning_plugin.cli.usage import add_run_options, make_parser
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,20 +48,10 @@ def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
         ],
     )
     parser.add_argument('config', help='a config of an mmseg project')
-    parser.add_argument(
-        '--ssl-checkpoint',
-        metavar='FILE',
-        help='self-supervised weights to start from, in both arms',
-    )
-    parser.add_argument(
-        '--allow-pickle',
-        action='store_true',
-        help='let --ssl-checkpoint run code while it is read; only for files you trust',
-    )
+    add_run_options(parser)
     parser.add_argument(
         '--no-tuning', action='store_true', help='the baseline: fine-tune from the same start'
     )
-    parser.add_argument('--work-dir', metavar='DIR', help='where logs and checkpoints go')
     parser.add_argument(
         '--resume', action='store_true', help='continue in the stage that was interrupted'
     )
@@ -72,13 +62,6 @@ def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        metavar='KEY=VALUE',
-        default=[],
-        help='override any value of the config, mix_and_match.NAME=VALUE among them',
-    )
     # torch.distributed.launch passes it; mmengine reads the environment.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser

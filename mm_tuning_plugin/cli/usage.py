@@ -50,6 +50,28 @@ def make_parser(
     )
 
 
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options that say what a run reads and where it writes."""
+    parser.add_argument(
+        '--ssl-checkpoint',
+        metavar='FILE',
+        help='self-supervised weights to start from, in both arms',
+    )
+    parser.add_argument(
+        '--allow-pickle',
+        action='store_true',
+        help='let --ssl-checkpoint run code while it is read; only for files you trust',
+    )
+    parser.add_argument('--work-dir', metavar='DIR', help='where logs and checkpoints go')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        default=[],
+        help='override any value of the config, mix_and_match.NAME=VALUE among them',
+    )
+
+
 def status_lines(statuses: Mapping[str, str]) -> list[str]:
     """The exit statuses, one a line, in their order."""
     rows = sorted(statuses.items(), key=lambda row: int(row[0].split(',')[0]))

@@ -156,10 +156,8 @@ def _looks_like_background(name: str) -> bool:
 
 
 def _list(names: Sequence[str], indices: np.ndarray) -> str:
-    shown = ', '.join(names[i] for i in indices[:_NAMES_SHOWN])
-    return shown + (
-        f' and {len(indices) - _NAMES_SHOWN} more' if len(indices) > _NAMES_SHOWN else ''
-    )
+    shown, more = ', '.join(names[i] for i in indices[:_NAMES_SHOWN]), len(indices) - _NAMES_SHOWN
+    return f'{shown} and {more} more' if more > 0 else shown
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .canvas import FAINT, INK, PAPER, Canvas, text_width
+from .canvas import FAINT, INK, PAPER, WHITE, Canvas, text_width
 from .checks import as_names
-from .palette import as_palette
+from .palette import OKABE_ITO, as_palette
 
 _MARGIN = 12  # around the page and between columns of rows, pixels
 _HEADER = 58  # pixels
@@ -22,7 +22,7 @@ _LENGTH = 230  # of the longest bar, pixels
 _FIGURE = 52  # room for a percentage, pixels
 _ROWS = 40  # in one column, at most
 _NAME = 170  # of a name, pixels at most
-_GREY = (150, 150, 150)
+_WIDEST = 420  # of the key above the bars, pixels
 
 
 def frequency_bars(
@@ -31,7 +31,7 @@ def frequency_bars(
     class_names: Sequence[str],
     palette: np.ndarray | Sequence[Sequence[int]],
 ) -> np.ndarray:
-    """Draws two bars for each class: its share of the pixels (grey), of the nodes (its colour).
+    """Draws two bars for each class: its share of the pixels (hollow), of the nodes (its colour).
 
     Lengths grow with the square root, so that a class of a thousandth is still seen. The classes
     stand in their own order; many make several columns.
@@ -57,7 +57,7 @@ def frequency_bars(
     column_width = room + _LENGTH + _FIGURE + _MARGIN
     columns = math.ceil(len(names) / _ROWS)
     depth = math.ceil(len(names) / columns)
-    width = max(420, _MARGIN + columns * column_width)
+    width = max(_WIDEST, _MARGIN + columns * column_width)
     canvas = Canvas(_HEADER + depth * _ROW + _MARGIN, width)
     _write_key(canvas)
     longest = math.sqrt(max(pixels.max(), nodes.max(), 1e-9))
@@ -67,7 +67,7 @@ def frequency_bars(
         if row % 2 == 0:
             canvas.fill(top - 2, left - 4, _ROW, column_width - _MARGIN + 8, PAPER)
         canvas.text(top + 13, left + room - 10, label, align='right', max_width=room - 10)
-        for shares, colour, offset in ((pixels, _GREY, 1), (nodes, tuple(colours[index]), 14)):
+        for shares, colour, offset in ((pixels, WHITE, 1), (nodes, tuple(colours[index]), 14)):
             share = float(shares[index])
             length = round(_LENGTH * math.sqrt(share) / longest)
             start = left + room
@@ -92,12 +92,17 @@ def percentage(share: float) -> str:
 
 def _write_key(canvas: Canvas) -> None:
     canvas.text(16, _MARGIN, 'How often each class occurs', size=14, bold=True)
-    canvas.fill(32, _MARGIN, _BAR, 24, _GREY)
+    room = canvas.pixels.shape[1] - 2 * _MARGIN
+    width = text_width('How often each class occurs', size=14, bold=True) + 10
+    line = '(lengths by square root)'
+    canvas.text(16, _MARGIN + width, line, size=12, colour=FAINT, max_width=room - width)
+    canvas.fill(32, _MARGIN, _BAR, 24, FAINT)
+    canvas.fill(33, _MARGIN + 1, _BAR - 2, 22, WHITE)
     canvas.text(37.5, _MARGIN + 30, 'among the pixels', size=12)
-    left = _MARGIN + 160
-    for place, colour in enumerate(((0, 114, 178), (230, 159, 0), (0, 158, 115))):
+    left = _MARGIN + 170
+    for place, colour in enumerate(OKABE_ITO[:3]):
         canvas.fill(32, left + 8 * place, _BAR, 8, colour)
-    canvas.text(37.5, left + 30, 'among the nodes; lengths by square root', size=12)
+    canvas.text(37.5, left + 30, 'among the nodes', size=12)
 
 
 def _as_shares(values: Sequence[float], count: int, name: str) -> np.ndarray:
