@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -97,6 +98,16 @@ def read_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def remove_former_pictures(folder: Path) -> None:
+    """Remove what an earlier call drew into a folder, lest it be taken for this one's."""
+    try:
+        names = json.loads((folder / 'figures.json').read_text(encoding='utf-8'))['pictures']
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # nothing of ours is there
+    for name in names:
+        (folder / Path(name).name).unlink(missing_ok=True)
+
+
 def draw_pictures(seen: Survey, folder: Path) -> list[Path]:
     """Save the nodes by class, on their images, and the bars of the classes."""
     from mm_tuning_plugin import visualization
@@ -104,7 +115,10 @@ def draw_pictures(seen: Survey, folder: Path) -> list[Path]:
     names = seen.facts.class_names
     palette = visualization.class_palette(len(names), seen.palette)
     written = [folder / 'nodes_by_class.png', folder / 'class_frequencies.png']
-    mosaic = visualization.patch_mosaic(seen.joined('patches'), seen.labels, names, palette)
+    order = seen.spread
+    mosaic = visualization.patch_mosaic(
+        seen.joined('patches')[order], seen.labels[order], names, palette
+    )
     visualization.save_image(written[0], mosaic)
     pixels, counts = seen.pixels[:-1], seen.counts
     bars = visualization.frequency_bars(
@@ -119,7 +133,12 @@ def draw_pictures(seen: Survey, folder: Path) -> list[Path]:
 
 
 def write_figures(
-    seen: Survey, args: argparse.Namespace, cfg: Config, warnings: Sequence[str], folder: Path
+    seen: Survey,
+    args: argparse.Namespace,
+    cfg: Config,
+    warnings: Sequence[str],
+    pictures: Sequence[Path],
+    folder: Path,
 ) -> list[Path]:
     """Save ``classes.csv``, a row for each class, and ``figures.json``, which has all."""
     from mm_tuning_plugin.benchmark.tables import write_csv
@@ -136,6 +155,7 @@ def write_figures(
         warnings=list(warnings),
         by_class=rows,
         image_paths=[image.path for image in seen.images],
+        pictures=[path.name for path in pictures],
     )
     write_csv(folder / 'classes.csv', rows)
     write_json(folder / 'figures.json', content)
@@ -211,7 +231,9 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     warn(sampling_warnings(seen))
     name = os.path.splitext(os.path.basename(args.config))[0]
     folder = make_folder(args.out or os.path.join('work_dirs', f'{name}_browse'), '--out')
-    written = draw_pictures(seen, folder) + write_figures(seen, args, cfg, warnings, folder)
+    remove_former_pictures(folder)
+    written = draw_pictures(seen, folder)
+    written += write_figures(seen, args, cfg, warnings, written, folder)
     print(table(class_rows(seen)))
     print('\n'.join(summary_lines(seen)))
     print(f'{len(written)} files in {folder}')

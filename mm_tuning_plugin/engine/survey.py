@@ -22,6 +22,7 @@ from mm_tuning_plugin.datasets.labels import IGNORE, usable_label_table
 from mm_tuning_plugin.datasets.samplers import SeededInfiniteSampler
 from mm_tuning_plugin.engine.plan import Facts, derive_tuning_config
 from mm_tuning_plugin.engine.user_config import base_type, leaf_datasets
+from mm_tuning_plugin.functional._runs import find_runs
 from mm_tuning_plugin.functional.box_shares import box_purity, share_covered, share_outside
 from mm_tuning_plugin.visualization import cut_nodes
 
@@ -92,9 +93,23 @@ class Survey(NamedTuple):
         nodes = self.joined('nodes')
         return nodes[:, 2] - nodes[:, 0] if nodes.shape[1] == 4 else np.zeros_like(nodes[:, 0])
 
+    @property
+    def spread(self) -> np.ndarray:
+        """(N,) an order of the nodes: of each class first one node of every image, then another."""
+        ranks = [find_ranks(image.labels) for image in self.images]
+        return np.concatenate(ranks).argsort(kind='stable')
+
     def joined(self, name: str) -> np.ndarray:
         """(N, ...) one of the arrays of `ImageNodes` over all images."""
         return np.concatenate([getattr(image, name) for image in self.images])
+
+
+def find_ranks(labels: np.ndarray) -> np.ndarray:
+    """How many entries of the same value stand before each: [4, 2, 4] -> [0, 0, 1]; (P,)."""
+    order = labels.argsort(kind='stable')
+    ranks = np.empty_like(order)
+    ranks[order] = find_runs(labels[order]).ranks
+    return ranks
 
 
 def first_indices(tuning: Config, dataset_size: int, count: int) -> list[Any]:

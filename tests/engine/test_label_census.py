@@ -33,7 +33,7 @@ def warned(loaded, in_files=(), names=NAMES, ignored=(255,)):
         ([0, 2], []),
         ([1, 2], []),
         ([0, 1, 2, 255], [0, 1, 2, 3]),  # reduced, as it should be
-        ({0: 100, 1: 100, 255: 10}, {0: 10, 1: 100, 2: 100}),  # the last class is not seen: rare?
+        ({0: 100, 255: 10}, {0: 10, 1: 100}),  # two classes are not seen: rare?
     ],
 )
 def test_sound_labels_pass(loaded, in_files):
@@ -64,6 +64,11 @@ def test_reduced_although_the_files_begin_at_zero():
     assert line.startswith('reduce_zero_label: True found over label maps of values 0 to 2 for 3 ')
     assert '0 is dropped (33.3 % of the pixels)' in line and "class 'car' never occurs" in line
     assert line.endswith('set reduce_zero_label=False')
+
+
+def test_reduced_and_little_is_dropped_but_only_the_last_class_is_missing():
+    (line,) = warned({0: 100, 1: 100, 255: 10}, {0: 10, 1: 100, 2: 100})
+    assert '0 is dropped (4.76 % of the pixels)' in line
 
 
 def test_reduced_and_much_is_dropped():
