@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from mm_tuning_plugin.cli import checkup, doctor, trial
 from mm_tuning_plugin.cli.environment import ERROR, NOTE, OK
+from mm_tuning_plugin.datasets.samplers import FirstSampler
 from mm_tuning_plugin.engine.options import resolve_options
 from mm_tuning_plugin.engine.room import bytes_needed, kept_checkpoints
 
@@ -52,18 +53,24 @@ def test_two_steps_of_both_stages_of_which_nothing_stays(examine, tmp_path, monk
     (tmp_path / 'scratch').mkdir()
     monkeypatch.setattr(checkup.tempfile, 'tempdir', str(tmp_path / 'scratch'))
     before = {path for path in tmp_path.rglob('*') if path.is_file()}
-    findings = examine('--work-dir', 'results/run', with_trial=True)
+    findings = examine('--work-dir', 'results/run', '--trial-seconds', '900', with_trial=True)
     assert levels(findings) == [*SOUND, (OK, 'trial')], findings
     assert '8 classes; stage one: 1 iterations on points' in findings[0].found
     assert '8 images with labels; 8 read' in findings[1].found
     assert 'two steps of both stages ran in ' in findings[-1].found
-    assert 's of 300 s allowed (tuning ' in findings[-1].found
+    assert 's of 900 s allowed (tuning ' in findings[-1].found
     assert {path for path in tmp_path.rglob('*') if path.is_file()} == before
     assert not (tmp_path / 'results').exists() and not any((tmp_path / 'scratch').iterdir())
 
 
 def test_a_trial_that_fails_is_told_in_one_line(examine):
-    findings = examine('--cfg-options', 'model.decode_head.in_channels=5', with_trial=True)
+    findings = examine(
+        '--trial-seconds',
+        '900',
+        '--cfg-options',
+        'model.decode_head.in_channels=5',
+        with_trial=True,
+    )
     error = one_error(findings)
     assert error.subject == 'trial' and 'status 1: RuntimeError: ' in error.found
 
@@ -233,3 +240,16 @@ def test_what_an_optimizer_keeps_takes_room(toy_cfg, optimizer, numbers):
     toy_cfg.default_hooks.checkpoint.save_optimizer = False
     bare, _ = bytes_needed(toy_cfg, options)
     assert math.isclose(needed / bare, 1 + numbers, rel_tol=0.05)
+
+
+def test_a_trial_validates_on_two_images_and_tells_nobody(toy_cfg):
+    toy_cfg.mix_and_match.bn_crops = 64
+    trial.shorten(toy_cfg)
+    assert toy_cfg.val_dataloader.sampler == dict(type='mm_tuning_plugin.FirstSampler', count=2)
+    assert toy_cfg.mix_and_match.bn_crops == toy_cfg.mix_and_match.retrieval_images == 2
+    assert toy_cfg.visualizer.vis_backends == [dict(type='LocalVisBackend')]
+    assert toy_cfg.mix_and_match.images_per_batch == 4  # what a step costs stays
+
+    sampler = FirstSampler(range(5), 2, shuffle=True)
+    assert list(sampler) == [0, 1] and len(sampler) == 2
+    assert list(FirstSampler(range(1), 2)) == [0]

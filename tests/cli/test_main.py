@@ -11,6 +11,7 @@ import pytest
 
 from mm_tuning_plugin import __version__
 from mm_tuning_plugin.cli.main import COMMANDS, entry
+from mm_tuning_plugin.cli.usage import STATUSES, STEP_FAILED
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmseg', 'numpy', 'matplotlib')
@@ -64,6 +65,7 @@ def test_help_imports_nothing_heavy():
     code = f"""
 import contextlib, io, sys
 from mm_tuning_plugin.cli.main import COMMANDS, entry
+from mm_tuning_plugin.cli.usage import STATUSES, STEP_FAILED
 with contextlib.redirect_stdout(io.StringIO()):
     entry(['--help'])
     for name in COMMANDS:
@@ -117,3 +119,13 @@ def test_as_a_module(monkeypatch, capsys):
 def test_the_console_entry_is_declared():
     declared = re.search(r"'mm-tuning = ([\w.]+):(\w+)'", (ROOT / 'setup.py').read_text())
     assert getattr(importlib.import_module(declared[1]), declared[2]) is entry
+
+
+def test_the_document_has_every_command_and_status():
+    text = (ROOT / 'docs' / 'commands.md').read_text(encoding='utf-8')
+    for name, command in COMMANDS.items():
+        script = importlib.import_module(f'mm_tuning_plugin.cli.{command.module}').SCRIPT
+        assert f'| `mm-tuning {name}` | `tools/{script}` |' in text
+    for status, meaning in {**STATUSES, **STEP_FAILED}.items():
+        row = re.search(rf'^\| {status} \| (.*) \|$', text, re.MULTILINE)[1]
+        assert meaning in row or meaning == row.split(';')[0], status

@@ -145,3 +145,24 @@ def test_pictures_of_any_channels():
     bgr = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
     assert (as_picture(bgr)[0, 0] == [2, 1, 0]).all()
     assert as_picture(np.full((2, 3, 3, 5), 300.7)).tolist()[0][0][0] == [255, 255, 255]
+
+
+def test_padded_pixels_count_as_ignored(toy_cfg):
+    """A transform behind the check of labels pads them with the user's own value."""
+    toy_cfg.model.data_preprocessor.seg_pad_val = 200
+    pad = dict(type='Pad', size=(80, 80), pad_val=dict(img=0, seg=200))
+    toy_cfg.train_dataloader.dataset.pipeline[2:4] = [pad]
+    seen = seen_of(toy_cfg, 2, **KINDS['points'])
+    assert [image.pixels.sum() for image in seen.images] == [80 * 80] * 2
+    assert all(image.pixels[-1] >= 80 * 80 - 64 * 64 for image in seen.images)
+
+
+def test_the_mosaic_begins_with_one_node_of_every_image(toy_cfg):
+    seen = seen_of(toy_cfg, **KINDS['points'])
+    images = np.repeat(np.arange(6), [len(image.labels) for image in seen.images])
+    labels, order = seen.labels, seen.spread
+    assert sorted(order.tolist()) == list(range(len(labels)))
+    for label in np.unique(labels):
+        having = len(set(images[labels == label]))
+        first = images[order[labels[order] == label][:having]]
+        assert len(set(first)) == having
