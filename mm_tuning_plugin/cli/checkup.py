@@ -181,7 +181,7 @@ def check_disk(cfg: Config, facts: Facts) -> Finding:
 def try_run(args: argparse.Namespace) -> Finding:
     """Two steps of both stages in a process and a folder of their own, of which nothing stays."""
     limit, begun = args.trial_seconds, time.time()
-    with tempfile.TemporaryDirectory(prefix='mm_tuning_trial_') as folder:
+    with _ending_on_sigterm(), tempfile.TemporaryDirectory(prefix='mm_tuning_trial_') as folder:
         words = train_arguments(args, os.path.join(folder, 'run'))
         command = [sys.executable, '-m', 'mm_tuning_plugin.cli.trial', *words]
         log = Path(folder, 'log')
@@ -204,6 +204,20 @@ def try_run(args: argparse.Namespace) -> Finding:
         parts = ', '.join(f'{name} {stage["seconds"]:.1f} s' for name, stage in stages.items())
         found = f'two steps of both stages ran in {seconds:.0f} s of {limit} s allowed ({parts})'
         return Finding(OK, 'trial', found)
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process by an exception, so that a trial is cleared away."""
+
+    def end(signum: int, frame: object) -> None:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _environment() -> dict[str, str]:

@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import signal
+import subprocess
 from collections import namedtuple
 
 import pytest
@@ -90,6 +92,26 @@ def test_a_trial_that_takes_too_long_is_ended(examine, tmp_path, monkeypatch):
     assert (finding.level, finding.subject) == (NOTE, 'trial')
     assert 'not done in 1 s, and were stopped' in finding.found
     assert '--trial-seconds' in finding.remedy
+    assert children[0].returncode is not None and not any((tmp_path / 'scratch').iterdir())
+
+
+def test_sigterm_leaves_nothing_of_a_trial(examine, tmp_path, monkeypatch):
+    (tmp_path / 'scratch').mkdir()
+    monkeypatch.setattr(checkup.tempfile, 'tempdir', str(tmp_path / 'scratch'))
+    children = []
+
+    class Told(subprocess.Popen):
+        def wait(self, timeout=None):
+            if timeout is not None:
+                children.append(self)
+                signal.raise_signal(signal.SIGTERM)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(checkup.subprocess, 'Popen', Told)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        examine(with_trial=True)
+    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) is before
     assert children[0].returncode is not None and not any((tmp_path / 'scratch').iterdir())
 
 
