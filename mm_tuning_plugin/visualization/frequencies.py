@@ -71,9 +71,8 @@ def frequency_bars(
             share = float(shares[index])
             length = round(_LENGTH * math.sqrt(share) / longest)
             start = left + room
-            if length:
-                canvas.fill(top + offset, start, _BAR, length, FAINT)
-                canvas.fill(top + offset + 1, start + 1, _BAR - 2, length - 2, colour)
+            canvas.fill(top + offset, start, _BAR, length, FAINT)
+            canvas.fill(top + offset + 1, start + 1, _BAR - 2, length - 2, colour)
             ink = INK if share else FAINT
             figure = percentage(share)
             canvas.text(top + offset + 5.5, start + length + 5, figure, size=11, colour=ink)

@@ -266,6 +266,7 @@ def test_what_an_optimizer_keeps_takes_room(toy_cfg, optimizer, numbers):
 
 def test_a_trial_validates_on_two_images_and_tells_nobody(toy_cfg):
     toy_cfg.mix_and_match.bn_crops = 64
+    toy_cfg.visualizer.vis_backends = [dict(type='WandbVisBackend', init_kwargs=dict(project='x'))]
     trial.shorten(toy_cfg)
     assert toy_cfg.val_dataloader.sampler == dict(type='mm_tuning_plugin.FirstSampler', count=2)
     assert toy_cfg.mix_and_match.bn_crops == toy_cfg.mix_and_match.retrieval_images == 2

@@ -83,7 +83,7 @@ assert all(f'mm_tuning_plugin.cli.{{name}}' in sys.modules for name in COMMANDS)
     ('argv', 'line'),
     [
         (['trian'], "error: 'trian': no such command; the nearest one is train, of train, bench"),
-        (['Doctor'], "error: 'Doctor': no such command; the nearest one is doctor, of"),
+        (['DEMO'], "error: 'DEMO': no such command; the nearest one is demo, of"),
         (['my_config.py'], "error: 'my_config.py': no such command; the nearest one is "),
         (['--seed', '1'], 'error: --seed: no such option of mm-tuning; expected a command first: '),
         ([], 'error: COMMAND: none found, expected one of train, benchmark, convert, browse'),

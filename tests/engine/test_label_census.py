@@ -33,6 +33,7 @@ def warned(loaded, in_files=(), names=NAMES, ignored=(255,)):
         ([0, 2], []),
         ([1, 2], []),
         ([0, 1, 2, 255], [0, 1, 2, 3]),  # reduced, as it should be
+        ({0: 30, 1: 20, 2: 10, 255: 40}, {0: 40, 1: 30, 2: 20, 3: 10}),  # much unlabelled
         ({0: 100, 255: 10}, {0: 10, 1: 100}),  # two classes are not seen: rare?
     ],
 )
