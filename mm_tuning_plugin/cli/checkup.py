@@ -62,6 +62,7 @@ def read_config(args: argparse.Namespace) -> tuple[Config, Facts]:
     """
     from mm_tuning_plugin.cli import train
     from mm_tuning_plugin.engine.plan import derive_tuning_config, read_facts
+    from mm_tuning_plugin.engine.preflight import check_types
     from mm_tuning_plugin.engine.start import adopt_self_supervised
 
     given = train.build_parser().parse_args(train_arguments(args, args.work_dir))
@@ -77,6 +78,7 @@ def read_config(args: argparse.Namespace) -> tuple[Config, Facts]:
     start = options.pop('checkpoint', None)
     # a start that is missing or does not fit is a finding of its own
     derive_tuning_config(_with_options(cfg, options))
+    check_types(cfg, cfg.get('default_scope') or 'mmseg')
     facts = read_facts(cfg)
     return _with_options(cfg, dict(options, checkpoint=start)), facts
 

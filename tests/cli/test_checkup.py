@@ -77,6 +77,19 @@ def test_a_trial_that_fails_is_told_in_one_line(examine):
     assert error.subject == 'trial' and 'status 1: RuntimeError: ' in error.found
 
 
+@pytest.mark.parametrize(
+    ('said', 'told'),
+    [
+        ('a\nerror: x: 1 found, expected 2\nleft over\n', 'x: 1 found, expected 2'),
+        ('Traceback:\n  a\nKeyError: 3\n', 'ended with status 1: KeyError: 3'),
+        ('', 'ended with status 1: nothing was said'),
+    ],
+)
+def test_the_mistake_that_ended_a_trial(tmp_path, said, told):
+    (tmp_path / 'log').write_text(said)
+    assert checkup._last_line(tmp_path / 'log', 1) == told
+
+
 def test_a_trial_that_takes_too_long_is_ended(examine, tmp_path, monkeypatch):
     (tmp_path / 'scratch').mkdir()
     monkeypatch.setattr(checkup.tempfile, 'tempdir', str(tmp_path / 'scratch'))
@@ -166,6 +179,7 @@ def test_a_work_dir_that_cannot_be_made(examine, tmp_path):
     [
         (['mix_and_match.max_iter=5'], 'the nearest known one is max_iters'),
         (['load_from=a.pth'], 'load_from'),
+        (['train_cfg.type=NoSuchLoop'], "train_cfg: type 'NoSuchLoop' found"),
         (['model.type=mm_tuning_plugin.JigsawModel'], 'a proxy has a single stage'),
     ],
 )
