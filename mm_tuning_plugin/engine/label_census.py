@@ -17,6 +17,7 @@ from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
 from mm_tuning_plugin.engine.pipelines import tuning_pipeline, with_pipeline
 from mm_tuning_plugin.engine.preflight import build_dataset
 
+MUCH_DROPPED = 0.15  # of the pixels: more than data sets leave unlabelled as a rule
 Counts = dict[int, int]
 """How many pixels have a value."""
 
@@ -118,8 +119,14 @@ def _against_reducing(census: LabelCensus, class_names: Sequence[str]) -> list[s
     number = len(class_names)
     values = {value for value in census.in_files if value < 255}
     share = census.in_files.get(0, 0) / max(1, sum(census.in_files.values()))
-    if 0 not in values or max(values) >= number or not (len(values) == number or share > 0.25):
+    below = bool(values) and max(values) < number  # the last class never occurs
+    if 0 not in values or not (share > MUCH_DROPPED or (below and len(values) == number)):
         return []
+    if not below:
+        return [
+            f'reduce_zero_label: True found, and 0 is {_percent(share, 1)} of the pixels, which '
+            'are dropped; if 0 is a class of the files, set reduce_zero_label=False'
+        ]
     return [
         f'reduce_zero_label: True found over label maps of values {shown_values(values)} for '
         f'{number} classes: 0 is dropped ({_percent(share, 1)} of the pixels), every label is '

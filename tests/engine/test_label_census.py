@@ -32,8 +32,7 @@ def warned(loaded, in_files=(), names=NAMES, ignored=(255,)):
         ([0, 1, 2, 255], []),
         ([0, 2], []),
         ([1, 2], []),
-        ([0, 1, 2, 255], [0, 1, 2, 3]),  # reduced, as it should be
-        ({0: 30, 1: 20, 2: 10, 255: 40}, {0: 40, 1: 30, 2: 20, 3: 10}),  # much unlabelled
+        ({0: 40, 1: 30, 2: 20, 255: 10}, {0: 10, 1: 40, 2: 30, 3: 20}),  # reduced, as it should be
         ({0: 100, 255: 10}, {0: 10, 1: 100}),  # two classes are not seen: rare?
     ],
 )
@@ -76,6 +75,15 @@ def test_reduced_and_much_is_dropped():
     """Not all classes are seen, but 0 covers more than what nobody labelled usually does."""
     (line,) = warned({0: 100, 255: 60}, {0: 60, 1: 100})
     assert '0 is dropped (37.5 % of the pixels)' in line
+
+
+def test_reduced_as_the_values_allow_but_much_is_dropped():
+    """A label of its own for what is unlabelled, behind the classes: 0 is one of them."""
+    (line,) = warned({0: 30, 1: 30, 2: 20, 255: 20}, {0: 20, 1: 30, 2: 30, 3: 20})
+    assert line == (
+        'reduce_zero_label: True found, and 0 is 20 % of the pixels, which are dropped; if 0 is a '
+        'class of the files, set reduce_zero_label=False'
+    )
 
 
 def test_masks_of_0_and_255():
