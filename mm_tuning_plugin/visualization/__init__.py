@@ -5,6 +5,7 @@ Nothing here knows of mmengine, opens a window or touches matplotlib's global st
 
 from .canvas import save_image
 from .embeddings import embedding_map
+from .frequencies import frequency_bars
 from .mosaic import patch_mosaic
 from .overlay import cut_nodes, node_overlay
 from .palette import class_palette, text_colour
@@ -15,6 +16,7 @@ __all__ = [
     'class_palette',
     'cut_nodes',
     'embedding_map',
+    'frequency_bars',
     'node_overlay',
     'node_sheet',
     'patch_mosaic',
