@@ -99,6 +99,7 @@ def test_sides_are_uniform_over_the_even_numbers(either):
     law = {side: 1 / len(SIDES) for side in SIDES}
     assert p_of_law(sides(either, 0), law) > LEAST_P
     assert p_of_law(sides(either, -1), law) > LEAST_P
+    assert {side for patch in (0, -1) for side in sides(either, patch)} == {*SIDES}
 
 
 def test_labels_are_as_frequent_as_their_pixels(drawn, either):
@@ -110,13 +111,22 @@ def test_labels_are_as_frequent_as_their_pixels(drawn, either):
     assert p_of_law([draw.labels[0] for draw in either], law) > LEAST_P
 
 
-def test_places_are_uniform_over_the_background(drawn, either):
-    def cell(y, x):
-        return y // 64 * 8 + x // 64
+def coarse(y, x):
+    return y // 64 * 8 + x // 64
 
-    cells, pixels = np.unique(cell(*np.nonzero(drawn.seg_map == 0)), return_counts=True)
+
+def fine(y, x):
+    return y % 8 * 8 + x % 8
+
+
+@pytest.mark.parametrize('cell', [coarse, fine])
+@pytest.mark.parametrize('patch', [0, -1])
+def test_places_are_uniform_over_the_pixels_of_their_kind(drawn, either, patch, cell):
+    """The first is of the foreground, the last of the background."""
+    kind = drawn.seg_map == 0 if patch else (drawn.seg_map > 0) & (drawn.seg_map < 255)
+    cells, pixels = np.unique(cell(*np.nonzero(kind)), return_counts=True)
     law = dict(zip(cells.tolist(), pixels / pixels.sum()))
-    assert p_of_law(cell(*centres(either, -1).T), law) > LEAST_P
+    assert p_of_law(cell(*centres(either, patch).T), law) > LEAST_P
 
 
 def test_sides_labels_and_places_behind_de_duplication_follow_the_loop(drawn):
