@@ -6,14 +6,11 @@ iterations and smaller batches, the latter are gone through by their dry run.
 
 import json
 import re
-import runpy
-import sys
 from pathlib import Path
 
-import mmseg
 import pytest
 import torch
-from blocks import ROOT, blocks, commands
+from blocks import ROOT, blocks, commands, run
 from mmengine.registry import MODELS, DefaultScope
 
 from mm_tuning_plugin.cli.main import entry
@@ -111,22 +108,6 @@ def shortened(words, root):
 def real_config(words):
     """The config over real data that a command names, or ''."""
     return next((word for word in words if word.startswith('configs/')), '')
-
-
-def run(words, monkeypatch):
-    """Run a command in this process; its exit status."""
-    if words[0] == 'mm-tuning':
-        return entry(words[1:])
-    assert words[0] == 'python'
-    script = ROOT / words[1]
-    if any(word.startswith('runner_type=') for word in words):  # mmseg's own script
-        script = Path(mmseg.__path__[0], '.mim', words[1])
-    monkeypatch.setattr(sys, 'argv', [str(script), *words[2:]])
-    try:
-        runpy.run_path(str(script), run_name='__main__')
-    except SystemExit as end:
-        return end.code or 0
-    return 0
 
 
 def stand_in(words):
