@@ -108,6 +108,43 @@ class Canvas:
             usetex=False,
         )
 
+    def text_upward(
+        self,
+        bottom: float,
+        middle: float,
+        string: str,
+        *,
+        size: int = 13,
+        colour: Colour = INK,
+        max_width: float | None = None,
+    ) -> None:
+        """Writes one line that reads upwards, for the head of a narrow column.
+
+        Args:
+            bottom: Row of its beginning, pixels.
+            middle: Column of the middle of a capital letter, pixels.
+            string: As in `text`.
+            size: Font size in pixels.
+            colour: RGB in 0..255.
+            max_width: Pixels at most, upwards; what is longer ends in an ellipsis.
+        """
+        if max_width is not None:
+            string = shorten(string, max_width, size=size)
+        height, width = self.pixels.shape[:2]
+        self._figure.text(
+            (middle + _CAP_HEIGHT * size / 2) / width,
+            1 - bottom / height,
+            _showable(string),
+            fontproperties=_font(size, False),
+            color=_unit(colour),
+            rotation=90,
+            rotation_mode='anchor',
+            ha='left',
+            va='baseline',
+            parse_math=False,
+            usetex=False,
+        )
+
     def marker(self, middle: float, left: float, shape: str, size: float, colour: Colour) -> None:
         """Draws one matplotlib marker around a place, ``size`` pixels across, with a thin edge."""
         height, width = self.pixels.shape[:2]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .canvas import FAINT, Canvas, resize, text_width
-from .checks import as_labels, as_names, as_size, describe
+from .checks import as_labels, as_names, as_patches, as_size
 from .palette import as_palette, text_colour
 
 _MARGIN = 10  # around the page, pixels
@@ -65,7 +65,7 @@ def patch_mosaic(
     """
     names = as_names(class_names)
     colours = as_palette(palette, len(names))
-    patches = _as_patches(patches)
+    patches = as_patches(patches, 'patches')
     labels = as_labels(labels, len(names), 'labels', count=len(patches))
     max_per_class, tile = as_size(max_per_class, 'max_per_class'), as_size(tile, 'tile', minimum=8)
     width = width if width is None else as_size(width, 'width')
@@ -74,16 +74,6 @@ def patch_mosaic(
         members = np.flatnonzero(labels == label)
         rows.append(_Row(int(label), len(members), members[:max_per_class]))
     return _page(rows, patches, names, colours, tile, width)
-
-
-def _as_patches(patches: np.ndarray) -> np.ndarray:
-    array = np.asarray(patches)
-    if array.size == 0 and array.shape[:1] == (0,):
-        return np.zeros((0, 1, 1, 3), dtype=np.uint8)
-    square = array.ndim == 4 and array.shape[1] == array.shape[2] and array.shape[3] == 3
-    if not square or array.dtype != np.uint8 or array.size == 0:
-        raise ValueError(f'patches: expected shape (N, S, S, 3), uint8, got {describe(array)}')
-    return array
 
 
 def _page(
