@@ -4,6 +4,7 @@ from mm_tuning_plugin.engine.batch_norm_hook import EstimateBatchNormHook
 from mm_tuning_plugin.engine.hooks import NodeStatisticsHook, SaveBackboneHook
 from mm_tuning_plugin.engine.observe import ObserveHook
 from mm_tuning_plugin.engine.options import OPTIONS, options_table, resolve_options
+from mm_tuning_plugin.engine.picture_hooks import PicturesHook
 from mm_tuning_plugin.engine.plan import derive_tuning_config
 from mm_tuning_plugin.engine.runner import FineTuningRunner, MixAndMatchRunner
 
@@ -14,6 +15,7 @@ __all__ = [
     'MixAndMatchRunner',
     'NodeStatisticsHook',
     'ObserveHook',
+    'PicturesHook',
     'SaveBackboneHook',
     'derive_tuning_config',
     'options_table',

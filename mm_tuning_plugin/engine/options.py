@@ -55,6 +55,10 @@ def _is_names(value: Any) -> bool:
     )
 
 
+def _is_pictures(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(name in PICTURES for name in value)
+
+
 def _is_size_range(value: Any) -> bool:
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         return False
@@ -74,6 +78,11 @@ LOSSES = (
     'graph_triplet', 'expected_triplet', 'supervised_contrastive', 'balanced_contrastive',
     'prototype_contrastive', 'cross_entropy',
 )  # fmt: skip
+
+PICTURES_OF_RETRIEVAL = ('embedding', 'tsne', 'gallery', 'similarity')
+"""Pictures of the nodes of node retrieval."""
+
+PICTURES = ('mosaic', *PICTURES_OF_RETRIEVAL)
 
 RECIPES: dict[str, dict[str, Any]] = {
     'default': {},
@@ -170,6 +179,14 @@ OPTIONS = (
            'Iterations between measurements of node retrieval. None: before and after only.'),
     Option('retrieval_images', 64, _integer(0), 'an integer from 0',
            'Images each of gallery and queries for node retrieval; 0: do not measure it.'),
+    Option('pictures', ('mosaic', 'embedding', 'gallery', 'similarity'), _is_pictures,
+           'a list of ' + ', '.join(map(repr, PICTURES)),
+           'Drawn into `tuning/pictures` and by the visualizer; training is the same to the bit. '
+           "'mosaic': the mixed batch; the others: the nodes of node retrieval before and after, "
+           'as a map (PCA, or t-SNE, which takes up to half a minute a panel), as nearest '
+           'neighbours, as mean cosines of classes.'),
+    Option('picture_interval', None, _optional(_integer(1)), 'an integer from 1, or None',
+           'Iterations between pictures. None: the first batch, and all others at the end.'),
     Option('keep_hooks', (), lambda v: v != 'auto' and _is_names(v), 'a list of hook types',
            "Custom hooks of the config that also run during tuning. By default none does."),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from mm_tuning_plugin.engine import pipelines, user_config
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
 from mm_tuning_plugin.engine.options import resolve_options
+from mm_tuning_plugin.engine.picture_hooks import pictures_config
 from mm_tuning_plugin.engine.start import adopt_self_supervised, split_start, with_needed_arguments
 from mm_tuning_plugin.errors import UserError
 
@@ -268,7 +269,7 @@ def _loader_options(loader: Mapping[str, Any]) -> dict:
 def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
     """Node retrieval: queries of the validation images, gallery of the training images."""
     loader = cfg.get('val_dataloader')
-    if not facts.options['retrieval_images'] or not isinstance(loader, Mapping):
+    if not _measures(cfg, facts):
         return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
     leaf = next(user_config.leaf_datasets(loader.get('dataset')))
     resizes = pipelines.resizes_of(steps_of(leaf))
@@ -300,6 +301,18 @@ def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
         return []
     number, seed = facts.options['bn_crops'], _seed(cfg) or 0
     return [estimate_config(cfg, number, share, check_labels(facts), seed)]
+
+
+def _measures(cfg: Mapping[str, Any], facts: Facts) -> bool:
+    """Whether node retrieval is measured."""
+    return bool(facts.options['retrieval_images']) and isinstance(
+        cfg.get('val_dataloader'), Mapping
+    )
+
+
+def _pictures_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
+    given = cfg.get('mix_and_match') or {}
+    return pictures_config(given, facts.options, facts.class_names, _measures(cfg, facts))
 
 
 def _schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
@@ -368,6 +381,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
             dict(type=f'{SCOPE}.NodeStatisticsHook', class_names=facts.class_names),
             *_batch_norm_hooks(cfg, facts),
             dict(type=f'{SCOPE}.SaveBackboneHook'),
+            *_pictures_hooks(cfg, facts),
             *kept,
         ],
         log_processor=dict(by_epoch=False),

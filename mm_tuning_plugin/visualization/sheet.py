@@ -10,13 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .canvas import FAINT, WHITE
+from .canvas import FAINT, WHITE, Canvas
 from .checks import as_names, as_rgb, as_size, same_length
 from .mosaic import patch_mosaic
 from .overlay import as_nodes, cut_nodes, extent, node_overlay
 from .palette import as_palette
 
 _MARGIN = 10  # around the page and between images, pixels
+_LINE = 26  # of text above the images, pixels
 
 
 def node_sheet(
@@ -31,6 +32,7 @@ def node_sheet(
     max_per_class: int = 8,
     tile: int = 64,
     cell: int = 360,
+    max_images: int | None = None,
 ) -> np.ndarray:
     """Shows one batch: its images with their nodes above, the mixed nodes by class below.
 
@@ -46,6 +48,8 @@ def node_sheet(
         max_per_class: As in `patch_mosaic`.
         tile: As in `patch_mosaic`.
         cell: Longer side of a shown image with its margin, pixels, at least 64.
+        max_images: Images shown at most, the first ones, and a line that says so. The nodes below
+            are those of all. None: all.
 
     Returns:
         (H', W', 3) uint8 RGB.
@@ -73,13 +77,16 @@ def node_sheet(
     mixed = np.concatenate(filled) if filled else np.zeros((0, 1, 1, 3), dtype=np.uint8)
     flat = np.concatenate([np.asarray(some).reshape(-1) for some in labels]).astype(np.int64)
     shown = []
-    for image, some, its_labels in zip(images, nodes, labels):
+    most = len(images) if max_images is None else as_size(max_images, 'max_images')
+    for image, some, its_labels in zip(images[:most], nodes, labels):
         low, high = extent(as_rgb(image, 'images'), as_nodes(some, 'nodes'))
         scale = min(cell / int((high - low).max()), 64)
         shown.append(
             node_overlay(image, some, its_labels, colours, names, scale=scale, legend=False)
         )
     grid = _grid(shown)
+    if most < len(images):
+        grid = _with_line(grid, f'{most} of {len(images)} images')
     mosaic = patch_mosaic(
         mixed, flat, names, colours, max_per_class=max_per_class, tile=tile, width=grid.shape[1]
     )
@@ -101,6 +108,14 @@ def _grid(pictures: list[np.ndarray]) -> np.ndarray:
             page[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
         top += height
     return page
+
+
+def _with_line(picture: np.ndarray, line: str) -> np.ndarray:
+    """Sets a picture under a line of text."""
+    canvas = Canvas(picture.shape[0] + _LINE, picture.shape[1])
+    canvas.paste(_LINE, 0, picture)
+    canvas.text(_LINE / 2 + 4, _MARGIN, line, size=14, bold=True)
+    return canvas.render()
 
 
 def _stack(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:

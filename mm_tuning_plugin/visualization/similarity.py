@@ -18,7 +18,7 @@ from .palette import as_palette, text_colour
 
 _MARGIN = 14  # around the page, pixels
 _BETWEEN = 26  # between panels, pixels
-_TITLE = 52  # above the names of the columns, pixels
+_TITLE = 60  # above the names of the columns, pixels
 _STRIP = 8  # the colour of a class beside its row and column, pixels
 _LONGEST = 150  # of a name, pixels
 _FOOTER = 74  # the scale and the lines beside it, pixels
@@ -82,9 +82,12 @@ def class_similarity(embeddings: np.ndarray, labels: np.ndarray, num_classes: in
             f'embeddings: expected finite numbers of shape (N, D), got {describe(rows)}'
         )
     labels = as_labels(labels, num_classes, 'labels', count=len(rows))
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+    lengths = np.linalg.norm(rows, axis=1)
+    order = np.argsort(labels, kind='stable')
+    present, starts = np.unique(labels[order], return_index=True)
+    unit = (rows / np.where(lengths > 0, lengths, 1)[:, None])[order]
     sums = np.zeros((num_classes, rows.shape[1]))
-    np.add.at(sums, labels, rows / np.where(lengths > 0, lengths, 1)[:, None])
+    sums[present] = np.add.reduceat(unit, starts, axis=0, dtype=np.float64)
     counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
     own = np.bincount(labels, weights=lengths > 0, minlength=num_classes)  # cosines with itself
     with np.errstate(invalid='ignore', divide='ignore'):
@@ -241,21 +244,25 @@ def _write_footer(
     canvas.text(top + 45, _MARGIN, 'mean cosine of their nodes', size=12, colour=FAINT)
     left = _MARGIN + side + 30
     room = width - left - _MARGIN
-    pairs = _closest(matrix, titles)
-    if pairs:
-        canvas.text(top + 7, left, 'most alike: ' + pairs, size=12, max_width=room)
+    alike = 'most alike: '
+    for pair in _closest(matrix, titles):
+        if text_width(alike + pair, size=12) > room:
+            break
+        alike += pair + ', '
+    if alike.endswith(', '):
+        canvas.text(top + 7, left, alike[:-2], size=12)
     if absent:
         line = f'without a node ({len(absent)}): ' + ', '.join(absent)
         canvas.text(top + 28, left, line, size=12, colour=FAINT, max_width=room)
 
 
-def _closest(matrix: np.ndarray, titles: list[str]) -> str:
-    """Names the pairs of classes of the highest mean cosine."""
+def _closest(matrix: np.ndarray, titles: list[str]) -> list[str]:
+    """Names the pairs of classes of the highest mean cosine, the highest first."""
     rows, columns = np.triu_indices(len(matrix), k=1)
     values = matrix[rows, columns]
     ranked = np.argsort(-np.nan_to_num(values, nan=-2), kind='stable')[:_PAIRS]
-    return ', '.join(
+    return [
         f'{titles[rows[i]]} – {titles[columns[i]]} {values[i]:.2f}'
         for i in ranked
         if np.isfinite(values[i])
-    )
+    ]
