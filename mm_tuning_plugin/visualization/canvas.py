@@ -30,6 +30,7 @@ WHITE = (255, 255, 255)
 INK = (33, 33, 33)
 FAINT = (110, 110, 110)
 PAPER = (236, 236, 236)
+_GREY, _LINES = (150, 150, 150), (205, 205, 205)  # of what is hatched
 
 # Pixels per inch. A power of two: sizes in inches are then exact, and give back whole pixels.
 _DPI = 64
@@ -223,6 +224,12 @@ def resize(picture: np.ndarray, height: int, width: int, how: str) -> np.ndarray
     source = Image.fromarray(np.ascontiguousarray(picture, dtype=np.uint8))
     resized = np.asarray(source.resize((width, height), _RESAMPLING[how]))
     return resized.astype(picture.dtype)
+
+
+def hatch(height: int, width: int) -> np.ndarray:
+    """Returns an (H, W, 3) uint8 picture of slanting lines on grey: nothing is there."""
+    rows, columns = np.indices((height, width))
+    return np.where(((rows + columns) % 8 < 2)[..., None], _LINES, _GREY).astype(np.uint8)
 
 
 def fit(height: int, width: int, max_height: int, max_width: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .canvas import PAPER, Canvas, resize, text_width
+from .canvas import PAPER, Canvas, hatch, resize, text_width
 from .checks import as_labels, as_names, as_rgb, as_size, describe
 from .legend import Entry, draw_legend, plan_legend
 from .palette import as_palette, text_colour
@@ -80,7 +80,7 @@ def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 
         window: Side of what is cut out around a point, pixels.
 
     Returns:
-        (P, S, S, 3) uint8 RGB; what lies outside the image is grey.
+        (P, S, S, 3) uint8 RGB; what lies outside the image is grey and hatched.
 
     Raises:
         ValueError: if an argument has another shape, type or range.
@@ -94,7 +94,7 @@ def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 
     cut = np.empty((len(nodes), size, size, 3), dtype=np.uint8)
     for index, box in enumerate(nodes):
         low, high = box[:2], box[2:]
-        patch = np.full((*(high - low), 3), PAPER, dtype=np.uint8)
+        patch = hatch(*(high - low))
         inner_low, inner_high = np.clip(low, 0, limit), np.clip(high, 0, limit)
         (y0, x0), (y1, x1) = inner_low - low, inner_high - low
         if y1 > y0 and x1 > x0:

@@ -36,6 +36,8 @@ def node_sheet(
 ) -> np.ndarray:
     """Shows one batch: its images with their nodes above, the mixed nodes by class below.
 
+    Within each class the images take turns.
+
     Args:
         images: (H, W, 3) uint8 RGB each, of any sizes, at least one.
         nodes: (P, 4) boxes or (P, 2) points of each image, as in `node_overlay`.
@@ -76,6 +78,7 @@ def node_sheet(
         raise ValueError(f'patches: expected one size for all images, got {found}')
     mixed = np.concatenate(filled) if filled else np.zeros((0, 1, 1, 3), dtype=np.uint8)
     flat = np.concatenate([np.asarray(some).reshape(-1) for some in labels]).astype(np.int64)
+    order = _in_turn(labels)
     shown = []
     most = len(images) if max_images is None else as_size(max_images, 'max_images')
     for image, some, its_labels in zip(images[:most], nodes, labels):
@@ -88,15 +91,35 @@ def node_sheet(
     if most < len(images):
         grid = _with_line(grid, f'{most} of {len(images)} images')
     mosaic = patch_mosaic(
-        mixed, flat, names, colours, max_per_class=max_per_class, tile=tile, width=grid.shape[1]
+        mixed[order],
+        flat[order],
+        names,
+        colours,
+        max_per_class=max_per_class,
+        tile=tile,
+        width=grid.shape[1],
     )
     return _stack(grid, mosaic)
 
 
+def _in_turn(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """Orders the nodes of all images such that, within each class, the images take turns."""
+    turns = []
+    for some in labels:
+        some = np.asarray(some).reshape(-1)
+        turn = np.empty(len(some), dtype=np.int64)
+        by_class = np.argsort(some, kind='stable')
+        _, starts, counts = np.unique(some[by_class], return_index=True, return_counts=True)
+        turn[by_class] = np.arange(len(some)) - np.repeat(starts, counts)
+        turns.append(turn)
+    return np.argsort(np.concatenate(turns), kind='stable')
+
+
 def _grid(pictures: list[np.ndarray]) -> np.ndarray:
-    """Sets pictures in equal columns, about half again as many as rows."""
+    """Sets pictures in equal columns, about half again as many as rows, with few empty places."""
     count = len(pictures)
-    columns = min(count, max(2, math.ceil(math.sqrt(1.5 * count))))
+    about = max(2, math.ceil(math.sqrt(1.5 * count)))
+    columns = min(count, min((about, about + 1, about - 1), key=lambda c: -count % max(c, 2)))
     wide = max(picture.shape[1] for picture in pictures) + _MARGIN
     rows = [pictures[start : start + columns] for start in range(0, count, columns)]
     heights = [max(picture.shape[0] for picture in row) + _MARGIN for row in rows]
