@@ -108,7 +108,9 @@ class PicturesHook(Hook):
 
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, Any] | None = None) -> None:
         """Take over the nodes that the validation has embedded."""
-        nodes = _retrieval_metric(runner).take_nodes() if self._of_retrieval() else []
+        if not is_main_process() or not self._of_retrieval():
+            return
+        nodes = _retrieval_metric(runner).take_nodes()
         wanted = self._due(runner.iter) or runner.iter == runner.max_iters
         if nodes and wanted:
             with _noted(f'nodes of iteration {runner.iter} cannot be shown'):
