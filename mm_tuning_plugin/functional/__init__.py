@@ -3,8 +3,8 @@
 mix: `sample_patches`, `sample_points`, `crop_and_resize`; match: `class_connected_graph`,
 `graph_triplets`; losses: `triplet_margin_loss`, `expected_triplet_loss`,
 `supervised_contrastive_loss`, `prototype_loss`, `active_triplet_share`; metrics: `recall_at_k`,
-`mean_average_precision_at_r`, `intra_inter_distance`. What they hand to each other is in
-`mm_tuning_plugin.structures` and exported here as well.
+`mean_average_precision_at_r`, `intra_inter_distance`; points for a head: `sample_labelled_pixels`.
+What they hand to each other is in `mm_tuning_plugin.structures` and exported here as well.
 """
 
 from ..structures import LabelledPoints, NodeBatch, PatchBoxes, Triplets
@@ -19,7 +19,7 @@ from .losses import (
 )
 from .metrics import ClassDistances, intra_inter_distance, mean_average_precision_at_r, recall_at_k
 from .patches import sample_patches
-from .points import sample_points
+from .points import sample_labelled_pixels, sample_points
 
 __all__ = [
     'ClassDistances',
@@ -36,6 +36,7 @@ __all__ = [
     'mean_average_precision_at_r',
     'prototype_loss',
     'recall_at_k',
+    'sample_labelled_pixels',
     'sample_patches',
     'sample_points',
     'supervised_contrastive_loss',

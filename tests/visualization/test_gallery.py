@@ -113,5 +113,5 @@ def test_errors():
         draw([0], {'a': Neighbours(np.zeros((1, 2, 4, 4, 3), np.uint8), np.zeros((1, 1), int))})
     with pytest.raises(ValueError, match=r"scores: expected names among \['a'\], got 'b'"):
         draw([0], {'a': found([[0]])}, scores={'b': 1.0})
-    with pytest.raises(ValueError, match='labels: expected classes in 0..2, got 5'):
+    with pytest.raises(ValueError, match=r'labels: expected classes in 0\.\.2, got 5'):
         draw([5], {'a': found([[0]])})
