@@ -20,6 +20,7 @@ from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
 from mm_tuning_plugin.engine.options import like, resolve_options
 from mm_tuning_plugin.engine.picture_hooks import pictures_config
+from mm_tuning_plugin.engine.schedule import schedule
 from mm_tuning_plugin.engine.start import adopt_self_supervised, split_start, with_needed_arguments
 from mm_tuning_plugin.errors import UserError
 
@@ -78,7 +79,7 @@ def derive_tuning_config(cfg: Config) -> Config:
     derived['experiment_name'] = 'mix_and_match_tuning'
     derived['model'] = _model(cfg, facts)
     derived['train_dataloader'] = _train_dataloader(cfg, facts)
-    derived.update(_schedule(cfg, facts.options))
+    derived.update(schedule(cfg, facts.options))
     derived.update(_validation(cfg, facts))
     derived.update(_runtime(cfg, facts))
     return Config(derived)
@@ -336,39 +337,6 @@ def _measures(cfg: Mapping[str, Any], facts: Facts) -> bool:
 def _pictures_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
     given = cfg.get('mix_and_match') or {}
     return pictures_config(given, facts.options, facts.class_names, _measures(cfg, facts))
-
-
-def _schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
-    """Loop, optimizer and learning rate: the paper's for SGD, else the user's own optimizer."""
-    wrapper = copy.deepcopy(dict(cfg.get('optim_wrapper') or {}))
-    if not isinstance(wrapper.get('optimizer'), Mapping):
-        raise UserError(f'optim_wrapper: {wrapper or None!r} found, expected one with an optimizer')
-    wrapper.pop('accumulative_counts', None)
-    iters = options['max_iters']
-    if user_config.base_type(wrapper['optimizer']) == 'SGD':
-        lr = 0.01 if options['lr'] is None else options['lr']
-        wrapper['optimizer'] = dict(type='SGD', lr=lr, momentum=0.9, weight_decay=5e-4)
-        scheduler = [
-            dict(type='MultiStepLR', milestones=[max(1, iters * 3 // 4)], gamma=0.1, by_epoch=False)
-        ]
-    else:
-        if options['lr'] is not None:
-            wrapper['optimizer']['lr'] = options['lr']
-        warmup = max(1, min(1500, iters // 10))
-        scheduler = [
-            dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup, by_epoch=False),
-            dict(type='PolyLR', power=1.0, eta_min=0.0, begin=warmup, end=iters, by_epoch=False),
-        ]
-        scheduler = scheduler if iters > warmup else scheduler[:1]
-    return dict(
-        train_cfg=dict(
-            type='IterBasedTrainLoop',
-            max_iters=iters,
-            val_interval=options['val_interval'] or iters,
-        ),
-        optim_wrapper=wrapper,
-        param_scheduler=scheduler,
-    )
 
 
 def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
