@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .canvas import FAINT, INK, WHITE, Canvas, resize, text_width
+from .canvas import FAINT, INK, Canvas, resize, text_width
 from .checks import as_labels, as_names, as_patches, as_size, describe
+from .overlay import mark_middle
 from .palette import OKABE_ITO, as_palette, text_colour
 
 #: Blue and vermilion: the pair that differs most under every kind of colour blindness.
@@ -168,13 +169,8 @@ def _draw_tile(
     tile = layout.tile
     canvas.fill(top, left, layout.side, layout.side, frame)
     how = 'area' if len(patch) > tile else 'smooth'
-    shown = resize(patch, tile, tile, how).copy()
-    if marked:
-        rows, columns = np.indices((tile, tile)) + 0.5
-        distance = np.hypot(rows - tile / 2, columns - tile / 2)
-        shown[np.abs(distance - 5) <= 2] = INK
-        shown[np.abs(distance - 5) <= 1] = WHITE
-    canvas.paste(top + _FRAME, left + _FRAME, shown)
+    shown = resize(patch, tile, tile, how)
+    canvas.paste(top + _FRAME, left + _FRAME, mark_middle(shown) if marked else shown)
 
 
 def _write_badge(canvas: Canvas, layout: _Layout, top: int, left: int, right: bool) -> None:
@@ -206,7 +202,8 @@ def _write_class(
     canvas.fill(middle - 4, left + 1, swatch, swatch, tuple(colours[label]))
     name = names[label] or f'class {label}'
     room, ink = layout.side - swatch - 6, FAINT if right else INK
-    canvas.text(middle, left + swatch + 6, name, size=11, colour=ink, max_width=room)
+    size = next((s for s in (11, 10) if text_width(name, size=s) <= room), 9)
+    canvas.text(middle, left + swatch + 6, name, size=size, colour=ink, max_width=room)
 
 
 def _write_header(

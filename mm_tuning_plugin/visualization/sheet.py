@@ -13,7 +13,7 @@ import numpy as np
 from .canvas import FAINT, WHITE, Canvas
 from .checks import as_names, as_rgb, as_size, same_length
 from .mosaic import patch_mosaic
-from .overlay import as_nodes, cut_nodes, extent, node_overlay
+from .overlay import as_nodes, cut_nodes, extent, mark_middle, node_overlay
 from .palette import as_palette
 
 _MARGIN = 10  # around the page and between images, pixels
@@ -45,7 +45,7 @@ def node_sheet(
         palette: (K, 3) RGB in 0..255.
         class_names: K names.
         patches: (P, S, S, 3) uint8 RGB for each image, what the backbone sees. None: cut out of
-            the images here.
+            the images here, points with a ring around them.
         window: Side of what is cut out around a point, pixels.
         max_per_class: As in `patch_mosaic`.
         tile: As in `patch_mosaic`.
@@ -68,7 +68,7 @@ def node_sheet(
     same_length('nodes', nodes, len(images), 'images')
     same_length('labels', labels, len(images), 'images')
     if patches is None:
-        patches = [cut_nodes(i, n, tile, window=window) for i, n in zip(images, nodes)]
+        patches = [_cut(i, n, tile, window) for i, n in zip(images, nodes)]
     same_length('patches', patches, len(images), 'images')
     for index, some in enumerate(patches):
         same_length(f'patches[{index}]', some, len(nodes[index]), 'nodes')
@@ -100,6 +100,12 @@ def node_sheet(
         width=grid.shape[1],
     )
     return _stack(grid, mosaic)
+
+
+def _cut(image: np.ndarray, nodes: np.ndarray, tile: int, window: int) -> np.ndarray:
+    """Cuts nodes out of an image; of points, the middle is marked."""
+    patches = cut_nodes(image, nodes, tile, window=window)
+    return mark_middle(patches) if as_nodes(nodes, 'nodes').shape[1] == 2 else patches
 
 
 def _in_turn(labels: Sequence[np.ndarray]) -> np.ndarray:

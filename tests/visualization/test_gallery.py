@@ -115,3 +115,15 @@ def test_errors():
         draw([0], {'a': found([[0]])}, scores={'b': 1.0})
     with pytest.raises(ValueError, match=r'labels: expected classes in 0\.\.2, got 5'):
         draw([5], {'a': found([[0]])})
+
+
+def test_a_name_that_would_be_cut_off_is_written_smaller(monkeypatch):
+    sizes = {}
+    original = module.Canvas.text
+    monkeypatch.setattr(
+        module.Canvas,
+        'text',
+        lambda s, y, x, t, **o: sizes.setdefault(t, o.get('size')) and original(s, y, x, t, **o),
+    )
+    draw([0], {'a': found([[0, 1, 2]])}, names=['a', 'sign symbols', 'nothing of which fits here'])
+    assert (sizes['sign symbols'], sizes['nothing of which fits here']) == (10, 9)

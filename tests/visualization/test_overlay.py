@@ -228,3 +228,25 @@ def test_images_take_turns_within_a_class():
     assert all(len(p) == 2 * 24 * 24 for p in places)  # one of each class
     left = [p[:, 1].min() for p in places]
     assert left == sorted(left)
+
+
+def test_a_sheet_marks_points_in_the_middle_of_their_patches_and_boxes_not():
+    image = np.full((200, 200, 3), 90, np.uint8)
+    for nodes, marks in ((np.array([[100, 100]]), 1), (np.array([[68, 68, 133, 133]]), 0)):
+        page = node_sheet([image], [nodes], [np.array([0])], RED_BLUE, NAMES, tile=64, cell=200)
+        tile = np.argwhere(has(page, RED_BLUE[0]))  # of the patch's frame the last corner
+        bottom, right = tile.max(0)
+        ring = page[bottom - 66 : bottom - 2, right - 66 : right - 2]
+        if not marks:
+            assert (ring == 90).all()
+            continue
+        off = np.argwhere(has(ring, (255, 255, 255))) + 0.5 - 32
+        assert len(off) > 20 and np.abs(np.hypot(*off.T) - 5).max() <= 1
+
+
+def test_a_small_boxs_name_stands_above_it_and_hides_nothing():
+    picture = node_overlay(
+        GREY, [[200, 200, 225, 225]], [0], RED_BLUE, ['a longer name', 'b'], legend=False
+    )
+    assert has(picture[205:220, 205:220], (90, 90, 90)).all()
+    assert has(picture[184:200, 200:225], RED_BLUE[0]).mean() > 0.5
