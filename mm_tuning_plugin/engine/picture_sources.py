@@ -18,7 +18,7 @@ from mm_tuning_plugin.datasets import SeededInfiniteSampler
 from mm_tuning_plugin.engine.pipelines import with_pipeline
 
 TILE = 72  # side of a patch as it is shown, pixels
-MOST_IMAGES = 12  # of a batch that are shown with their nodes
+MOST_IMAGES = 8  # of a batch that are shown with their nodes
 
 
 def with_sources(dataset: Mapping[str, Any]) -> dict:

@@ -202,7 +202,7 @@ def _page(
     ranked = present[np.argsort(-counts, kind='stable')]
     entries = [Entry(names[c] or f'class {c}', colours[c], _marker(c), int(c)) for c in ranked]
     width = 2 * _PANEL + 3 * _MARGIN
-    legend = plan_legend(entries, width - 2 * _MARGIN, max_rows=4)
+    legend = plan_legend(entries, width - 2 * _MARGIN, max_rows=20)
     bottom = _HEADER + _PANEL + _MARGIN
     canvas = Canvas(bottom + legend.height + (22 if total else 0) + _MARGIN, width)
     for index, panel in enumerate(panels):

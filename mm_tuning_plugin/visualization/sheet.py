@@ -18,6 +18,7 @@ from .palette import as_palette
 
 _MARGIN = 10  # around the page and between images, pixels
 _LINE = 26  # of text above the images, pixels
+_MANY = 24  # more classes have fewer nodes shown of each
 
 
 def node_sheet(
@@ -29,7 +30,7 @@ def node_sheet(
     *,
     patches: Sequence[np.ndarray] | None = None,
     window: int = 65,
-    max_per_class: int = 8,
+    max_per_class: int | None = None,
     tile: int = 64,
     cell: int = 360,
     max_images: int | None = None,
@@ -47,7 +48,7 @@ def node_sheet(
         patches: (P, S, S, 3) uint8 RGB for each image, what the backbone sees. None: cut out of
             the images here, points with a ring around them.
         window: Side of what is cut out around a point, pixels.
-        max_per_class: As in `patch_mosaic`.
+        max_per_class: As in `patch_mosaic`. None: 8, or 4 where more than 24 classes have nodes.
         tile: As in `patch_mosaic`.
         cell: Longer side of a shown image with its margin, pixels, at least 64.
         max_images: Images shown at most, the first ones, and a line that says so. The nodes below
@@ -79,6 +80,8 @@ def node_sheet(
     mixed = np.concatenate(filled) if filled else np.zeros((0, 1, 1, 3), dtype=np.uint8)
     flat = np.concatenate([np.asarray(some).reshape(-1) for some in labels]).astype(np.int64)
     order = _in_turn(labels)
+    if max_per_class is None:
+        max_per_class = 8 if len(np.unique(flat)) <= _MANY else 4
     shown = []
     most = len(images) if max_images is None else as_size(max_images, 'max_images')
     for image, some, its_labels in zip(images[:most], nodes, labels):

@@ -26,6 +26,7 @@ _SCALE = 260  # width of the colour scale, pixels
 _WRITTEN = 30  # from this side on a cell has its number in it, pixels
 #: Classes at most, and the side of a cell for them, pixels.
 _CELLS = ((12, 46), (24, 34), (60, 18), (math.inf, 12))
+_LARGE = 900  # side of a matrix from which on titles and scale grow with it, pixels
 _PAIRS = 5  # of classes, the most alike, that are named below
 
 
@@ -41,10 +42,14 @@ class _Layout(NamedTuple):
         """Of the letters of the names."""
         return min(12, self.cell - 2)
 
+    def large(self, pixels: float) -> int:
+        """Scales lengths and letters outside of the matrices: large ones are looked at shrunk."""
+        return round(pixels * max(1.0, self.side / _LARGE))
+
     @property
     def top(self) -> int:
         """First row of the matrices."""
-        return _TITLE + self.names + _STRIP + 4
+        return self.large(_TITLE) + self.names + _STRIP + 4
 
     @property
     def side(self) -> int:
@@ -133,14 +138,15 @@ def similarity_map(
     longest = max((text_width(t, size=min(12, cell - 2)) for t in titles), default=0)
     layout = _Layout(cell, math.ceil(min(longest, _LONGEST)), len(shown))
     right = layout.panel(len(kept) - 1) + layout.side + _MARGIN
-    canvas = Canvas(layout.top + layout.side + _FOOTER + _MARGIN, max(right, 640))
+    height = layout.top + layout.side + layout.large(_FOOTER) + _MARGIN
+    canvas = Canvas(height, max(right, 640))
     low, high = _range(kept)
     for index, (title, matrix) in enumerate(kept.items()):
         _write_title(canvas, layout, index, title, matrix)
         _write_columns(canvas, layout, index, titles, colours[shown])
         _draw_cells(canvas, layout, layout.panel(index), matrix, low, high)
     _write_rows(canvas, layout, titles)
-    _write_footer(canvas, list(kept.values())[-1], titles, absent, low, high)
+    _write_footer(canvas, layout, list(kept.values())[-1], titles, absent, low, high)
     return canvas.render()
 
 
@@ -194,14 +200,15 @@ def _write_title(
     """Writes a matrix's title, and the means on and off its diagonal."""
     left = layout.panel(index) if index else _MARGIN
     room = max(layout.side, 280)
-    canvas.text(20, left, title, size=16, bold=True, max_width=room)
+    large = layout.large
+    canvas.text(large(20), left, title, size=large(16), bold=True, max_width=room)
     diagonal = np.eye(len(matrix), dtype=bool)
     told = []
     for what, values in (('within', matrix[diagonal]), ('between', matrix[~diagonal])):
         values = values[np.isfinite(values)]
         told += [f'{what} classes {values.mean():.2f}'] if len(values) else []
     line = ', '.join(told) or 'no class has nodes'
-    canvas.text(41, left, line, size=12, colour=FAINT, max_width=room)
+    canvas.text(large(41), left, line, size=large(12), colour=FAINT, max_width=room)
 
 
 def _write_columns(
@@ -227,6 +234,7 @@ def _write_rows(canvas: Canvas, layout: _Layout, titles: list[str]) -> None:
 
 def _write_footer(
     canvas: Canvas,
+    layout: _Layout,
     matrix: np.ndarray,
     titles: list[str],
     absent: list[str],
@@ -234,26 +242,28 @@ def _write_footer(
     high: float,
 ) -> None:
     """Draws the scale, and names the classes most alike and those without a node."""
-    height, width = canvas.pixels.shape[:2]
-    top, side = height - _MARGIN - _FOOTER + 14, min(_SCALE, width - 2 * _MARGIN)
+    (height, width), large = canvas.pixels.shape[:2], layout.large
+    top = height - _MARGIN - large(_FOOTER - 14)
+    side = min(large(_SCALE), width - 2 * _MARGIN)
     ramp = _colours(np.linspace(low, high, side), low, high)
-    canvas.paste(top, _MARGIN, np.broadcast_to(ramp, (14, side, 3)))
+    canvas.paste(top, _MARGIN, np.broadcast_to(ramp, (large(14), side, 3)))
     for share, align in ((0, 'left'), (0.5, 'center'), (1, 'right')):
-        value = low + share * (high - low)
-        canvas.text(top + 24, _MARGIN + share * side, f'{value:.2f}', size=11, align=align)
-    canvas.text(top + 45, _MARGIN, 'mean cosine of their nodes', size=12, colour=FAINT)
-    left = _MARGIN + side + 30
+        x, value = _MARGIN + share * side, low + share * (high - low)
+        canvas.text(top + large(24), x, f'{value:.2f}', size=large(11), align=align)
+    what = 'mean cosine of their nodes'
+    canvas.text(top + large(45), _MARGIN, what, size=large(12), colour=FAINT)
+    left = _MARGIN + side + large(30)
     room = width - left - _MARGIN
     alike = 'most alike: '
     for pair in _closest(matrix, titles):
-        if text_width(alike + pair, size=12) > room:
+        if text_width(alike + pair, size=large(12)) > room:
             break
         alike += pair + ', '
     if alike.endswith(', '):
-        canvas.text(top + 7, left, alike[:-2], size=12)
+        canvas.text(top + large(7), left, alike[:-2], size=large(12))
     if absent:
         line = f'without a node ({len(absent)}): ' + ', '.join(absent)
-        canvas.text(top + 28, left, line, size=12, colour=FAINT, max_width=room)
+        canvas.text(top + large(28), left, line, size=large(12), colour=FAINT, max_width=room)
 
 
 def _closest(matrix: np.ndarray, titles: list[str]) -> list[str]:

@@ -49,10 +49,16 @@ def test_every_point_is_drawn_once_in_each_panel():
 
 
 @pytest.mark.parametrize('num_classes', [6, 11, 21, 150])
-def test_the_legend_does_not_swamp_the_maps(num_classes):
+def test_the_legend_names_every_class_and_does_not_swamp_the_maps(num_classes, monkeypatch):
     before, labels = clusters(num_classes, 3)
+    told = []
+    original = module.Canvas.text
+    monkeypatch.setattr(
+        module.Canvas, 'text', lambda s, y, x, t, **o: told.append(t) or original(s, y, x, t, **o)
+    )
     picture = draw(before, before, labels, num_classes)
-    assert picture.shape[0] <= 720
+    assert {f'class {i}' for i in range(num_classes)} <= set(told)
+    assert picture.shape[0] <= (720 if num_classes < 50 else 1050)
 
 
 def test_both_axes_have_one_scale_and_all_points_lie_inside():

@@ -250,3 +250,14 @@ def test_a_small_boxs_name_stands_above_it_and_hides_nothing():
     )
     assert has(picture[205:220, 205:220], (90, 90, 90)).all()
     assert has(picture[184:200, 200:225], RED_BLUE[0]).mean() > 0.5
+
+
+@pytest.mark.parametrize(('count', 'shown'), [(24, 8), (25, 4)])
+def test_a_sheet_of_many_classes_shows_fewer_nodes_of_each(count, shown):
+    labels, patches = np.repeat(np.arange(count), 9), np.full((9 * count, 16, 16, 3), 7, np.uint8)
+    names = [f'class {i}' for i in range(count)]
+    nodes = np.zeros((9 * count, 2), int)
+    page = node_sheet(
+        [GREY], [nodes], [labels], class_palette(count), names, patches=[patches], tile=16
+    )
+    assert has(page, (7, 7, 7)).sum() == count * shown * 16 * 16

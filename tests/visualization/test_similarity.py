@@ -152,3 +152,18 @@ def test_names_of_columns_read_upwards_from_their_column():
     changed = np.argwhere((pages[0] != pages[1]).any(axis=-1))
     column = changed[changed[:, 0] < pages[0].shape[0] - 74 - 14 - 2 * 46 - 8]
     assert np.ptp(column[:, 0]) > 2.5 * np.ptp(column[:, 1]) > 0
+
+
+def test_titles_of_large_matrices_are_large(monkeypatch):
+    sizes = {}
+    original = module.Canvas.text
+    monkeypatch.setattr(
+        module.Canvas,
+        'text',
+        lambda s, y, x, t, **o: sizes.setdefault(t, o['size']) and original(s, y, x, t, **o),
+    )
+    for count, title in ((21, 'few'), (150, 'many')):
+        names = [f'class {i}' for i in range(count)]
+        page = similarity_map({title: matrix(count)}, names, class_palette(count))
+        assert all((edge == 255).all() for edge in (page[:8], page[:, :8], page[:, -8:]))
+    assert (sizes['few'], sizes['many']) == (16, 32)
