@@ -166,7 +166,8 @@ class PicturesHook(Hook):
 
     def _show(self, runner: Any, kind: str, picture: np.ndarray) -> None:
         visualization.save_image(self._folder(runner) / f'{kind}_{runner.iter}.png', picture)
-        runner.visualizer.add_image(kind, picture, step=runner.iter)
+        with _noted(f'{kind} of iteration {runner.iter} did not reach the visualizer'):
+            runner.visualizer.add_image(kind, picture, step=runner.iter)
 
     def _picture(self, runner: Any, kind: str, batch: Any) -> np.ndarray:
         metainfo = runner.train_dataloader.dataset.metainfo

@@ -1,6 +1,7 @@
 """Pictures of stage one: what is drawn when, and that drawing changes nothing."""
 
 import copy
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -304,3 +305,49 @@ def test_images_of_other_channels_are_shown_too(channels, picked):
     shown = picture_sources.as_rgb(image)
     assert shown.shape == (2, 3, 3) and shown.dtype == np.uint8
     np.testing.assert_array_equal(shown, image[list(picked)].clamp(0, 255).byte().permute(1, 2, 0))
+
+
+def test_tensorboard_gets_the_same_pictures(toy_cfg, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    toy_cfg.visualizer.vis_backends = [dict(type='TensorboardVisBackend')]
+    folder = tune(toy_cfg, tmp_path, nodes='patches', picture_interval=2)
+    (events,) = tmp_path.rglob('events.out.tfevents*')
+    read = EventAccumulator(str(events), size_guidance=dict(images=0)).Reload()
+    found = {
+        f'{kind}_{event.step}.png': np.asarray(Image.open(BytesIO(event.encoded_image_string)))
+        for kind in read.Tags()['images']
+        for event in read.Images(kind)
+    }
+    assert len(found) == 8 and found.keys() == {path.name for path in folder.glob('*.png')}
+    for name, image in found.items():
+        np.testing.assert_array_equal(image, np.asarray(Image.open(folder / name)))
+
+
+def test_an_unwritable_visualizer_leaves_the_files(toy_cfg, tmp_path, monkeypatch, capsys):
+    def full(*given, **more):
+        raise OSError('no space left')
+
+    monkeypatch.setattr(Visualizer, 'add_image', full)
+    folder = tune(toy_cfg, tmp_path, pictures=['mosaic'])
+    assert [path.name for path in folder.glob('*.png')] == ['mosaic_0.png']
+    assert (
+        'mosaic of iteration 0 did not reach the visualizer: OSError: no space left'
+        in capsys.readouterr().out
+    )
+
+
+def test_before_and_after_are_the_same_nodes_in_both_maps(toy_cfg, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        visualization, 'embedding_map', lambda *args, **more: given.append((args, more)) or PICTURE
+    )
+    tune(toy_cfg, tmp_path, pictures=['embedding', 'tsne'], picture_interval=2)
+    assert [more['method'] for _, more in given] == ['pca', 'tsne'] * 2
+    assert [more['titles'][1] for _, more in given[::2]] == ['after 2 iterations', 'after tuning']
+    first, last = given[0][0], given[2][0]
+    np.testing.assert_array_equal(first[0], last[0])  # before
+    np.testing.assert_array_equal(first[2], last[2])  # classes
+    assert (first[1] != last[1]).any() and first[4].tolist() == [
+        list(c) for c in METAINFO['palette']
+    ]
