@@ -90,6 +90,9 @@ def _page(
     one_line = height < 40
     lines = [_caption(row, names) + (f' × {row.count}' if one_line else '') for row in rows]
     longest = max((text_width(line, bold=True) for line in lines), default=0)
+    if not one_line:
+        counts = (text_width(_count(row), size=12) for row in rows)
+        longest = max((longest, *counts))
     chip = math.ceil(min(max(longest + 16, 80), 200))
     columns = _columns(rows, chip, cell, height, room)
     widths = [_column_width(column, chip, cell) for column in columns]
@@ -143,6 +146,11 @@ def _caption(row: _Row, names: list[str]) -> str:
     return names[row.label] or f'class {row.label}'
 
 
+def _count(row: _Row) -> str:
+    hidden = row.count - len(row.shown)
+    return f'{row.count}, {len(row.shown)} shown' if hidden else f'{row.count}'
+
+
 def _write_chip(
     canvas: Canvas,
     row: _Row,
@@ -162,9 +170,7 @@ def _write_chip(
         canvas.text(middle, left + width - 6, count, size=12, colour=ink, align='right')
         return
     canvas.text(middle - 9, left + 8, caption, colour=ink, bold=True, max_width=width - 14)
-    hidden = row.count - len(row.shown)
-    line = f'{row.count}, {len(row.shown)} shown' if hidden else f'{row.count}'
-    canvas.text(middle + 11, left + 8, line, size=12, colour=ink, max_width=width - 14)
+    canvas.text(middle + 11, left + 8, _count(row), size=12, colour=ink, max_width=width - 14)
 
 
 def _write_summary(canvas: Canvas, rows: list[_Row], names: list[str]) -> None:
