@@ -209,10 +209,12 @@ OPTIONS = (
            'a list of ' + ', '.join(map(repr, PICTURES)),
            'Drawn into `tuning/pictures` and by the visualizer; training is the same to the bit. '
            "'mosaic': the mixed batch; the others: the nodes of node retrieval before and after, "
-           'as a map (PCA, or t-SNE, which takes up to half a minute a panel), as nearest '
-           'neighbours, as mean cosines of classes.'),
+           'as a map (PCA, or t-SNE), as nearest neighbours, as mean cosines of classes. On one '
+           'core the default takes 3 to 4 seconds in all at 11 classes and 10 at 150, 5 % of the '
+           "76 s of a stage of CamVid's smallest config; 'tsne' half a minute a picture."),
     Option('picture_interval', None, _optional(_integer(1)), 'an integer from 1, or None',
-           'Iterations between pictures. None: the first batch, and all others at the end.'),
+           'Iterations between pictures. None: the first batch, and all others at the end. Where '
+           'no validation has embedded the nodes of an iteration, they are embedded once more.'),
     Option('report', True, _is_flag, 'True or False',
            'Write report.html into the work_dir at the end of both stages.'),
     Option('compare', None, _optional(_is_path), 'a folder, or None',
