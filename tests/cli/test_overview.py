@@ -59,6 +59,7 @@ def test_the_toy_is_measured_on_streets_that_it_was_not_tuned_on(monkeypatch):
             *given, **more
         )
     )  # fmt: skip
+    torch.manual_seed(99)
     state = torch.get_rng_state()
     before, after, labels = overview_toy.tune_toy()
     assert torch.equal(state, torch.get_rng_state())

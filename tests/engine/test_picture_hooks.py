@@ -1,6 +1,7 @@
 """Pictures of stage one: what is drawn when, and that drawing changes nothing."""
 
 import copy
+import random
 from io import BytesIO
 from pathlib import Path
 
@@ -59,7 +60,16 @@ def differing(first, second, where=''):
     return [] if first == second or first != first else [where]
 
 
-def test_training_is_the_same_to_the_bit_with_and_without_pictures(toy_cfg, tmp_path, nodes):
+def test_training_is_the_same_to_the_bit_with_and_without_pictures(
+    toy_cfg, tmp_path, nodes, monkeypatch
+):
+    draw = visualization.node_sheet
+
+    def drawing_randomly(*given, **more):
+        torch.rand(3), np.random.rand(3), random.random()
+        return draw(*given, **more)
+
+    monkeypatch.setattr(visualization, 'node_sheet', drawing_randomly)
     folders = {name: tmp_path / name for name in ('with', 'without')}
     drawn = tune(toy_cfg, folders['with'], nodes=nodes, pictures=PICTURES, picture_interval=2)
     state = random_states.capture()
