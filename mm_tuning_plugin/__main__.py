@@ -4,4 +4,5 @@ import sys
 
 from mm_tuning_plugin.cli.main import entry
 
-sys.exit(entry())
+if __name__ == '__main__':
+    sys.exit(entry(prog='python -m mm_tuning_plugin'))

@@ -21,6 +21,7 @@ LAYERS = [
     {'engine'},
     {'benchmark'},
     {'cli'},
+    {'__main__'},
 ]
 STRANGERS = [('datasets', 'models'), ('models', 'datasets')]
 

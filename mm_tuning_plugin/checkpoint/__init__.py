@@ -6,7 +6,7 @@ from .load import load_backbone_checkpoint
 from .naming import Naming, register_naming
 from .read import read_tensors
 from .report import Layout, LoadReport
-from .store import hash_file, hash_state_dict, load_backbone_strict, save_backbone
+from .store import hash_file, hash_state_dict, load_backbone_strict, read_backbone, save_backbone
 
 __all__ = [
     'Layout',
@@ -19,6 +19,7 @@ __all__ = [
     'load_backbone_checkpoint',
     'load_backbone_strict',
     'needed_arguments',
+    'read_backbone',
     'read_tensors',
     'register_naming',
     'remove_leftovers',

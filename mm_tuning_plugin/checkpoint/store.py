@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import UserError
 from .aside import write_aside
-from .read import PathLike, inspect_file, read_content
+from .read import PathLike, format_of, inspect_file, read_content
+
+SAFETENSORS = '.safetensors'
+META = 'meta'
+"""Key of what is told of the weights: in a .safetensors an entry of its metadata, as JSON."""
 
 
 def hash_state_dict(state_dict: Mapping[str, Tensor]) -> str:
@@ -52,7 +59,8 @@ def save_backbone(
     """Writes ``{'state_dict': ..., 'meta': ...}``; the file is either whole or not there.
 
     Args:
-        path: The file; missing folders are made.
+        path: The file; missing folders are made. One that ends with ``.safetensors`` gets the
+            weights under their plain names, and `meta` as JSON (tuples become lists).
         state_dict: Plain names of the backbone to tensors on any device; stored on the CPU.
         meta: Built from str, int, float, bool, None, and lists, tuples and dictionaries of them.
 
@@ -67,9 +75,38 @@ def save_backbone(
             raise ValueError(f'state_dict[{name!r}] must be a tensor, got {type(tensor).__name__}')
     # clone: a view would take its whole storage with it
     weights = {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}
-    # an open file, not its name: torch writes the name into the file
-    with write_aside(path) as aside, open(aside, 'wb') as file:
-        torch.save({'state_dict': weights, 'meta': plain}, file)
+    with write_aside(path) as aside:
+        if path.suffix == SAFETENSORS:
+            save_file(weights, aside, metadata={'format': 'pt', META: json.dumps(plain)})
+            return
+        with open(aside, 'wb') as file:  # not its name: torch writes the name into the file
+            torch.save({'state_dict': weights, META: plain}, file)
+
+
+def read_backbone(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what `save_backbone` wrote: weights and `meta`.
+
+    Raises:
+        UserError: If the file can't be read, or was not written by `save_backbone`.
+    """
+    path = Path(path)
+    content = read_content(path)
+    if format_of(path, inspect_file(path)) == 'safetensors':
+        with safe_open(str(path), framework='pt') as file:
+            told = (file.metadata() or {}).get(META)
+        content = {'state_dict': content, META: _parse(told)}
+    weights = content.get('state_dict') if isinstance(content, dict) else None
+    meta = content.get(META) if isinstance(content, dict) else None
+    if (
+        not isinstance(weights, dict)
+        or not isinstance(meta, dict)
+        or not all(isinstance(value, Tensor) for value in weights.values())
+    ):
+        raise UserError(
+            f"{path}: no backbone that this package tuned, expected 'state_dict' and 'meta' as it "
+            'writes them; move it away'
+        )
+    return weights, meta
 
 
 def load_backbone_strict(backbone: nn.Module, path: PathLike) -> dict[str, Any]:
@@ -87,16 +124,7 @@ def load_backbone_strict(backbone: nn.Module, path: PathLike) -> dict[str, Any]:
             not those that its `meta` tells the hash of (``hash_after``, where it tells it), or its
             names or shapes are not exactly the backbone's.
     """
-    path = Path(path)
-    content = read_content(path)
-    weights = content.get('state_dict') if isinstance(content, dict) else None
-    meta = content.get('meta') if isinstance(content, dict) else None
-    if (
-        not isinstance(weights, dict)
-        or not isinstance(meta, dict)
-        or not all(isinstance(value, Tensor) for value in weights.values())
-    ):
-        raise UserError(f"{path}: expected 'state_dict' and 'meta' as this package writes them")
+    weights, meta = read_backbone(path)
     found, expected = hash_state_dict(weights), meta.get('hash_after')
     if expected not in (None, found):
         raise UserError(
@@ -134,6 +162,14 @@ def copy_into(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> No
     with torch.no_grad():
         for name, value in values.items():
             targets[name].copy_(value)
+
+
+def _parse(told: str | None) -> Any:
+    """What is told in the metadata of a .safetensors; None where it is none of ours."""
+    try:
+        return json.loads(told or '')
+    except ValueError:
+        return None
 
 
 def _plain(value: Any, where: str) -> Any:

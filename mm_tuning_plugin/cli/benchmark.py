@@ -6,11 +6,13 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import make_folder, program, run
+from mm_tuning_plugin.cli.run import make_folder, run
+from mm_tuning_plugin.cli.usage import STEP_FAILED, called_as, make_parser
 
 if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.collect import Collector
@@ -18,19 +20,21 @@ if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.pool import Outcome
     from mm_tuning_plugin.benchmark.steps import Job, Step
 
-EXAMPLE = (
-    'python tools/benchmark.py configs/benchmarks/camvid_cpu.py --work-dir work_dirs/camvid_cpu'
-)
+SCRIPT = 'benchmark.py'
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        prog=program('benchmark'),
-        description='Run every arm of a plan from every start, on every share of the labels, with '
+    parser = make_parser(
+        prog,
+        'Run every arm of a plan from every start, on every share of the labels, with '
         'every seed; write results.csv and a report. Stopped and started again, it goes on with '
         'what is not finished.',
-        epilog=f'example: {EXAMPLE}',
+        [
+            'configs/benchmarks/camvid_cpu.py --work-dir work_dirs/camvid_cpu',
+            'configs/benchmarks/camvid_cpu.py --work-dir work_dirs/camvid_cpu --dry-run',
+        ],
+        STEP_FAILED,
     )
     parser.add_argument('plan', help='a plan: see configs/benchmarks/')
     parser.add_argument('--work-dir', metavar='DIR', required=True, help='where everything goes')
@@ -112,14 +116,14 @@ def _noting(collector: Collector) -> Any:
     return on_done
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """Run a plan.
 
     Raises:
         UserError: A mistake of the user's.
         SystemExit: A step failed (status 1); everything else is finished.
     """
-    args = build_parser().parse_args(argv)
+    args = build_parser(prog).parse_args(argv)
     require_stack()
     from mm_tuning_plugin.benchmark.fingerprints import made_by_other_code
     from mm_tuning_plugin.benchmark.grid import build_jobs
@@ -146,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(outlook(jobs, at_once))
         return
     words = sys.argv[1:] if argv is None else argv
-    command = ['python', 'tools/benchmark.py', *map(shlex.quote, words)]
+    command = [*called_as(prog), *map(shlex.quote, words)]
     rows = run_plan(plan, jobs, work_dir, command, executor)
     if any(row['status'] == 'done' for row in rows):
         write_report(work_dir)
@@ -155,9 +159,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(FAILED)
 
 
-def entry(argv: Sequence[str] | None = None) -> int:
+def entry(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> int:
     """Run the command; return its exit status."""
-    return run(main, argv)
+    return run(partial(main, prog=prog), argv)
 
 
 if __name__ == '__main__':

@@ -10,12 +10,14 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import program, run
+from mm_tuning_plugin.cli.run import run
 from mm_tuning_plugin.cli.stock_file import SAFETENSORS_NOTE, build_backbone, write_tried
+from mm_tuning_plugin.cli.usage import make_parser
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,18 +26,21 @@ if TYPE_CHECKING:
 
     from mm_tuning_plugin.checkpoint import LoadReport
 
+SCRIPT = 'convert_checkpoint.py'
 ENDINGS = ('.pth', '.safetensors')
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        prog=program('convert', 'convert_checkpoint.py'),
-        description="Write a self-supervised file under the names of a config's backbone, so that "
+    parser = make_parser(
+        prog,
+        "Write a self-supervised file under the names of a config's backbone, so that "
         "mmseg's own init_cfg=dict(type='Pretrained', checkpoint=DST) loads all of it; that is "
         f'tried before DST is written. Note: {SAFETENSORS_NOTE}.',
-        epilog='example: python tools/convert_checkpoint.py moco_v2_r50.pth.tar r50.pth '
-        '--config my_config.py',
+        [
+            'moco_v2_r50.pth.tar r50.pth --config my_config.py',
+            '--inspect moco_v2_r50.pth.tar',
+        ],
     )
     parser.add_argument('src', metavar='SRC', help='a checkpoint in any common layout')
     parser.add_argument('dst', metavar='DST', nargs='?', help='.pth or .safetensors')
@@ -189,13 +194,13 @@ def convert(args: argparse.Namespace) -> None:
         print(f'  in the config: {snippet(config, freed, target)}')
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """Convert or inspect.
 
     Raises:
         UserError: A mistake of the user's.
     """
-    args = build_parser().parse_args(argv)
+    args = build_parser(prog).parse_args(argv)
     if args.inspect:
         if args.dst is not None:
             raise UserError(f'--inspect: DST {args.dst} found, expected none: it writes nothing')
@@ -211,9 +216,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     convert(args)
 
 
-def entry(argv: Sequence[str] | None = None) -> int:
+def entry(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> int:
     """Run the command; return its exit status."""
-    return run(main, argv)
+    return run(partial(main, prog=prog), argv)
 
 
 if __name__ == '__main__':

@@ -6,30 +6,35 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import make_folder, program, run
+from mm_tuning_plugin.cli.run import make_folder, run
+from mm_tuning_plugin.cli.usage import STEP_FAILED, called_as, make_parser
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.plan import Plan
     from mm_tuning_plugin.benchmark.steps import Job
 
+SCRIPT = 'demo.py'
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 PROXY = CONFIGS / 'proxy' / 'colorization_resnet18_demo.py'
 FINE_TUNING = CONFIGS / 'demo' / 'fcn_r18_demo.py'
 ARMS = ('direct', 'direct-matched', 'tuned')
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        prog=program('demo'),
-        description='Draw a data set; train a backbone on its unlabelled images by colorization; '
+    parser = make_parser(
+        prog,
+        'Draw a data set; train a backbone on its unlabelled images by colorization; '
         'fine-tune it directly, directly for as much compute as tuning takes, and after '
         'mix-and-match tuning; compare. About 8 minutes on two CPU cores.',
+        ['', '--work-dir demo_output --seeds 0 1 2'],
+        STEP_FAILED,
     )
     parser.add_argument('--work-dir', metavar='DIR', default='demo_output')
     parser.add_argument(
@@ -96,14 +101,14 @@ def draw_pictures(jobs: Sequence[Job], rows: Sequence[dict], folder: Path) -> No
     pictures.draw_predictions(fine_tuning.cfg, checkpoints, scores, folder / 'predictions.png')
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """Run the demo.
 
     Raises:
         UserError: A mistake of the user's.
         SystemExit: A step failed.
     """
-    args = build_parser().parse_args(argv)
+    args = build_parser(prog).parse_args(argv)
     require_stack()
     from mm_tuning_plugin.benchmark.executors import LocalExecutor, local_slots
     from mm_tuning_plugin.benchmark.grid import build_jobs
@@ -121,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan = demo_plan(data_root, args.seeds, work_dir / 'configs')
     jobs = build_jobs(plan, work_dir, work_dir / 'cache')
     print('2/3 a start trained without labels, then every arm from it', flush=True)
-    command = ['python', 'tools/demo.py', *(sys.argv[1:] if argv is None else argv)]
+    command = [*called_as(prog), *(sys.argv[1:] if argv is None else argv)]
     rows = run_plan(plan, jobs, work_dir, command, LocalExecutor(local_slots()))
     if any(row['status'] != 'done' for row in rows):
         raise SystemExit(FAILED)
@@ -139,9 +144,9 @@ def as_summarised(row: dict[str, Any]) -> dict[str, Any]:
     return dict(row, recall_before=row['recall_start'], recall_after=row['recall'])
 
 
-def entry(argv: Sequence[str] | None = None) -> int:
+def entry(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> int:
     """Run the command; return its exit status."""
-    return run(main, argv)
+    return run(partial(main, prog=prog), argv)
 
 
 if __name__ == '__main__':

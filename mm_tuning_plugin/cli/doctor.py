@@ -11,9 +11,9 @@ import importlib
 import importlib.util
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES
-from typing import Callable
 
 from mm_tuning_plugin.cli.environment import (
     ERROR,
@@ -27,22 +27,34 @@ from mm_tuning_plugin.cli.environment import (
     release,
     remedy_for,
 )
-from mm_tuning_plugin.cli.run import program, run
+from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.usage import add_run_options, make_parser
 from mm_tuning_plugin.errors import UserError
 
+SCRIPT = 'doctor.py'
 PYTHON_MIN = (3, 9)
 TORCH_MIN = '2.1'
 TORCH_SAFE = '2.6'  # loads checkpoints safely (CVE-2025-32434) and allow-lists by name
 PACKAGES = ('numpy', 'scipy', 'sklearn', 'matplotlib', 'safetensors', 'packaging', 'rich')
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
     """The options of the command."""
-    return argparse.ArgumentParser(
-        prog=program('doctor'),
-        description='Say what is installed, whether it will work, and how to mend what will not. '
-        'Exit status 0: usable; 2: not.',
+    parser = make_parser(
+        prog,
+        'Say what is installed, whether it will work, and how to mend what will not. With a '
+        'config, also look at its data, its start and the room on the disk, and run two steps of '
+        'both stages in a temporary folder, of which nothing stays.',
+        ['', 'my_config.py --ssl-checkpoint moco_r50.pth'],
+        {'0': 'usable', '2': 'not usable: the last line on stderr says what to mend first'},
     )
+    parser.add_argument('config', nargs='?', help='a config of an mmseg project')
+    add_run_options(parser)
+    parser.add_argument('--no-trial', action='store_true', help='leave out the two steps')
+    parser.add_argument(
+        '--trial-seconds', type=int, metavar='N', default=300, help='stop the two steps then (300)'
+    )
+    return parser
 
 
 def diagnose() -> list[Finding]:
@@ -157,17 +169,18 @@ def show(finding: Finding) -> str:
     return f'{finding.level:<6} {finding.subject}: {finding.found}{remedy}'
 
 
-def main(argv: Sequence[str] | None = None, checks: Callable[[], list[Finding]] = diagnose) -> None:
-    """Prints the findings.
+def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
+    """Prints the findings, each as soon as it is known.
 
     Raises:
-        UserError: If one of them is an error.
+        UserError: If one of them is an error, or an option makes no sense.
     """
-    build_parser().parse_args(argv)
-    findings = checks()
-    for finding in findings:
-        print(show(finding))
-    errors = [finding for finding in findings if finding.level == ERROR]
+    args = build_parser(prog).parse_args(argv)
+    _check_options(args)
+    errors = []
+    for finding in _all_findings(args):
+        print(show(finding), flush=True)
+        errors += [finding] if finding.level == ERROR else []
     if errors:
         first = errors[0]
         raise UserError(
@@ -176,9 +189,30 @@ def main(argv: Sequence[str] | None = None, checks: Callable[[], list[Finding]] 
     print('usable')
 
 
-def entry(argv: Sequence[str] | None = None) -> int:
+def _all_findings(args: argparse.Namespace) -> Iterator[Finding]:
+    """The installation's, then, if that is sound, the config's."""
+    findings = diagnose()
+    yield from findings
+    if args.config is not None and _sound(findings):
+        from mm_tuning_plugin.cli.checkup import examine
+
+        yield from examine(args)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    if args.trial_seconds < 1:
+        raise UserError(
+            f'--trial-seconds: {args.trial_seconds} found, expected an integer of at least 1'
+        )
+    for name in ('ssl_checkpoint', 'allow_pickle', 'work_dir', 'cfg_options', 'no_trial'):
+        if args.config is None and getattr(args, name):
+            option = '--' + name.replace('_', '-')
+            raise UserError(f'{option}: found without a config, expected CONFIG before it')
+
+
+def entry(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> int:
     """Run the command; return its exit status."""
-    return run(main, argv)
+    return run(partial(main, prog=prog), argv)
 
 
 def _sound(findings: Sequence[Finding]) -> bool:

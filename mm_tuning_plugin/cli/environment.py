@@ -22,7 +22,7 @@ from mm_tuning_plugin.errors import UserError
 OK, NOTE, ERROR = 'ok', 'note', 'error'
 MODULES = ('mmengine', 'mmcv', 'mmseg')
 # mmseg imports without its models, and the original's models do not import without compiled ops.
-IMPORTS = (*MODULES, 'mmseg.models')
+IMPORTS = (*MODULES, 'mmseg.models', 'mmseg.datasets')
 INSTALL_FORK = "pip install -e '.[fork]'"
 
 

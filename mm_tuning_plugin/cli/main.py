@@ -1,4 +1,8 @@
-"""``mm-tuning``: all commands behind one name, with the options of the scripts in ``tools/``."""
+"""``mm-tuning COMMAND ...``: all commands behind one name, also as ``python -m mm_tuning_plugin``.
+
+A command's module is imported when it is asked for, and its own parser reads what stands behind its
+name: no option is known here.
+"""
 
 from __future__ import annotations
 
@@ -6,73 +10,137 @@ import difflib
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mm_tuning_plugin import __version__
-from mm_tuning_plugin.cli import run as running
+from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.usage import STATUSES, status_lines
 from mm_tuning_plugin.errors import UserError
 
-# Command -> its module in this package, and what it does.
+PROG = 'mm-tuning'
+SOME_FAILED = 'benchmark, demo: a step failed; sweep: a config did; everything else is finished'
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        module: In `mm_tuning_plugin.cli`; its ``entry(argv, prog)`` returns the exit status.
+        summary: What it does, in half a line.
+        example: Its arguments in a call that makes sense.
+    """
+
+    module: str
+    summary: str
+    example: str
+
+
 COMMANDS = {
-    'train': ('train', 'tune the backbone of an mmseg config, then fine-tune it'),
-    'benchmark': ('benchmark', 'compare tuning with its baselines, over seeds and label shares'),
-    'convert': ('convert', 'write a self-supervised file so that stock mmseg loads all of it'),
-    'doctor': ('doctor', 'say what is installed and whether it will work'),
-    'report': ('report', 'write the report of a finished run once more, beside another run'),
-    'sweep': ('sweep', 'say which configs of a project can be tuned'),
-    'demo': ('demo', 'see everything once, on a data set that is drawn for it'),
+    'train': Command(
+        'train',
+        'tune the backbone of an mmseg config, then fine-tune it',
+        'my_config.py --ssl-checkpoint moco_r50.pth',
+    ),
+    'benchmark': Command(
+        'benchmark',
+        'compare tuning with its baselines, over seeds',
+        'my_plan.py --work-dir work_dirs/plan',
+    ),
+    'convert': Command(
+        'convert',
+        'write a checkpoint that stock mmseg loads in full, or look into one',
+        'moco_r50.pth.tar r50.pth --config my_config.py',
+    ),
+    'browse': Command(
+        'browse',
+        'show which nodes will be sampled from your data, before training',
+        'my_config.py --out nodes',
+    ),
+    'doctor': Command(
+        'doctor',
+        'check the installation and, with a config, all that a run needs',
+        'my_config.py --ssl-checkpoint moco_r50.pth',
+    ),
+    'report': Command(
+        'report',
+        'write the report of a finished run once more, beside another run',
+        'work_dirs/my_config --compare work_dirs/my_config_no-tuning',
+    ),
+    'sweep': Command(
+        'sweep', 'say which configs of a project can be tuned, and why not', 'my_project/configs'
+    ),
+    'demo': Command('demo', 'the whole story on a small data set that is drawn for it', ''),
 }
-EXAMPLES = """examples:
-  mm-tuning train my_config.py --ssl-checkpoint moco_r50.pth
-  mm-tuning train my_config.py --ssl-checkpoint moco_r50.pth --no-tuning
-  mm-tuning benchmark my_plan.py --work-dir work_dirs/compared
-  mm-tuning convert --inspect moco_r50.pth
-  mm-tuning doctor"""
-EXIT_CODES = """exit status:
-  0    done
-  1    some jobs of a benchmark or configs of a sweep failed; the rest are finished
-  2    a mistake that you can mend: the last line of stderr names the thing, what was found and what
-       was expected
-  128+n  ended by signal n, with a checkpoint: --resume goes on (130: Ctrl-C, 143: SIGTERM)"""
 
 
-def overview() -> str:
-    """The text of ``mm-tuning --help``."""
-    width = max(map(len, COMMANDS))
-    rows = '\n'.join(f'  {name:<{width}}  {what}' for name, (_, what) in COMMANDS.items())
-    return (
-        'usage: mm-tuning COMMAND [OPTIONS]\n\n'
-        'The stage between a self-supervised backbone and segmentation fine-tuning.\n\n'
-        f'commands:\n{rows}\n\n`mm-tuning COMMAND --help` tells the options.\n\n'
-        f'{EXAMPLES}\n\n{EXIT_CODES}'
+def help_text(prog: str = PROG) -> str:
+    """What ``--help`` prints."""
+    calls = [f'  {prog} {name} {command.example}'.rstrip() for name, command in COMMANDS.items()]
+    return '\n'.join(
+        [
+            f'usage: {prog} COMMAND [ARGUMENT ...]',
+            '',
+            'Mix-and-match tuning: the stage between a self-supervised backbone and fine-tuning.',
+            '',
+            'commands:',
+            *(f'  {name:<10} {command.summary}' for name, command in COMMANDS.items()),
+            '',
+            'options:',
+            f'  -h, --help  this text; {prog} COMMAND --help: the options of a command',
+            '  --version   the version of the package',
+            '',
+            'examples:',
+            *calls,
+            '',
+            *status_lines({**STATUSES, '1': SOME_FAILED}),
+        ]
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Print the overview or the version; or name what is wrong with the command.
+def find_command(name: str) -> Command:
+    """Look up a command.
 
     Raises:
-        UserError: There is no such command.
+        UserError: There is none of this name.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
-    if words and words[0] in ('--version', '-V'):
-        print(f'mm_tuning_plugin {__version__}')
-    elif not words or words[0] in ('-h', '--help', 'help'):
-        print(overview())
-    else:
-        near = difflib.get_close_matches(words[0], COMMANDS, n=1, cutoff=0.0)[0]
-        raise UserError(
-            f'{words[0]!r} found, expected a command of mm-tuning; the nearest is {near}'
-        )
+    if name in COMMANDS:
+        return COMMANDS[name]
+    if name.startswith('-'):
+        raise UserError(f'{name}: no such option of {PROG}; expected a command first: {_names()}')
+    near = difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.0)
+    raise UserError(f'{name!r}: no such command; the nearest one is {near[0]}, of {_names()}')
 
 
-def entry(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return its exit status."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    if not words or words[0] not in COMMANDS:
-        return running.run(main, words)
-    running.through_mm_tuning = True
-    module = importlib.import_module(f'mm_tuning_plugin.cli.{COMMANDS[words[0]][0]}')
-    return int(module.entry(words[1:]))
+def _names() -> str:
+    return ', '.join(COMMANDS)
+
+
+def entry(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
+    """Run a command; return its exit status.
+
+    Args:
+        argv: The command's name and its arguments; None: those of the process.
+        prog: How the console entry was called.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in ('-h', '--help'):
+        print(help_text(prog))
+        return 0
+    if words == ['--version']:
+        print(__version__)
+        return 0
+    found: list[Command] = []
+
+    def look_up(words: Sequence[str] | None) -> None:
+        if not words:
+            raise UserError(f'COMMAND: none found, expected one of {_names()}; see {prog} --help')
+        found.append(find_command(words[0]))
+
+    status = run(look_up, words)
+    if status:
+        return status
+    module = importlib.import_module(f'mm_tuning_plugin.cli.{found[0].module}')
+    return int(module.entry(words[1:], f'{prog} {words[0]}'))
 
 
 if __name__ == '__main__':

@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from mm_tuning_plugin.cli.run import program, run
+from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.usage import make_parser
+
+SCRIPT = 'report.py'
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        prog=program('report'),
-        description='Write report.html into the folder of a finished run of both stages.',
-        epilog='example: python tools/report.py work_dirs/my_config '
-        '--compare work_dirs/my_config_no-tuning',
+    parser = make_parser(
+        prog,
+        'Write report.html into the folder of a finished run of both stages.',
+        ['work_dirs/my_config', 'work_dirs/my_config --compare work_dirs/my_config_no-tuning'],
     )
     parser.add_argument('work_dir', type=Path, help="the run's --work-dir")
     parser.add_argument(
@@ -25,17 +28,17 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """Run the command."""
-    args = build_parser().parse_args(argv)
+    args = build_parser(prog).parse_args(argv)
     from mm_tuning_plugin.engine.run_report import write_report
 
     print(write_report(args.work_dir, args.compare))
 
 
-def entry(argv: Sequence[str] | None = None) -> int:
+def entry(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> int:
     """Run the command; return its exit status."""
-    return run(main, argv)
+    return run(partial(main, prog=prog), argv)
 
 
 if __name__ == '__main__':

@@ -9,14 +9,6 @@ from pathlib import Path
 
 from mm_tuning_plugin.errors import UserError
 
-through_mm_tuning = False
-"""Whether the command was called as ``mm-tuning COMMAND``, not as a script of ``tools/``."""
-
-
-def program(command: str, script: str | None = None) -> str:
-    """What help texts call a command: as its user called it."""
-    return f'mm-tuning {command}' if through_mm_tuning else script or f'{command}.py'
-
 
 def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
     """Run a command.
@@ -41,8 +33,12 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
     return 0
 
 
-def make_folder(path: str) -> Path:
+def make_folder(path: str, option: str = '--work-dir') -> Path:
     """Make a folder for results, with those above it.
+
+    Args:
+        path: The folder.
+        option: What named it.
 
     Raises:
         UserError: It cannot be made or written.
@@ -52,6 +48,6 @@ def make_folder(path: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f'--work-dir: {path} found, expected a folder that can be written: {error}'
+            f'{option}: {path} found, expected a folder that can be written: {error}'
         ) from error
     return folder

@@ -10,17 +10,21 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mm_tuning_plugin.cli.derived import check_built, check_plain, check_start, check_types
 from mm_tuning_plugin.cli.environment import missing_package, require_stack
-from mm_tuning_plugin.cli.run import program, run
+from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.usage import make_parser
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+SCRIPT = 'sweep_configs.py'
+CONFIG_FAILED = {'1': 'a config was neither derived nor refused with a reason'}
 DERIVED, REFUSED, UNLOADABLE, FAILED = 'derived', 'refused', 'not loadable', 'FAILED'
 
 
@@ -39,14 +43,14 @@ class Outcome(NamedTuple):
     reason: str
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        prog=program('sweep', 'sweep_configs.py'),
-        description='Derive the tuning config of every config in a folder, without running any, '
-        'and check what was derived.',
-        epilog='example: python tools/sweep_configs.py my_project/configs. Exit status 1 if a '
-        'config is neither derived nor refused with a reason.',
+    parser = make_parser(
+        prog,
+        'Derive the tuning config of every config in a folder, without running any, and check '
+        'what was derived.',
+        ['', 'my_project/configs --build'],
+        CONFIG_FAILED,
     )
     parser.add_argument(
         'configs',
@@ -184,14 +188,14 @@ def write_record(file: str, outcomes: Sequence[Outcome], args: argparse.Namespac
         aside.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """Run the command.
 
     Raises:
         UserError: There is nothing to sweep.
         SystemExit: 1, if a config was neither derived nor refused with a reason.
     """
-    args = build_parser().parse_args(argv)
+    args = build_parser(prog).parse_args(argv)
     require_stack()
     import mmseg
 
@@ -208,6 +212,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(1)
 
 
-def entry(argv: Sequence[str] | None = None) -> int:
+def entry(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> int:
     """Run the command and return its exit status."""
-    return run(main, argv)
+    return run(partial(main, prog=prog), argv)

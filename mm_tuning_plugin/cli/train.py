@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import (
@@ -14,12 +15,14 @@ from mm_tuning_plugin.cli.environment import (
     remedy_for,
     require_stack,
 )
-from mm_tuning_plugin.cli.run import program, run
+from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.usage import add_run_options, make_parser
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+SCRIPT = 'train.py'
 RUNNER = 'mm_tuning_plugin.MixAndMatchRunner'
 PROXY_TASKS = (
     'mm_tuning_plugin.ColorizationModel',
@@ -34,29 +37,22 @@ PROXY_TASKS = (
 """Models that are trained in a single stage, without labels, with their scopes."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(
-        prog=program('train'),
-        description='Tune the backbone of an mmseg config by mix-and-match, then fine-tune it.',
-        epilog='example: python tools/train.py my_config.py --ssl-checkpoint moco_r50.pth '
-        '--cfg-options mix_and_match.max_iters=2000',
+    parser = make_parser(
+        prog,
+        'Tune the backbone of an mmseg config by mix-and-match, then fine-tune it.',
+        [
+            'my_config.py --ssl-checkpoint moco_r50.pth',
+            'my_config.py --ssl-checkpoint moco_r50.pth --no-tuning',
+            'my_config.py --resume --cfg-options mix_and_match.max_iters=4000',
+        ],
     )
     parser.add_argument('config', help='a config of an mmseg project')
-    parser.add_argument(
-        '--ssl-checkpoint',
-        metavar='FILE',
-        help='self-supervised weights to start from, in both arms',
-    )
-    parser.add_argument(
-        '--allow-pickle',
-        action='store_true',
-        help='let --ssl-checkpoint run code while it is read; only for files you trust',
-    )
+    add_run_options(parser)
     parser.add_argument(
         '--no-tuning', action='store_true', help='the baseline: fine-tune from the same start'
     )
-    parser.add_argument('--work-dir', metavar='DIR', help='where logs and checkpoints go')
     parser.add_argument(
         '--resume', action='store_true', help='continue in the stage that was interrupted'
     )
@@ -70,13 +66,6 @@ def build_parser() -> argparse.ArgumentParser:
         '--compare', metavar='DIR', help="another run's --work-dir, set beside in the report"
     )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        metavar='KEY=VALUE',
-        default=[],
-        help='override any value of the config, mix_and_match.NAME=VALUE among them',
-    )
     # torch.distributed.launch passes it; mmengine reads the environment.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     return parser
@@ -217,13 +206,13 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
     runner.train()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """Train.
 
     Raises:
         UserError: A mistake of the user's.
     """
-    args = build_parser().parse_args(argv)
+    args = build_parser(prog).parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     require_stack()
     cfg = load_config(args.config)
@@ -237,9 +226,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     MixAndMatchRunner.from_cfg(cfg).train()
 
 
-def entry(argv: Sequence[str] | None = None) -> int:
+def entry(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> int:
     """Run the command; return its exit status."""
-    return run(main, argv)
+    return run(partial(main, prog=prog), argv)
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sized
+from typing import Any
 
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -73,3 +74,23 @@ class SeededInfiniteSampler:
 
     def __len__(self) -> int:
         return self.size
+
+
+@DATA_SAMPLERS.register_module()
+class FirstSampler:
+    """The first images of a data set in their order, the same on every rank: for trials.
+
+    Args:
+        dataset: The data set; only its length is read.
+        count: How many images, at most.
+        options: Of the sampler in whose place it stands; passed over.
+    """
+
+    def __init__(self, dataset: Sized, count: int, **options: Any) -> None:
+        self.count = min(count, len(dataset))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.count))
+
+    def __len__(self) -> int:
+        return self.count

@@ -208,7 +208,8 @@ class PackNodeInputs(BaseTransform):
     """Pack the nodes of one image for the tuner.
 
     Args:
-        keep_source: Also keep the image and the boxes the nodes were drawn from, for pictures.
+        keep_source: Also keep the image, the label map and the boxes that nodes were drawn from,
+            for pictures and figures.
     """
 
     def __init__(self, keep_source: bool = False) -> None:
@@ -224,7 +225,11 @@ class PackNodeInputs(BaseTransform):
             'meta': {'img_path': str(results.get('img_path', ''))},
         }
         if self.keep_source:
-            packed['source'] = {'img': results['img'], 'boxes': results.get('node_boxes')}
+            packed['source'] = {
+                'img': results['img'],
+                'seg_map': results['gt_seg_map'],
+                'boxes': results.get('node_boxes'),
+            }
         return packed
 
 

@@ -59,9 +59,7 @@ def check_data(
     )
     # No Runner lives yet, so nothing has said in whose scope unprefixed types are meant.
     with random_state(0), DefaultScope.overwrite_default_scope(scope):
-        built = _build(config, where)
-        items = [built.get_data_info(i) for i in range(len(built))]
-        _check_files(items)
+        built, items = build_dataset(config, where)
         chosen = np.linspace(0, len(built) - 1, min(samples, len(built)), dtype=int).tolist()
         rest = sorted(set(range(len(built))) - set(chosen))
         usable = [_is_usable(built, index) for index in chosen]
@@ -133,7 +131,19 @@ def missing_packages(config: Any, place: str = '') -> Iterator[tuple[str, str]]:
         yield from missing_packages(part, f'{place}.{key}')
 
 
-def _build(config: Mapping[str, Any], where: str) -> Any:
+def build_dataset(config: Mapping[str, Any], where: str) -> tuple[Any, list[dict]]:
+    """Build a data set and look for its files; unprefixed types are meant in the current scope.
+
+    Args:
+        config: The data set.
+        where: Its place in the config.
+
+    Returns:
+        It, and what it says of each image.
+
+    Raises:
+        UserError: It cannot be built, it is empty, or a file is missing.
+    """
     root = config.get('data_root')
     if isinstance(root, str) and not os.path.isdir(root):
         raise UserError(f'data_root: {root!r} found, expected an existing folder')
@@ -151,7 +161,9 @@ def _build(config: Mapping[str, Any], where: str) -> Any:
             f'{where}: no image found in {root!r}, expected at least one; are '
             'data_prefix, ann_file and img_suffix right?'
         )
-    return built
+    items = [built.get_data_info(i) for i in range(count)]
+    _check_files(items)
+    return built, items
 
 
 def _check_files(items: Sequence[Mapping[str, Any]]) -> None:

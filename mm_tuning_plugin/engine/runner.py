@@ -29,9 +29,11 @@ from mm_tuning_plugin.checkpoint import (
     hash_file,
     load_backbone_checkpoint,
     load_backbone_strict,
+    read_backbone,
+    save_backbone,
     write_aside,
 )
-from mm_tuning_plugin.checkpoint.read import read_content
+from mm_tuning_plugin.checkpoint.store import SAFETENSORS
 from mm_tuning_plugin.engine.checkpoints import damage
 from mm_tuning_plugin.engine.class_iou import ClassIoUHook
 from mm_tuning_plugin.engine.fingerprint import (
@@ -145,7 +147,7 @@ class MixAndMatchRunner:
             SystemExit: As `train`.
         """
         with Interruption() as self.interruption, full_disk_named(self.work_dir):
-            return self._tune(data_manifest(self._begin()))
+            return self._tuned(data_manifest(self._begin()))
 
     def _begin(self) -> list[dict]:
         """Look at all that both stages need; what the data set says of each training image."""
@@ -170,9 +172,9 @@ class MixAndMatchRunner:
             if not tuned.is_file():
                 raise UserError(f'{tuned}: no such file; expected a tuned backbone')
         else:
-            tuned = self._tune(data_manifest(items))
+            tuned = self._tuned(data_manifest(items))
             self._show_load_report()
-        begins = f'tuned {_read_meta(tuned).get("hash_after")}'
+        begins = f'tuned {read_backbone(tuned)[1].get("hash_after")}'
         return self._fine_tune(lambda backbone: load_backbone_strict(backbone, tuned), begins)
 
     def _check_data(self, loader: str) -> list[dict]:
@@ -182,6 +184,13 @@ class MixAndMatchRunner:
             self.tuning_cfg['default_scope'],
             f'{loader}.dataset',
         )
+
+    def _tuned(self, manifest: str) -> Path:
+        """The file that stage one leaves, also as .safetensors if that is asked for."""
+        tuned = self._tune(manifest)
+        if self.options['safetensors'] and is_main_process():
+            save_backbone(tuned.with_suffix(SAFETENSORS), *read_backbone(tuned))
+        return tuned
 
     def _tune(self, manifest: str) -> Path:
         """Run stage one unless it is finished."""
@@ -213,7 +222,7 @@ class MixAndMatchRunner:
 
     def _previous_fingerprint(self, tuned: Path) -> dict | None:
         if tuned.is_file():
-            return _read_meta(tuned).get('fingerprint') or {}
+            return read_backbone(tuned)[1].get('fingerprint') or {}
         recorded = self.tuning_dir / FINGERPRINT
         if not recorded.is_file():
             return None
@@ -383,24 +392,9 @@ def _put_aside_if_damaged(tuned: Path) -> None:
     barrier()
 
 
-def _read_meta(tuned: Path) -> dict:
-    """The ``meta`` of a tuned backbone.
-
-    Raises:
-        UserError: The file cannot be read, or this package did not write it.
-    """
-    content = read_content(tuned)
-    meta = content.get('meta') if isinstance(content, dict) else None
-    if not isinstance(meta, dict):
-        raise UserError(
-            f"{tuned}: no 'meta' found, expected a backbone that this package tuned; move it away"
-        )
-    return meta
-
-
 def _told(tuned: Path) -> dict[str, Any]:
     """What a tuned backbone tells of its tuning."""
-    meta = _read_meta(tuned)
+    _, meta = read_backbone(tuned)
     return dict(iterations=meta.get('iterations'), retrieval=meta.get('retrieval') or {})
 
 

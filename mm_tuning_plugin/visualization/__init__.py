@@ -5,6 +5,7 @@ Nothing here knows of mmengine, opens a window or touches matplotlib's global st
 
 from .canvas import resize, save_image
 from .embeddings import embedding_map
+from .frequencies import frequency_bars
 from .gallery import Neighbours, retrieval_gallery
 from .mosaic import patch_mosaic
 from .overlay import cut_nodes, node_overlay
@@ -20,6 +21,7 @@ __all__ = [
     'cut_nodes',
     'dataset_palette',
     'embedding_map',
+    'frequency_bars',
     'node_overlay',
     'node_sheet',
     'patch_mosaic',

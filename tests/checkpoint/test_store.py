@@ -4,12 +4,14 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mm_tuning_plugin.checkpoint import (
     hash_file,
     hash_state_dict,
     load_backbone_strict,
+    read_backbone,
     save_backbone,
 )
 from mm_tuning_plugin.errors import UserError
@@ -74,6 +76,30 @@ def test_round_trip(tmp_path):
     content = torch.load(path, weights_only=True)
     assert sorted(content) == ['meta', 'state_dict']
     assert list(content['state_dict']) == list(source.state_dict())
+
+
+def test_round_trip_as_safetensors(tmp_path):
+    """Plain tensors under plain names for everyone; what is told of them for this package."""
+    source, meta = network(), {'iter': 3, 'names': ['a', 'ä'], 'none': None, 'd': {'k': 0.1}}
+    meta['hash_after'] = hash_state_dict(source.state_dict())
+    path = tmp_path / 'tuned.safetensors'
+    save_backbone(path, source.state_dict(), meta)
+    target = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    assert load_backbone_strict(target, path) == meta
+    assert hash_state_dict(target.state_dict()) == meta['hash_after']
+    assert sorted(load_file(path)) == sorted(source.state_dict())
+    weights, told = read_backbone(path)
+    assert told == meta and hash_state_dict(weights) == meta['hash_after']
+    save_backbone(path, source.state_dict(), {**meta, 'hash_after': '0' * 64})
+    with pytest.raises(UserError, match='damaged'):
+        load_backbone_strict(target, path)
+
+
+@pytest.mark.parametrize('told', [None, {'meta': 'not json'}, {'meta': '[1]'}])
+def test_safetensors_of_others_are_refused(told, tmp_path):
+    save_file({'w': torch.ones(1)}, tmp_path / 'a.safetensors', metadata=told)
+    with pytest.raises(UserError, match="expected 'state_dict' and 'meta'"):
+        load_backbone_strict(network(), tmp_path / 'a.safetensors')
 
 
 def test_config_dictionaries_in_meta_become_plain(tmp_path):

@@ -249,5 +249,6 @@ def test_packing_keeps_the_source_for_pictures():
     done = SamplePatches(**PATCHES).transform(results())
     source = PackNodeInputs(keep_source=True).transform(done)['source']
     assert source['img'] is done['img'] and source['boxes'] is done['node_boxes']
+    assert source['seg_map'] is done['gt_seg_map']
     done = SamplePoints(**POINTS).transform(results())
     assert PackNodeInputs(keep_source=True).transform(done)['source']['boxes'] is None

@@ -13,8 +13,9 @@ from mm_tuning_plugin.cli.main import COMMANDS as COMMANDS_OF_MAIN
 from mm_tuning_plugin.engine import derive_tuning_config
 
 TOOLS = {
-    'benchmark.py': 'benchmark', 'convert_checkpoint.py': 'convert', 'demo.py': 'demo',
-    'doctor.py': 'doctor', 'report.py': 'report', 'sweep_configs.py': 'sweep',
+    'benchmark.py': 'benchmark', 'browse_patches.py': 'browse',
+    'convert_checkpoint.py': 'convert', 'demo.py': 'demo', 'doctor.py': 'doctor',
+    'report.py': 'report', 'sweep_configs.py': 'sweep',
     'train.py': 'train',
 }  # fmt: skip
 COMMANDS = [
@@ -55,7 +56,7 @@ def test_a_command_is_one_that_there_is(words):
         assert (ROOT / arguments[0]).is_file() or (own / arguments[0]).is_file()
     elif program == 'mm-tuning':
         command, *options = arguments
-        parser_of(COMMANDS_OF_MAIN[command][0]).parse_args(options)
+        parser_of(COMMANDS_OF_MAIN[command].module).parse_args(options)
     else:
         assert program in ('python', 'torchrun', 'srun')
         check_script(arguments)

@@ -302,6 +302,21 @@ def test_tune_once_and_fine_tune_many(toy_cfg, tmp_path):
         MixAndMatchRunner.from_cfg(other).train()
 
 
+def test_tune_once_as_safetensors(toy_cfg, tmp_path):
+    toy_cfg.mix_and_match.safetensors = True
+    tuned = MixAndMatchRunner.from_cfg(toy_cfg).tune()
+    other = tuned.with_suffix('.safetensors')
+    other.unlink()
+    assert MixAndMatchRunner.from_cfg(toy_cfg).tune() == tuned  # finished before: written anew
+    taken = []
+    for path in (tuned, other):
+        toy_cfg.mix_and_match.update(tuned_backbone=str(path))
+        toy_cfg.work_dir = str(tmp_path / path.suffix)
+        MixAndMatchRunner.from_cfg(toy_cfg).train()
+        taken.append(hash_state_dict(final_state(toy_cfg)))
+    assert taken[0] == taken[1]
+
+
 def test_both_arms_start_from_the_checkpoint(toy_cfg, tmp_path):
     donor, _ = initial_weights(
         Runner,

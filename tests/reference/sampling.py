@@ -8,6 +8,8 @@ import torch.nn.functional as F
 def spread_out(boxes, count, max_overlap):
     """Keeps boxes in order unless too much covered by the kept; fills up from the dropped.
 
+    Mended: what is covered is a share of the box's own area (in the release, of the first box's).
+
     The mask has one cell per pixel of the plane around all boxes, as what lies outside the image
     counts like any other area. The released one has those of the image only, in float64: it takes
     about as long. As there, all boxes are gone through, whatever their number is cut to in the end.
@@ -41,6 +43,44 @@ def draw_boxes(pixels, count, size_range, rng):
     return boxes, centres
 
 
+def list_pixels(seg_map, background_index=None, ignore_index=255):
+    """Lists the pixels, (rows, columns) each: of the foreground, of the background.
+
+    Mended: background is a class only where one is named (in the release class 0 always is, so
+    Cityscapes' road), and the ignore label never is one (there, where a crop shows nothing else).
+    """
+    seg_map = seg_map.astype(np.int64)
+    foreground, background = seg_map != ignore_index, ([], [])
+    if background_index is not None:
+        foreground &= seg_map != background_index
+        background = np.where(seg_map == background_index)
+    return np.where(foreground), background
+
+
+def draw_patches(lists, num_patches, size_range, rng, background_ratio=0.1, max_overlap=0.6):
+    """Draws boxes and centres from lists of pixels, foreground first, de-duplicated.
+
+    Mended: where either list is empty the other fills up (in the release background is then drawn
+    on the foreground, and labelled 0).
+    """
+    foreground, background = lists
+    quota = max(1, int(background_ratio * num_patches)) if len(background[0]) else 0
+    if len(foreground[0]) == 0:
+        quota = num_patches if len(background[0]) else 0
+    boxes, centres = [], []
+    if len(foreground[0]) and num_patches > quota:
+        wanted = num_patches - quota
+        drawn, around = draw_boxes(foreground, 5 * wanted, size_range, rng)
+        kept = spread_out(drawn, wanted, max_overlap)
+        boxes += [drawn[i] for i in kept]
+        centres += [around[i] for i in kept]
+    if quota:
+        drawn, around = draw_boxes(background, 5 * quota, size_range, rng)
+        boxes += drawn[:quota]
+        centres += around[:quota]
+    return np.array(boxes, dtype=np.int64).reshape(-1, 4), centres
+
+
 def sample_patches(
     seg_map,
     num_patches,
@@ -58,28 +98,11 @@ def sample_patches(
     de-duplicated and the first are taken. Without a background class there is but one list, which
     is cheaper than what was released (there class 0 always is the background).
     """
-    seg_map = seg_map.astype(np.int64)
-    foreground, background = seg_map != ignore_index, ([], [])
-    if background_index is not None:
-        foreground &= seg_map != background_index
-        background = np.where(seg_map == background_index)
-    foreground = np.where(foreground)
-    quota = max(1, int(background_ratio * num_patches)) if len(background[0]) else 0
-    if len(foreground[0]) == 0:
-        quota = num_patches if len(background[0]) else 0
-    boxes, centres = [], []
-    if len(foreground[0]) and num_patches > quota:
-        wanted = num_patches - quota
-        drawn, around = draw_boxes(foreground, 5 * wanted, size_range, rng)
-        kept = spread_out(drawn, wanted, max_overlap)
-        boxes += [drawn[i] for i in kept]
-        centres += [around[i] for i in kept]
-    if quota:
-        drawn, around = draw_boxes(background, 5 * quota, size_range, rng)
-        boxes += drawn[:quota]
-        centres += around[:quota]
-    labels = [int(seg_map[y, x]) for y, x in centres]
-    return np.array(boxes, dtype=np.int64).reshape(-1, 4), labels
+    lists = list_pixels(seg_map, background_index, ignore_index)
+    boxes, centres = draw_patches(
+        lists, num_patches, size_range, rng, background_ratio, max_overlap
+    )
+    return boxes, [int(seg_map[y, x]) for y, x in centres]
 
 
 def crop_and_resize(image, boxes, size, fill=0.0):

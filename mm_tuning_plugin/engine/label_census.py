@@ -1,0 +1,196 @@
+"""Which values label maps have, in the files and behind the user's own transforms.
+
+Shape legend: K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import mmcv
+import numpy as np
+from mmengine.fileio import get
+from mmengine.registry import DefaultScope
+
+from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
+from mm_tuning_plugin.engine.pipelines import tuning_pipeline, with_pipeline
+from mm_tuning_plugin.engine.preflight import build_dataset
+
+MUCH_DROPPED = 0.15  # of the pixels: more than data sets leave unlabelled as a rule
+Counts = dict[int, int]
+"""How many pixels have a value."""
+
+
+class LabelCensus(NamedTuple):
+    """The values of some label maps.
+
+    Attributes:
+        images: How many were read.
+        loaded: Behind the transforms that load and map labels, before anything is checked.
+        in_files: In the files of the maps with ``reduce_zero_label``; empty where none has it.
+        reduced: In how many of the maps ``reduce_zero_label`` is set.
+    """
+
+    images: int
+    loaded: Counts
+    in_files: Counts
+    reduced: int
+
+
+def take_census(
+    dataset: Mapping[str, Any],
+    indices: Callable[[int], Iterable[int]],
+    scope: str = 'mmseg',
+    where: str = 'train_dataloader.dataset',
+) -> LabelCensus:
+    """Count the label values of some images of a data set.
+
+    Args:
+        dataset: The user's config of the data set.
+        indices: From the number of images to those that are read, each once.
+        scope: The config's ``default_scope``.
+        where: Its place in the config.
+
+    Raises:
+        UserError: The data set cannot be built, or a file is missing or cannot be read.
+    """
+    # what stage one does before it checks and samples
+    config = with_pipeline(dataset, lambda steps: tuning_pipeline(steps, (), {}, {})[:-3])
+    loaded: Counts = {}
+    in_files: Counts = {}
+    with random_state(0), DefaultScope.overwrite_default_scope(scope):
+        built, items = build_dataset(config, where)
+        chosen = sorted({int(index) for index in indices(len(built))})
+        for index in chosen:
+            _add(loaded, load_sample(built, index)['gt_seg_map'])
+            if items[index].get('reduce_zero_label'):
+                _add(in_files, _read(items[index]['seg_map_path']))
+    reduced = sum(bool(items[index].get('reduce_zero_label')) for index in chosen)
+    return LabelCensus(len(chosen), loaded, in_files, reduced)
+
+
+def _read(path: str) -> np.ndarray:
+    """A label map as it lies in its file, by the reader that mmseg takes by default."""
+    return mmcv.imfrombytes(get(path), flag='unchanged', backend='pillow')
+
+
+def _add(counts: Counts, seg_map: np.ndarray) -> None:
+    values, numbers = np.unique(seg_map, return_counts=True)
+    for value, number in zip(values.tolist(), numbers.tolist()):
+        counts[int(value)] = counts.get(int(value), 0) + number
+
+
+def label_warnings(
+    census: LabelCensus, class_names: Sequence[str], ignore_values: Iterable[int]
+) -> list[str]:
+    """What the values say against ``reduce_zero_label`` and the classes, with remedies.
+
+    Args:
+        census: From `take_census`.
+        class_names: K names.
+        ignore_values: Values that mean "ignore".
+
+    Returns:
+        Lines of the form 'thing: found; remedy'.
+    """
+    ignored = set(ignore_values) | {255}
+    lines = _absorbed_classes(census, class_names, ignored)
+    if census.reduced:
+        lines += _against_reducing(census, class_names)
+    return lines + _beyond_classes(census, class_names, ignored) + _much_ignored(census, ignored)
+
+
+def _absorbed_classes(
+    census: LabelCensus, class_names: Sequence[str], ignored: set[int]
+) -> list[str]:
+    total = sum(census.loaded.values())
+    return [
+        f'ignore_index or seg_pad_val: {value} found, which is class {class_names[value]!r} '
+        f'({_percent(census.loaded.get(value, 0), total)} of the pixels): none of it counts; '
+        'set it to 255'
+        for value in sorted(ignored)
+        if 0 <= value < len(class_names)
+    ]
+
+
+def _against_reducing(census: LabelCensus, class_names: Sequence[str]) -> list[str]:
+    """``reduce_zero_label`` takes 1..K for 0..K-1: do the files have 0..K-1 to begin with?"""
+    number = len(class_names)
+    values = {value for value in census.in_files if value < 255}
+    share = census.in_files.get(0, 0) / max(1, sum(census.in_files.values()))
+    below = bool(values) and max(values) < number  # the last class never occurs
+    if 0 not in values or not (share > MUCH_DROPPED or (below and len(values) == number)):
+        return []
+    if not below:
+        return [
+            f'reduce_zero_label: True found, and 0 is {_percent(share, 1)} of the pixels, which '
+            'are dropped; if 0 is a class of the files, set reduce_zero_label=False'
+        ]
+    return [
+        f'reduce_zero_label: True found over label maps of values {shown_values(values)} for '
+        f'{number} classes: 0 is dropped ({_percent(share, 1)} of the pixels), every label is '
+        f'shifted by one and class {class_names[-1]!r} never occurs; set reduce_zero_label=False'
+    ]
+
+
+def _beyond_classes(
+    census: LabelCensus, class_names: Sequence[str], ignored: set[int]
+) -> list[str]:
+    number = len(class_names)
+    used = {value for value in census.loaded if value not in ignored}
+    beyond = {value for value in used if not 0 <= value < number}
+    if beyond == {number}:
+        if 0 not in used:
+            return [
+                f'reduce_zero_label: label maps of values {shown_values(used)} found for {number} '
+                'classes: all labels are shifted by one; set reduce_zero_label=True'
+            ]
+        return [
+            f'label maps: values {shown_values(used)} found, one more than the {number} classes; '
+            f'if 0 means unlabelled, set reduce_zero_label=True; if {number} does, add '
+            f"dict(type='mm_tuning_plugin.MapLabels', label_map={{{number}: 255}}) behind "
+            'LoadAnnotations; else num_classes and classes lack one'
+        ]
+    if beyond:
+        return [
+            f'label maps: values {shown_values(beyond)} found, which are none of the {number} '
+            "classes; map them by dict(type='mm_tuning_plugin.MapLabels', label_map={VALUE: 255}) "
+            'behind LoadAnnotations, or mend num_classes'
+        ]
+    return []
+
+
+def _much_ignored(census: LabelCensus, ignored: set[int]) -> list[str]:
+    """255 is a class of many binary masks, and is absorbed by the ignored."""
+    total = sum(census.loaded.values())
+    if census.loaded.get(255) and not census.reduced and set(census.loaded) <= {0, 255}:
+        return [
+            f'label maps: values 0 and 255 alone found: 255 ({_percent(census.loaded[255], total)} '
+            "of the pixels) is ignored; if it is class 1, add dict(type='mm_tuning_plugin."
+            "MapLabels', label_map={255: 1}) behind LoadAnnotations"
+        ]
+    lost = sum(count for value, count in census.loaded.items() if value in ignored)
+    if 2 * lost > total:
+        return [
+            f'label maps: {_percent(lost, total)} of the pixels are ignored '
+            f'({shown_values(ignored & set(census.loaded))}); if that is not meant, look at '
+            'reduce_zero_label, ignore_index and the values of the files'
+        ]
+    return []
+
+
+def shown_values(values: Iterable[int]) -> str:
+    """Integers as ranges: {0, 1, 2, 7} -> '0 to 2, 7'."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    parts = [f'{run[0]} to {run[-1]}' if len(run) > 1 else f'{run[0]}' for run in runs]
+    return ', '.join(parts[:5]) + (', ...' if len(parts) > 5 else '')
+
+
+def _percent(part: float, whole: float) -> str:
+    return f'{100 * part / max(whole, 1e-9):.3g} %'
