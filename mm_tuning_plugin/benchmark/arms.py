@@ -38,7 +38,7 @@ SHARED = ('max_iters', 'images_per_batch', 'size_range', 'patch_size', 'backgrou
 # Of a run, not of a recipe: the benchmark sets them.
 OF_A_RUN = (
     'enabled', 'checkpoint', 'checkpoint_prefix', 'allow_pickle', 'min_matched', 'tuned_backbone',
-    'overwrite',
+    'overwrite', 'pictures', 'picture_interval',
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from mm_tuning_plugin.checkpoint import load_backbone_strict
 from mm_tuning_plugin.checkpoint.read import read_content
 from mm_tuning_plugin.datasets.samplers import SeededIndex
 from mm_tuning_plugin.datasets.wrappers import random_state
+from mm_tuning_plugin.engine.picture_sources import with_sources
 from mm_tuning_plugin.engine.plan import derive_tuning_config, read_facts
 
 Looks = tuple[list[str], Any]
@@ -29,9 +30,7 @@ def class_looks(cfg: Mapping[str, Any]) -> Looks:
     names = read_facts(cfg).class_names
     with DefaultScope.overwrite_default_scope('mmseg'):
         metainfo = DATASETS.build(copy.deepcopy(cfg['train_dataloader']['dataset'])).metainfo
-    palette = (metainfo.get('palette') or [])[: len(names)]
-    given = palette if len(palette) == len(names) else None
-    return names, visualization.class_palette(len(names), given)
+    return names, visualization.dataset_palette(metainfo, len(names))
 
 
 def draw_mosaic(cfg: Config, path: Path, images: int = 6) -> None:
@@ -40,10 +39,7 @@ def draw_mosaic(cfg: Config, path: Path, images: int = 6) -> None:
     patched = copy.deepcopy(cfg)
     options = patched.get('mix_and_match') or {}
     patched['mix_and_match'] = {**options, 'nodes': 'patches', 'balance': 'class'}
-    dataset_cfg = derive_tuning_config(patched)['train_dataloader']['dataset']
-    for step in dataset_cfg['dataset']['pipeline']:
-        if step['type'].endswith('.PackNodeInputs'):
-            step['keep_source'] = True
+    dataset_cfg = with_sources(derive_tuning_config(patched)['train_dataloader']['dataset'])
     with DefaultScope.overwrite_default_scope('mmseg'):
         dataset = DATASETS.build(dataset_cfg)
         samples = [dataset[SeededIndex(i, (0, i))] for i in range(min(images, len(dataset)))]

@@ -80,6 +80,7 @@ def placed(cfg: Config, kind: str, folder: Path, cache_images: bool) -> Config:
         *(cfg.get('custom_hooks') or []), dict(type=OBSERVE, folder=str(folder))
     ]  # fmt: skip
     if kind == 'tuning':
+        cfg['mix_and_match'].setdefault('pictures', ())  # they would count among its seconds
         kept = cfg['mix_and_match'].get('keep_hooks') or ()
         cfg['mix_and_match']['keep_hooks'] = [*kept, ObserveHook.__name__]
     if kind == 'fine_tuning':

@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/method.md from scenes of the demo data set: ``make docs``."""
+"""Draw the pictures of the documentation from drawn scenes alone: ``make docs``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ IMAGES, SIDE = 3, 128
 
 
 def main(folder: str) -> None:
-    """Save ``points.png`` and ``patches.png``: the nodes of one batch of either kind."""
+    """Save the nodes of one batch, ``points.png`` and ``patches.png``, and ``overview.png``.
+
+    Args:
+        folder: Where to.
+    """
     import torch
     from PIL import Image
 
     from mm_tuning_plugin import visualization
+    from mm_tuning_plugin.cli.overview_picture import draw_overview
     from mm_tuning_plugin.datasets.demo import CLASSES, PALETTE, draw_scene
     from mm_tuning_plugin.functional import sample_patches, sample_points
 
@@ -27,6 +32,7 @@ def main(folder: str) -> None:
             labels, 6, (24, 64), balance='class', generator=draws
         ),
     }
+    pictures = {'overview': draw_overview()}
     for name, sample in kinds.items():
         nodes = [sample(labels) for labels in maps]
         picture = visualization.node_sheet(
@@ -38,6 +44,8 @@ def main(folder: str) -> None:
             window=25,
             cell=240,
         )
+        pictures[name] = picture
+    for name, picture in pictures.items():
         # 256 colours: a third of the bytes
         small = Image.fromarray(picture).quantize(256)
         small.save(Path(folder) / f'{name}.png', optimize=True)

@@ -5,6 +5,7 @@ from mm_tuning_plugin.engine.finite import FiniteHook
 from mm_tuning_plugin.engine.hooks import NodeStatisticsHook, SaveBackboneHook
 from mm_tuning_plugin.engine.observe import ObserveHook
 from mm_tuning_plugin.engine.options import OPTIONS, options_table, resolve_options
+from mm_tuning_plugin.engine.picture_hooks import PicturesHook
 from mm_tuning_plugin.engine.plan import derive_tuning_config
 from mm_tuning_plugin.engine.runner import FineTuningRunner, MixAndMatchRunner
 
@@ -16,6 +17,7 @@ __all__ = [
     'MixAndMatchRunner',
     'NodeStatisticsHook',
     'ObserveHook',
+    'PicturesHook',
     'SaveBackboneHook',
     'derive_tuning_config',
     'options_table',

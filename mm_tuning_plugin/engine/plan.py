@@ -19,6 +19,8 @@ from mm_tuning_plugin.engine.augmentation import augmentation
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
 from mm_tuning_plugin.engine.options import like, resolve_options
+from mm_tuning_plugin.engine.picture_hooks import pictures_config
+from mm_tuning_plugin.engine.schedule import schedule
 from mm_tuning_plugin.engine.start import adopt_self_supervised, split_start, with_needed_arguments
 from mm_tuning_plugin.errors import UserError
 
@@ -77,7 +79,7 @@ def derive_tuning_config(cfg: Config) -> Config:
     derived['experiment_name'] = 'mix_and_match_tuning'
     derived['model'] = _model(cfg, facts)
     derived['train_dataloader'] = _train_dataloader(cfg, facts)
-    derived.update(_schedule(cfg, facts.options))
+    derived.update(schedule(cfg, facts.options))
     derived.update(_validation(cfg, facts))
     derived.update(_runtime(cfg, facts))
     return Config(derived)
@@ -291,7 +293,7 @@ def _loader_options(loader: Mapping[str, Any]) -> dict:
 def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
     """Node retrieval: queries of the validation images, gallery of the training images."""
     loader = cfg.get('val_dataloader')
-    if not facts.options['retrieval_images'] or not isinstance(loader, Mapping):
+    if not _measures(cfg, facts):
         return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
     leaf = next(user_config.leaf_datasets(loader.get('dataset')))
     resizes = pipelines.resizes_of(steps_of(leaf))
@@ -325,37 +327,16 @@ def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
     return [estimate_config(cfg, number, share, check_labels(facts), seed)]
 
 
-def _schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
-    """Loop, optimizer and learning rate: the paper's for SGD, else the user's own optimizer."""
-    wrapper = copy.deepcopy(dict(cfg.get('optim_wrapper') or {}))
-    if not isinstance(wrapper.get('optimizer'), Mapping):
-        raise UserError(f'optim_wrapper: {wrapper or None!r} found, expected one with an optimizer')
-    wrapper.pop('accumulative_counts', None)
-    iters = options['max_iters']
-    if user_config.base_type(wrapper['optimizer']) == 'SGD':
-        lr = 0.01 if options['lr'] is None else options['lr']
-        wrapper['optimizer'] = dict(type='SGD', lr=lr, momentum=0.9, weight_decay=5e-4)
-        scheduler = [
-            dict(type='MultiStepLR', milestones=[max(1, iters * 3 // 4)], gamma=0.1, by_epoch=False)
-        ]
-    else:
-        if options['lr'] is not None:
-            wrapper['optimizer']['lr'] = options['lr']
-        warmup = max(1, min(1500, iters // 10))
-        scheduler = [
-            dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup, by_epoch=False),
-            dict(type='PolyLR', power=1.0, eta_min=0.0, begin=warmup, end=iters, by_epoch=False),
-        ]
-        scheduler = scheduler if iters > warmup else scheduler[:1]
-    return dict(
-        train_cfg=dict(
-            type='IterBasedTrainLoop',
-            max_iters=iters,
-            val_interval=options['val_interval'] or iters,
-        ),
-        optim_wrapper=wrapper,
-        param_scheduler=scheduler,
+def _measures(cfg: Mapping[str, Any], facts: Facts) -> bool:
+    """Whether node retrieval is measured."""
+    return bool(facts.options['retrieval_images']) and isinstance(
+        cfg.get('val_dataloader'), Mapping
     )
+
+
+def _pictures_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
+    given = cfg.get('mix_and_match') or {}
+    return pictures_config(given, facts.options, facts.class_names, _measures(cfg, facts))
 
 
 def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
@@ -392,6 +373,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
             dict(type=f'{SCOPE}.FiniteHook'),
             *_batch_norm_hooks(cfg, facts),
             dict(type=f'{SCOPE}.SaveBackboneHook'),
+            *_pictures_hooks(cfg, facts),
             *kept,
         ],
         log_processor=dict(by_epoch=False),

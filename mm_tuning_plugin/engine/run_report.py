@@ -19,6 +19,8 @@ from mm_tuning_plugin.checkpoint import write_aside
 from mm_tuning_plugin.engine.class_iou import FILE as CLASS_IOU
 from mm_tuning_plugin.engine.fingerprint import write_json
 from mm_tuning_plugin.engine.hooks import LOAD_REPORT
+from mm_tuning_plugin.engine.picture_captions import captioned
+from mm_tuning_plugin.engine.picture_hooks import PICTURES_DIR
 from mm_tuning_plugin.engine.scalars import Series, read_scalars
 from mm_tuning_plugin.engine.versions import commit, device_name, versions
 from mm_tuning_plugin.errors import UserError
@@ -199,8 +201,7 @@ def _curve(name: str, values: Series) -> str:
 
 
 def _pictures(work_dir: Path) -> list[Block]:
-    files = sorted((work_dir / 'tuning' / 'pictures').glob('*.png'))
-    return [Picture(file, file.stem.replace('_', ' ')) for file in files]
+    return [Picture(*shown) for shown in captioned(work_dir / 'tuning' / PICTURES_DIR)]
 
 
 def _start(work_dir: Path) -> list[Block]:

@@ -24,6 +24,9 @@ class NodeRetrievalMetric(BaseMetric):
         topk: The values of k.
         collect_device: See mmengine.
         prefix: Of the metric's names.
+
+    Attributes:
+        keep_nodes: Whether the main rank keeps the nodes measured last, for `take_nodes`.
     """
 
     default_prefix = 'retrieval'
@@ -33,6 +36,8 @@ class NodeRetrievalMetric(BaseMetric):
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.topk = tuple(topk)
+        self.keep_nodes = False
+        self._nodes: list[dict] = []
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep the nodes of each image on the CPU."""
@@ -42,6 +47,8 @@ class NodeRetrievalMetric(BaseMetric):
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Return recall@k for each k that the gallery can answer."""
+        if self.keep_nodes:
+            self._nodes = results
         gallery, gallery_labels = _join(results, 'gallery')
         queries, query_labels = _join(results, 'query')
         if not len(gallery) or not len(queries):
@@ -57,6 +64,16 @@ class NodeRetrievalMetric(BaseMetric):
             for k in self.topk
             if k <= len(gallery)
         }
+
+    def take_nodes(self) -> list[dict]:
+        """Hand out the nodes of all images that were measured last, once, in their order.
+
+        Returns:
+            Of each image ``role``, ``embeddings`` (P, D), ``labels`` (P,); of another rank than the
+            main one, or without ``keep_nodes``, none.
+        """
+        nodes, self._nodes = self._nodes, []
+        return nodes
 
 
 def _join(results: list[dict], role: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -30,6 +30,7 @@ WHITE = (255, 255, 255)
 INK = (33, 33, 33)
 FAINT = (110, 110, 110)
 PAPER = (236, 236, 236)
+_GREY, _LINES = (150, 150, 150), (205, 205, 205)  # of what is hatched
 
 # Pixels per inch. A power of two: sizes in inches are then exact, and give back whole pixels.
 _DPI = 64
@@ -103,6 +104,43 @@ class Canvas:
             fontproperties=_font(size, bold),
             color=_unit(colour),
             ha=align,
+            va='baseline',
+            parse_math=False,
+            usetex=False,
+        )
+
+    def text_upward(
+        self,
+        bottom: float,
+        middle: float,
+        string: str,
+        *,
+        size: int = 13,
+        colour: Colour = INK,
+        max_width: float | None = None,
+    ) -> None:
+        """Writes one line that reads upwards, for the head of a narrow column.
+
+        Args:
+            bottom: Row of its beginning, pixels.
+            middle: Column of the middle of a capital letter, pixels.
+            string: As in `text`.
+            size: Font size in pixels.
+            colour: RGB in 0..255.
+            max_width: Pixels at most, upwards; what is longer ends in an ellipsis.
+        """
+        if max_width is not None:
+            string = shorten(string, max_width, size=size)
+        height, width = self.pixels.shape[:2]
+        self._figure.text(
+            (middle + _CAP_HEIGHT * size / 2) / width,
+            1 - bottom / height,
+            _showable(string),
+            fontproperties=_font(size, False),
+            color=_unit(colour),
+            rotation=90,
+            rotation_mode='anchor',
+            ha='left',
             va='baseline',
             parse_math=False,
             usetex=False,
@@ -186,6 +224,12 @@ def resize(picture: np.ndarray, height: int, width: int, how: str) -> np.ndarray
     source = Image.fromarray(np.ascontiguousarray(picture, dtype=np.uint8))
     resized = np.asarray(source.resize((width, height), _RESAMPLING[how]))
     return resized.astype(picture.dtype)
+
+
+def hatch(height: int, width: int) -> np.ndarray:
+    """Returns an (H, W, 3) uint8 picture of slanting lines on grey: nothing is there."""
+    rows, columns = np.indices((height, width))
+    return np.where(((rows + columns) % 8 < 2)[..., None], _LINES, _GREY).astype(np.uint8)
 
 
 def fit(height: int, width: int, max_height: int, max_width: int) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """What every picture asks of its arguments; each check returns the argument as an array.
 
-Shape legend: H, W pixels; K classes; N labels.
+Shape legend: H, W pixels; K classes; N labels or patches; S x S pixels of a patch.
 """
 
 from __future__ import annotations
@@ -26,6 +26,28 @@ def as_rgb(image: np.ndarray, name: str) -> np.ndarray:
     array = np.asarray(image)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or array.size == 0:
         raise ValueError(f'{name}: expected RGB of shape (H, W, 3), uint8, got {describe(array)}')
+    return array
+
+
+def as_patches(patches: np.ndarray, name: str) -> np.ndarray:
+    """Returns (N, S, S, 3) uint8 patches.
+
+    Args:
+        patches: What should be such.
+        name: What an error calls them.
+
+    Returns:
+        (N, S, S, 3) uint8; (0, 1, 1, 3) where there is none.
+
+    Raises:
+        ValueError: if their shape or type is another, or they have no pixels.
+    """
+    array = np.asarray(patches)
+    if array.size == 0 and array.shape[:1] == (0,):
+        return np.zeros((0, 1, 1, 3), dtype=np.uint8)
+    square = array.ndim == 4 and array.shape[1] == array.shape[2] and array.shape[3] == 3
+    if not square or array.dtype != np.uint8 or array.size == 0:
+        raise ValueError(f'{name}: expected shape (N, S, S, 3), uint8, got {describe(array)}')
     return array
 
 

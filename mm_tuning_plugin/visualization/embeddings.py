@@ -6,6 +6,7 @@ Shape legend: N nodes, D numbers of an embedding, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,18 @@ from .palette import as_palette
 _PANEL = 520  # side of a panel, pixels
 _MARGIN = 14  # around the page and between the panels, pixels
 _HEADER = 52  # pixels
+_SMALL = 3  # a panel whose points reach this many times less far than the other's is enlarged
 _MARKERS = 'osD^vPX*'  # the first eight classes are circles, the next eight squares, ...
+
+
+class _Panel(NamedTuple):
+    """One map: places (N, 2), half of the panel's side in their unit, and what stands above."""
+
+    places: np.ndarray
+    reach: float
+    title: str
+    score: str
+    note: str
 
 
 def embedding_map(
@@ -36,8 +48,10 @@ def embedding_map(
 ) -> np.ndarray:
     """Shows embeddings before and after as two maps of the same points in the same colours.
 
-    Each panel is projected by itself, so places cannot be compared between panels, only how the
-    classes lie to each other. Both axes of a panel have one scale.
+    Each panel is projected by itself; the right one is then turned or mirrored to lie as near to
+    the left one as it can, which changes no distance. All axes have one scale, so that what spreads
+    or closes up is seen. A panel that would be less than a third as wide as the other is enlarged
+    by a whole number, and says so.
 
     Args:
         before: (N, D) finite numbers.
@@ -76,11 +90,15 @@ def embedding_map(
     kept = thin_out(labels, as_size(max_points, 'max_points'))
     order = np.random.default_rng(seed).permutation(len(kept))
     shown = kept[order]
-    panels = []
-    for index, embeddings in enumerate((before, after)):
-        places, note = _project(embeddings[kept], method, seed)
+    (left, how_left), (right, how_right) = (
+        _project(embeddings[kept], method, seed) for embeddings in (before, after)
+    )
+    maps, panels = (left, _turned(right, left)), []
+    for index, (places, how) in enumerate(zip(maps, (how_left, how_right))):
+        reach, times = _scale(maps, index)
         score = '' if scores is None else f'{score_name} {scores[index]:.3f}'
-        panels.append((places[order], titles[index], score, note))
+        note = how + (f', enlarged {times} times' if times > 1 else '')
+        panels.append(_Panel(places[order], reach, titles[index], score, note))
     total = f'{len(shown)} of {len(labels)} nodes' if len(shown) < len(labels) else ''
     return _page(panels, labels[shown], colours, names, total)
 
@@ -155,25 +173,46 @@ def _tsne(embeddings: np.ndarray, seed: int) -> np.ndarray:
         return model.fit_transform(embeddings.astype(np.float32)).astype(np.float64)
 
 
+def _turned(places: np.ndarray, towards: np.ndarray) -> np.ndarray:
+    """Turns or mirrors places (N, 2) to lie nearest to others of the same nodes (Procrustes)."""
+    if len(places) < 2:
+        return places
+    centred, others = places - places.mean(axis=0), towards - towards.mean(axis=0)
+    left, _, right = np.linalg.svd(centred.T @ others)
+    return centred @ (left @ right)
+
+
+def _scale(maps: Sequence[np.ndarray], index: int) -> tuple[float, int]:
+    """Chooses the scale of one of several maps (N, 2).
+
+    Returns:
+        Half of its panel's side, in the unit of its places, and how many times it is enlarged.
+    """
+    reaches = [float(np.ptp(m, axis=0).max()) / 2 * 1.06 if len(m) else 0.0 for m in maps]
+    shared, own = max(*reaches, 1e-9), reaches[index]
+    times = int(shared / own) if 0 < own * _SMALL <= shared else 1
+    return shared / times, times
+
+
 def _page(
-    panels: list, labels: np.ndarray, colours: np.ndarray, names: list[str], total: str
+    panels: list[_Panel], labels: np.ndarray, colours: np.ndarray, names: list[str], total: str
 ) -> np.ndarray:
     """Sets two panels side by side over a legend of the classes, the most frequent first."""
     present, counts = np.unique(labels, return_counts=True)
     ranked = present[np.argsort(-counts, kind='stable')]
     entries = [Entry(names[c] or f'class {c}', colours[c], _marker(c), int(c)) for c in ranked]
     width = 2 * _PANEL + 3 * _MARGIN
-    legend = plan_legend(entries, width - 2 * _MARGIN, max_rows=4)
+    legend = plan_legend(entries, width - 2 * _MARGIN, max_rows=20)
     bottom = _HEADER + _PANEL + _MARGIN
     canvas = Canvas(bottom + legend.height + (22 if total else 0) + _MARGIN, width)
-    for index, (places, title, score, note) in enumerate(panels):
+    for index, panel in enumerate(panels):
         left = _MARGIN + index * (_PANEL + _MARGIN)
-        canvas.text(18, left, title, size=16, bold=True, max_width=_PANEL - 190)
-        canvas.text(18, left + _PANEL, score, size=16, align='right', max_width=180)
-        canvas.text(39, left, note or ' ', size=12, colour=FAINT, max_width=_PANEL)
+        canvas.text(18, left, panel.title, size=16, bold=True, max_width=_PANEL - 190)
+        canvas.text(18, left + _PANEL, panel.score, size=16, align='right', max_width=180)
+        canvas.text(39, left, panel.note or ' ', size=12, colour=FAINT, max_width=_PANEL)
         canvas.fill(_HEADER, left, _PANEL, _PANEL, PAPER)
         canvas.fill(_HEADER + 1, left + 1, _PANEL - 2, _PANEL - 2, (250, 250, 250))
-        _scatter(canvas, _HEADER, left, places, labels, colours)
+        _scatter(canvas, _HEADER, left, panel, labels, colours)
     draw_legend(canvas, legend, bottom, _MARGIN)
     if total:
         middle = bottom + legend.height + 11
@@ -185,14 +224,13 @@ def _scatter(
     canvas: Canvas,
     top: int,
     left: int,
-    places: np.ndarray,
+    panel: _Panel,
     labels: np.ndarray,
     colours: np.ndarray,
 ) -> None:
-    """Draws points (N, 2) into a panel, one scale for both axes."""
-    axes = canvas.axes(top, left, _PANEL, _PANEL)
-    low, high = (places.min(0), places.max(0)) if len(places) else (np.zeros(2), np.zeros(2))
-    middle, reach = (low + high) / 2, max(float((high - low).max()) / 2 * 1.06, 1e-9)
+    """Draws a panel's points, their extent in its middle."""
+    axes, places, reach = canvas.axes(top, left, _PANEL, _PANEL), panel.places, panel.reach
+    middle = (places.min(0) + places.max(0)) / 2 if len(places) else np.zeros(2)
     axes.set_xlim(middle[0] - reach, middle[0] + reach)
     axes.set_ylim(middle[1] - reach, middle[1] + reach)
     size = float(np.clip(220 / np.sqrt(max(len(places), 1)), 5, 11))

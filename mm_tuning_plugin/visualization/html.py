@@ -48,9 +48,13 @@ tr.marked td { background: #fff6dc; }
 figure { margin: 0; flex: 1 1 26rem; max-width: 34rem; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; }
 figure.picture { flex-basis: 100%; max-width: 100%; overflow-x: auto; }
-figure img { display: block; max-width: 100%; height: auto; }
+figure img { display: block; max-width: 100%; height: auto; cursor: zoom-in; }
+figure input { position: absolute; opacity: 0; }
+figure input:checked + img { max-width: none; cursor: zoom-out; }
+figure input:focus-visible + img { outline: .2rem solid #004a8f; }
 figcaption { font-size: .9rem; color: #333; }
 pre { overflow-x: auto; background: #f5f5f5; padding: .6rem .8rem; font-size: .9rem; }
+@media print { .hint { display: none; } }
 @media print { body { max-width: none; } ul.verdicts li, figure, tr { break-inside: avoid; } }
 """
 
@@ -89,8 +93,9 @@ _PAGE = """<!DOCTYPE html>
 <div class="figures">
 {% for picture in blocks %}
 <figure class="picture">
-<img src="{{ picture.file | embedded }}" alt="{{ picture.caption }}">
-<figcaption>{{ picture.caption }}</figcaption>
+<label><input type="checkbox" aria-label="in full size">
+<img src="{{ picture.file | embedded }}" alt="{{ picture.caption }}"></label>
+<figcaption>{{ picture.caption }} <span class="hint">Click: full size.</span></figcaption>
 </figure>
 {% endfor %}
 </div>

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .canvas import FAINT, Canvas, resize, text_width
-from .checks import as_labels, as_names, as_size, describe
+from .checks import as_labels, as_names, as_patches, as_size
 from .palette import as_palette, text_colour
 
 _MARGIN = 10  # around the page, pixels
@@ -65,7 +65,7 @@ def patch_mosaic(
     """
     names = as_names(class_names)
     colours = as_palette(palette, len(names))
-    patches = _as_patches(patches)
+    patches = as_patches(patches, 'patches')
     labels = as_labels(labels, len(names), 'labels', count=len(patches))
     max_per_class, tile = as_size(max_per_class, 'max_per_class'), as_size(tile, 'tile', minimum=8)
     width = width if width is None else as_size(width, 'width')
@@ -74,16 +74,6 @@ def patch_mosaic(
         members = np.flatnonzero(labels == label)
         rows.append(_Row(int(label), len(members), members[:max_per_class]))
     return _page(rows, patches, names, colours, tile, width)
-
-
-def _as_patches(patches: np.ndarray) -> np.ndarray:
-    array = np.asarray(patches)
-    if array.size == 0 and array.shape[:1] == (0,):
-        return np.zeros((0, 1, 1, 3), dtype=np.uint8)
-    square = array.ndim == 4 and array.shape[1] == array.shape[2] and array.shape[3] == 3
-    if not square or array.dtype != np.uint8 or array.size == 0:
-        raise ValueError(f'patches: expected shape (N, S, S, 3), uint8, got {describe(array)}')
-    return array
 
 
 def _page(
@@ -100,6 +90,9 @@ def _page(
     one_line = height < 40
     lines = [_caption(row, names) + (f' × {row.count}' if one_line else '') for row in rows]
     longest = max((text_width(line, bold=True) for line in lines), default=0)
+    if not one_line:
+        counts = (text_width(_count(row), size=12) for row in rows)
+        longest = max((longest, *counts))
     chip = math.ceil(min(max(longest + 16, 80), 200))
     columns = _columns(rows, chip, cell, height, room)
     widths = [_column_width(column, chip, cell) for column in columns]
@@ -153,6 +146,11 @@ def _caption(row: _Row, names: list[str]) -> str:
     return names[row.label] or f'class {row.label}'
 
 
+def _count(row: _Row) -> str:
+    hidden = row.count - len(row.shown)
+    return f'{row.count}, {len(row.shown)} shown' if hidden else f'{row.count}'
+
+
 def _write_chip(
     canvas: Canvas,
     row: _Row,
@@ -172,9 +170,7 @@ def _write_chip(
         canvas.text(middle, left + width - 6, count, size=12, colour=ink, align='right')
         return
     canvas.text(middle - 9, left + 8, caption, colour=ink, bold=True, max_width=width - 14)
-    hidden = row.count - len(row.shown)
-    line = f'{row.count}, {len(row.shown)} shown' if hidden else f'{row.count}'
-    canvas.text(middle + 11, left + 8, line, size=12, colour=ink, max_width=width - 14)
+    canvas.text(middle + 11, left + 8, _count(row), size=12, colour=ink, max_width=width - 14)
 
 
 def _write_summary(canvas: Canvas, rows: list[_Row], names: list[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .canvas import PAPER, Canvas, resize, text_width
+from .canvas import INK, PAPER, WHITE, Canvas, hatch, resize, text_width
 from .checks import as_labels, as_names, as_rgb, as_size, describe
 from .legend import Entry, draw_legend, plan_legend
 from .palette import as_palette, text_colour
@@ -80,7 +80,7 @@ def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 
         window: Side of what is cut out around a point, pixels.
 
     Returns:
-        (P, S, S, 3) uint8 RGB; what lies outside the image is grey.
+        (P, S, S, 3) uint8 RGB; what lies outside the image is grey and hatched.
 
     Raises:
         ValueError: if an argument has another shape, type or range.
@@ -94,7 +94,7 @@ def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 
     cut = np.empty((len(nodes), size, size, 3), dtype=np.uint8)
     for index, box in enumerate(nodes):
         low, high = box[:2], box[2:]
-        patch = np.full((*(high - low), 3), PAPER, dtype=np.uint8)
+        patch = hatch(*(high - low))
         inner_low, inner_high = np.clip(low, 0, limit), np.clip(high, 0, limit)
         (y0, x0), (y1, x1) = inner_low - low, inner_high - low
         if y1 > y0 and x1 > x0:
@@ -103,6 +103,17 @@ def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 
         how = 'area' if min(patch.shape[:2]) > size else 'smooth'
         cut[index] = resize(patch, size, size, how)
     return cut
+
+
+def mark_middle(patches: np.ndarray) -> np.ndarray:
+    """Draws a ring around the middle of patches (..., S, S, 3), where the point is; a copy."""
+    side = patches.shape[-2]
+    rows, columns = np.indices((side, side)) + 0.5
+    off = np.abs(np.hypot(rows - side / 2, columns - side / 2) - 5)
+    marked = patches.copy()
+    marked[..., off <= 2, :] = INK
+    marked[..., off <= 1, :] = WHITE
+    return marked
 
 
 def as_nodes(nodes: np.ndarray, name: str) -> np.ndarray:
@@ -187,7 +198,7 @@ def _frame(canvas: Canvas, y0: int, x0: int, y1: int, x1: int, thick: int, colou
 def _name_boxes(
     canvas: Canvas, boxes: np.ndarray, labels: np.ndarray, colours: np.ndarray, names: list[str]
 ) -> None:
-    """Writes each box's class at the first of its corners where no other name stands."""
+    """Writes each box's class where no other name stands: into a corner, or above a small box."""
     height, width = canvas.pixels.shape[:2]
     size = round(_NAME * _letters(canvas.pixels))
     tall = round(1.45 * size)
@@ -198,8 +209,10 @@ def _name_boxes(
         long = math.ceil(text_width(name, size=size) + 0.7 * size)
         if long > max(x1 - x0, 9 * size):
             continue
-        corners = ((y0, x0), (y1 - tall, x0), (y0, x1 - long), (y1 - tall, x1 - long))
-        for top, left in (*corners, (y0 - tall, x0), (y1, x0)):
+        within = ((y0, x0), (y1 - tall, x0), (y0, x1 - long), (y1 - tall, x1 - long))
+        beyond = ((y0 - tall, x0), (y1, x0))
+        small = long > x1 - x0 or 3 * tall > y1 - y0  # a name inside would hide what is there
+        for top, left in (*beyond, *within) if small else (*within, *beyond):
             inside = 0 <= top <= height - tall and 0 <= left <= width - long
             spot = (top, left, top + tall, left + long)
             if inside and not any(_overlap(spot, other) for other in taken):

@@ -5,8 +5,9 @@ Shape legend: K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,21 @@ def class_palette(
         made = _made_palette(min(int(num_classes), 2000))
         return np.resize(made, (num_classes, 3))
     return as_palette(given, int(num_classes), name='given')
+
+
+def dataset_palette(metainfo: Mapping[str, Any], num_classes: int) -> np.ndarray:
+    """Returns the colours of a data set's classes: its own where it has one for each class.
+
+    Args:
+        metainfo: A data set's, with or without ``palette``. Colours behind those of the classes,
+            as for an ignored one, are left out.
+        num_classes: K.
+
+    Returns:
+        (K, 3) uint8 RGB.
+    """
+    palette = list(metainfo.get('palette') or [])[:num_classes]
+    return class_palette(num_classes, palette if len(palette) == num_classes else None)
 
 
 def as_palette(

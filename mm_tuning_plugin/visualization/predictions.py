@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .canvas import FAINT, INK, Canvas, fit, resize, text_width
+from .canvas import FAINT, INK, Canvas, fit, hatch, resize, text_width
 from .checks import as_label_map, as_names, as_rgb, as_size, same_length
 from .legend import Entry, draw_legend, plan_legend
 from .palette import as_palette
@@ -20,8 +20,6 @@ _HEADER = 48  # pixels
 _CAPTION = 22  # under each row, pixels
 _KEY = 34  # at the bottom, pixels
 _FADE = 0.25  # how much of its colour a right pixel keeps
-_GREY = (150, 150, 150)
-_HATCH = (205, 205, 205)
 
 
 def prediction_sheet(
@@ -204,10 +202,7 @@ def _nearest(label_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _hatched(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
     """Returns a picture (H, W, 3) that is grey with slanting lines where a mask (H, W) says."""
-    rows, columns = np.indices(where.shape)
-    lines = (rows + columns) % 8 < 2
-    hatch = np.where(lines[..., None], _HATCH, _GREY)
-    return np.where(where[..., None], hatch, picture).astype(np.uint8)
+    return np.where(where[..., None], hatch(*where.shape), picture).astype(np.uint8)
 
 
 def _write_header(

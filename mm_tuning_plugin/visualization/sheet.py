@@ -10,13 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .canvas import FAINT, WHITE
+from .canvas import FAINT, WHITE, Canvas
 from .checks import as_names, as_rgb, as_size, same_length
 from .mosaic import patch_mosaic
-from .overlay import as_nodes, cut_nodes, extent, node_overlay
+from .overlay import as_nodes, cut_nodes, extent, mark_middle, node_overlay
 from .palette import as_palette
 
 _MARGIN = 10  # around the page and between images, pixels
+_LINE = 26  # of text above the images, pixels
+_MANY = 24  # more classes have fewer nodes shown of each
 
 
 def node_sheet(
@@ -28,11 +30,14 @@ def node_sheet(
     *,
     patches: Sequence[np.ndarray] | None = None,
     window: int = 65,
-    max_per_class: int = 8,
+    max_per_class: int | None = None,
     tile: int = 64,
     cell: int = 360,
+    max_images: int | None = None,
 ) -> np.ndarray:
     """Shows one batch: its images with their nodes above, the mixed nodes by class below.
+
+    Within each class the images take turns.
 
     Args:
         images: (H, W, 3) uint8 RGB each, of any sizes, at least one.
@@ -41,11 +46,13 @@ def node_sheet(
         palette: (K, 3) RGB in 0..255.
         class_names: K names.
         patches: (P, S, S, 3) uint8 RGB for each image, what the backbone sees. None: cut out of
-            the images here.
+            the images here, points with a ring around them.
         window: Side of what is cut out around a point, pixels.
-        max_per_class: As in `patch_mosaic`.
+        max_per_class: As in `patch_mosaic`. None: 8, or 4 where more than 24 classes have nodes.
         tile: As in `patch_mosaic`.
         cell: Longer side of a shown image with its margin, pixels, at least 64.
+        max_images: Images shown at most, the first ones, and a line that says so. The nodes below
+            are those of all. None: all.
 
     Returns:
         (H', W', 3) uint8 RGB.
@@ -62,7 +69,7 @@ def node_sheet(
     same_length('nodes', nodes, len(images), 'images')
     same_length('labels', labels, len(images), 'images')
     if patches is None:
-        patches = [cut_nodes(i, n, tile, window=window) for i, n in zip(images, nodes)]
+        patches = [_cut(i, n, tile, window) for i, n in zip(images, nodes)]
     same_length('patches', patches, len(images), 'images')
     for index, some in enumerate(patches):
         same_length(f'patches[{index}]', some, len(nodes[index]), 'nodes')
@@ -72,24 +79,56 @@ def node_sheet(
         raise ValueError(f'patches: expected one size for all images, got {found}')
     mixed = np.concatenate(filled) if filled else np.zeros((0, 1, 1, 3), dtype=np.uint8)
     flat = np.concatenate([np.asarray(some).reshape(-1) for some in labels]).astype(np.int64)
+    order = _in_turn(labels)
+    if max_per_class is None:
+        max_per_class = 8 if len(np.unique(flat)) <= _MANY else 4
     shown = []
-    for image, some, its_labels in zip(images, nodes, labels):
+    most = len(images) if max_images is None else as_size(max_images, 'max_images')
+    for image, some, its_labels in zip(images[:most], nodes, labels):
         low, high = extent(as_rgb(image, 'images'), as_nodes(some, 'nodes'))
         scale = min(cell / int((high - low).max()), 64)
         shown.append(
             node_overlay(image, some, its_labels, colours, names, scale=scale, legend=False)
         )
     grid = _grid(shown)
+    if most < len(images):
+        grid = _with_line(grid, f'{most} of {len(images)} images')
     mosaic = patch_mosaic(
-        mixed, flat, names, colours, max_per_class=max_per_class, tile=tile, width=grid.shape[1]
+        mixed[order],
+        flat[order],
+        names,
+        colours,
+        max_per_class=max_per_class,
+        tile=tile,
+        width=grid.shape[1],
     )
     return _stack(grid, mosaic)
 
 
+def _cut(image: np.ndarray, nodes: np.ndarray, tile: int, window: int) -> np.ndarray:
+    """Cuts nodes out of an image; of points, the middle is marked."""
+    patches = cut_nodes(image, nodes, tile, window=window)
+    return mark_middle(patches) if as_nodes(nodes, 'nodes').shape[1] == 2 else patches
+
+
+def _in_turn(labels: Sequence[np.ndarray]) -> np.ndarray:
+    """Orders the nodes of all images such that, within each class, the images take turns."""
+    turns = []
+    for some in labels:
+        some = np.asarray(some).reshape(-1)
+        turn = np.empty(len(some), dtype=np.int64)
+        by_class = np.argsort(some, kind='stable')
+        _, starts, counts = np.unique(some[by_class], return_index=True, return_counts=True)
+        turn[by_class] = np.arange(len(some)) - np.repeat(starts, counts)
+        turns.append(turn)
+    return np.argsort(np.concatenate(turns), kind='stable')
+
+
 def _grid(pictures: list[np.ndarray]) -> np.ndarray:
-    """Sets pictures in equal columns, about half again as many as rows."""
+    """Sets pictures in equal columns, about half again as many as rows, with few empty places."""
     count = len(pictures)
-    columns = min(count, max(2, math.ceil(math.sqrt(1.5 * count))))
+    about = max(2, math.ceil(math.sqrt(1.5 * count)))
+    columns = min(count, min((about, about + 1, about - 1), key=lambda c: -count % max(c, 2)))
     wide = max(picture.shape[1] for picture in pictures) + _MARGIN
     rows = [pictures[start : start + columns] for start in range(0, count, columns)]
     heights = [max(picture.shape[0] for picture in row) + _MARGIN for row in rows]
@@ -101,6 +140,14 @@ def _grid(pictures: list[np.ndarray]) -> np.ndarray:
             page[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
         top += height
     return page
+
+
+def _with_line(picture: np.ndarray, line: str) -> np.ndarray:
+    """Sets a picture under a line of text."""
+    canvas = Canvas(picture.shape[0] + _LINE, picture.shape[1])
+    canvas.paste(_LINE, 0, picture)
+    canvas.text(_LINE / 2 + 4, _MARGIN, line, size=14, bold=True)
+    return canvas.render()
 
 
 def _stack(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ from html_page import Page
 
 from mm_tuning_plugin.cli.report import entry
 from mm_tuning_plugin.engine import MixAndMatchRunner
+from mm_tuning_plugin.engine.options import PICTURES
+from mm_tuning_plugin.engine.picture_captions import CAPTIONS, captioned
 from mm_tuning_plugin.engine.run_report import write_report
 from mm_tuning_plugin.engine.scalars import read_scalars
 from mm_tuning_plugin.errors import UserError
@@ -71,7 +73,8 @@ def test_it_is_made_again_from_files_beside_another_run(runs):
     cv2.imwrite(str(folder / 'mosaic_2.png'), np.zeros((4, 4, 3), np.uint8))
     assert entry([str(runs['tuned']), '--compare', str(runs['plain'])]) == 0
     text = (runs['tuned'] / 'report.html').read_text()
-    assert len(re.findall('src="data:image/png;base64,', text)) >= 1 and 'mosaic 2' in text
+    assert len(re.findall('src="data:image/png;base64,', text)) >= 1
+    assert 'The batch that follows iteration 2' in text
     assert entry([str(runs['plain'])]) == 0
     assert entry([str(runs['tuned']), '--compare', str(folder)]) == 2  # of no run
 
@@ -112,3 +115,24 @@ def test_a_damaged_file_leaves_its_section_out(runs):
     (runs['tuned'] / 'class_iou.json').write_text('{')
     text = write_report(runs['tuned']).read_text()
     assert '<h2>Classes</h2>' not in text and '<h2>Outcome</h2>' in text
+
+
+def test_pictures_stand_in_the_order_of_their_story(tmp_path):
+    names = [
+        'similarity_1000', 'mosaic_1000', 'mosaic_500', 'mine_1', 'embedding_1000', 'tsne_1000',
+        'gallery_1000', 'gallery_500', 'mosaic', 'mosaic_0',
+    ]  # fmt: skip
+    for name in names:
+        (tmp_path / f'{name}.png').touch()
+    (tmp_path / 'before_tuning.npz').touch()
+    shown = captioned(tmp_path)
+    assert [file.stem for file, _ in shown] == [
+        'mosaic_0', 'mosaic_500', 'mosaic_1000', 'embedding_1000', 'tsne_1000', 'gallery_500',
+        'gallery_1000', 'similarity_1000', 'mine_1', 'mosaic',
+    ]  # fmt: skip
+    captions = dict(shown)
+    assert captions[tmp_path / 'mine_1.png'] == 'mine 1'
+    told = captions[tmp_path / 'gallery_500.png']
+    assert told.startswith('Gallery. ') and 'after 500 iterations' in told
+    assert CAPTIONS.keys() == set(PICTURES)
+    assert captioned(tmp_path / 'none') == []

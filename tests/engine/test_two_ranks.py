@@ -159,3 +159,31 @@ def check_one_rank_is_the_same(cfg, tmp_path, run, first, second, monkeypatch):
     for name, value in expected.items():
         assert (tuned[name] - value).abs().max() < 1e-5, name
     assert any((expected[name] - tuned[name]).abs().max() > 0 for name in expected)
+
+
+def test_the_main_rank_alone_draws_and_the_weights_stay_equal(project, tmp_path):
+    cfg, config = project
+    cfg.mix_and_match.update(pictures=['mosaic', 'embedding', 'gallery'], picture_interval=2)
+    cfg.dump(config)
+    done, ranks = train(config, tmp_path / 'a', tmp_path / 'drawn')
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = tmp_path / 'drawn' / 'tuning' / 'pictures'
+    assert {path.name for path in folder.iterdir()} == {
+        'before_tuning.npz', 'mosaic_0.png', 'mosaic_2.png', 'embedding_2.png', 'embedding_4.png',
+        'gallery_2.png', 'gallery_4.png',
+    }  # fmt: skip
+    written = [event for event in ranks[0] if '/pictures/' in event.get('path', '')]
+    assert written and not [event for event in ranks[1] if 'path' in event]
+    assert 'pictures: ' not in done.stdout + done.stderr  # no line of what failed
+    check_weights(ranks, 'tuning')
+
+    cfg.mix_and_match.pictures = []
+    cfg.dump(config)
+    done, _ = train(config, tmp_path / 'b', tmp_path / 'plain')
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (
+        torch.load(tmp_path / run / 'tuning' / 'tuned_backbone.pth', weights_only=True)
+        for run in ('drawn', 'plain')
+    )
+    for name, value in first['state_dict'].items():
+        assert torch.equal(value, second['state_dict'][name]), name

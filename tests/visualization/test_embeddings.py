@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mm_tuning_plugin.visualization import class_palette, embedding_map
-from mm_tuning_plugin.visualization.embeddings import _project, thin_out
+from mm_tuning_plugin.visualization import embeddings as module
+from mm_tuning_plugin.visualization.embeddings import _project, _turned, thin_out
 
 PANELS = (slice(14, 534), slice(548, 1068))  # columns
 ROWS = slice(52, 572)
@@ -48,10 +49,16 @@ def test_every_point_is_drawn_once_in_each_panel():
 
 
 @pytest.mark.parametrize('num_classes', [6, 11, 21, 150])
-def test_the_legend_does_not_swamp_the_maps(num_classes):
+def test_the_legend_names_every_class_and_does_not_swamp_the_maps(num_classes, monkeypatch):
     before, labels = clusters(num_classes, 3)
+    told = []
+    original = module.Canvas.text
+    monkeypatch.setattr(
+        module.Canvas, 'text', lambda s, y, x, t, **o: told.append(t) or original(s, y, x, t, **o)
+    )
     picture = draw(before, before, labels, num_classes)
-    assert picture.shape[0] <= 720
+    assert {f'class {i}' for i in range(num_classes)} <= set(told)
+    assert picture.shape[0] <= (720 if num_classes < 50 else 1050)
 
 
 def test_both_axes_have_one_scale_and_all_points_lie_inside():
@@ -63,12 +70,41 @@ def test_both_axes_have_one_scale_and_all_points_lie_inside():
     assert xs[:, 1].min() > 4 and xs[:, 1].max() < 516
 
 
-def test_each_panel_is_fitted_by_itself():
-    before, labels = clusters(3, 5)
-    after = clusters(3, 5, seed=7)[0]
-    left = draw(before, after, labels)[ROWS, PANELS[0]]
-    np.testing.assert_array_equal(left, draw(before, before, labels)[ROWS, PANELS[0]])
-    assert (draw(before, after, labels)[ROWS, PANELS[1]] != left).any()
+def extents(picture):
+    """Width and height that the points of both panels cover, pixels."""
+    panels = [picture[ROWS, columns] for columns in PANELS]
+    found = [np.argwhere((panel[5:-5, 5:-5] < 245).any(axis=-1)) for panel in panels]
+    return np.array([np.ptp(places, axis=0) for places in found])
+
+
+@pytest.mark.parametrize(('times', 'enlarged'), [(1, 1), (2.5, 1), (4.4, 4), (0.2, 5)])
+def test_both_panels_have_one_scale_or_say_so(times, enlarged, monkeypatch):
+    places = np.random.default_rng(0).uniform(-1, 1, (40, 2))
+    notes = []
+    original = module.Canvas.text
+    monkeypatch.setattr(
+        module.Canvas, 'text', lambda s, y, x, t, **o: notes.append(t) or original(s, y, x, t, **o)
+    )
+    left, right = extents(draw(places, times * places, np.zeros(40, int)))
+    ratio = times * enlarged if times < 1 else times / enlarged
+    np.testing.assert_allclose((right - 11) / (left - 11), ratio, rtol=0.05)
+    told = [note for note in notes if 'PCA' in note]
+    assert [f'enlarged {enlarged} times' in note for note in told] == [
+        enlarged > 1 and times > 1, enlarged > 1 and times < 1
+    ]  # fmt: skip
+
+
+def test_the_right_map_is_turned_towards_the_left_one_and_keeps_its_distances():
+    draws = np.random.default_rng(0)
+    places = draws.normal(size=(30, 2)) * [3, 1]
+    turn = np.linalg.qr(draws.normal(size=(2, 2)))[0] @ np.diag([1, -1])
+    np.testing.assert_allclose(_turned(places @ turn, places), places - places.mean(0), atol=1e-9)
+    moved = _turned(places**2, places)
+    for one in (0, 7):
+        np.testing.assert_allclose(
+            np.linalg.norm(moved - moved[one], axis=1),
+            np.linalg.norm(places**2 - places[one] ** 2, axis=1),
+        )
 
 
 def test_projection_is_pca():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mm_tuning_plugin.visualization import class_palette, patch_mosaic
+from mm_tuning_plugin.visualization import canvas, class_palette, patch_mosaic
 
 
 def names(num_classes):
@@ -147,3 +147,13 @@ def test_classes_without_a_node_are_named_below():
     ]
     assert rows[1].shape[0] > rows[0].shape[0]
     assert (rows[0][-10:] == 255).all() and (rows[1][-30:] != 255).any()
+
+
+def test_counts_are_told_whole_beside_short_names(monkeypatch):
+    told = []
+    original = canvas.shorten
+    monkeypatch.setattr(
+        canvas, 'shorten', lambda *given, **more: told.append(original(*given, **more)) or told[-1]
+    )
+    patch_mosaic(np.zeros((120, 8, 8, 3), np.uint8), np.zeros(120, int), ['a'], [[9, 9, 9]])
+    assert '120, 8 shown' in told

@@ -145,12 +145,13 @@ def test_errors(change, message):
         node_overlay(**{**given, 'class_names': NAMES, **change})
 
 
-def test_cut_nodes_are_the_pixels_and_grey_outside():
+def test_cut_nodes_are_the_pixels_and_hatched_outside():
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     cut = cut_nodes(image, np.array([[2, 3, 10, 11], [-4, 26, 4, 34], [50, 50, 58, 58]]), 8)
     np.testing.assert_array_equal(cut[0], image[2:10, 3:11])
     np.testing.assert_array_equal(cut[1, 4:, :4], image[:4, 26:])
-    assert (cut[1, :4] == 236).all() and (cut[1, :, 4:] == 236).all() and (cut[2] == 236).all()
+    assert set(np.unique(cut[1, :4])) == set(np.unique(cut[1, :, 4:])) == {150, 205}
+    assert set(np.unique(cut[2])) == {150, 205}
     around = cut_nodes(image, np.array([[5, 6]]), 5, window=5)
     np.testing.assert_array_equal(around[0], image[3:8, 4:9])
 
@@ -205,3 +206,58 @@ def test_sheet_errors():
     patches = [np.zeros((4, s, s, 3), np.uint8) for s in (8, 9)]
     with pytest.raises(ValueError, match=r'patches: expected one size .* \(8, 8, 3\), \(9, 9, 3\)'):
         node_sheet(images, nodes, labels, *fixed, patches=patches)
+
+
+def test_a_sheet_of_many_images_shows_the_first_and_the_nodes_of_all():
+    images, nodes, labels = sheet_inputs(5, False)
+    patches = [np.full((4, 24, 24, 3), 10 * i + 7, np.uint8) for i in range(5)]
+    options = dict(patches=patches, tile=24, cell=200)
+    whole = node_sheet(images, nodes, labels, RED_BLUE, NAMES, **options)
+    some = node_sheet(images, nodes, labels, RED_BLUE, NAMES, max_images=2, **options)
+    assert some.shape[0] < whole.shape[0]
+    for i in range(5):  # within a class the images take turns: the first nodes are of all of them
+        assert has(some, (10 * i + 7,) * 3).sum() >= 2 * 24 * 24
+
+
+def test_images_take_turns_within_a_class():
+    images, nodes, labels = sheet_inputs(3, False)
+    patches = [np.full((4, 24, 24, 3), 10 * i + 7, np.uint8) for i in range(3)]
+    options = dict(patches=patches, tile=24, max_per_class=3)
+    picture = node_sheet(images, nodes, labels, RED_BLUE, NAMES, **options)
+    places = [np.argwhere(has(picture, (10 * i + 7,) * 3)) for i in range(3)]
+    assert all(len(p) == 2 * 24 * 24 for p in places)  # one of each class
+    left = [p[:, 1].min() for p in places]
+    assert left == sorted(left)
+
+
+def test_a_sheet_marks_points_in_the_middle_of_their_patches_and_boxes_not():
+    image = np.full((200, 200, 3), 90, np.uint8)
+    for nodes, marks in ((np.array([[100, 100]]), 1), (np.array([[68, 68, 133, 133]]), 0)):
+        page = node_sheet([image], [nodes], [np.array([0])], RED_BLUE, NAMES, tile=64, cell=200)
+        tile = np.argwhere(has(page, RED_BLUE[0]))  # of the patch's frame the last corner
+        bottom, right = tile.max(0)
+        ring = page[bottom - 66 : bottom - 2, right - 66 : right - 2]
+        if not marks:
+            assert (ring == 90).all()
+            continue
+        off = np.argwhere(has(ring, (255, 255, 255))) + 0.5 - 32
+        assert len(off) > 20 and np.abs(np.hypot(*off.T) - 5).max() <= 1
+
+
+def test_a_small_boxs_name_stands_above_it_and_hides_nothing():
+    picture = node_overlay(
+        GREY, [[200, 200, 225, 225]], [0], RED_BLUE, ['a longer name', 'b'], legend=False
+    )
+    assert has(picture[205:220, 205:220], (90, 90, 90)).all()
+    assert has(picture[184:200, 200:225], RED_BLUE[0]).mean() > 0.5
+
+
+@pytest.mark.parametrize(('count', 'shown'), [(24, 8), (25, 4)])
+def test_a_sheet_of_many_classes_shows_fewer_nodes_of_each(count, shown):
+    labels, patches = np.repeat(np.arange(count), 9), np.full((9 * count, 16, 16, 3), 7, np.uint8)
+    names = [f'class {i}' for i in range(count)]
+    nodes = np.zeros((9 * count, 2), int)
+    page = node_sheet(
+        [GREY], [nodes], [labels], class_palette(count), names, patches=[patches], tile=16
+    )
+    assert has(page, (7, 7, 7)).sum() == count * shown * 16 * 16

@@ -1,0 +1,316 @@
+"""The hook that draws what stage one does: nodes, embeddings, neighbours, classes.
+
+It only looks. The random states that it finds it leaves, the model stays in its mode, and a picture
+that fails is a line in the log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+
+from mm_tuning_plugin import visualization
+from mm_tuning_plugin.engine import random_states
+from mm_tuning_plugin.engine.hooks import unwrap
+from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.options import PICTURES, PICTURES_OF_RETRIEVAL, like
+from mm_tuning_plugin.engine.picture_sources import batch_sheet, node_tiles
+from mm_tuning_plugin.engine.snapshots import (
+    Snapshot,
+    load_snapshot,
+    save_snapshot,
+    take_snapshot,
+)
+from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.evaluation import NodeRetrievalMetric
+from mm_tuning_plugin.registry import HOOKS
+
+PICTURES_DIR = 'pictures'
+BEFORE = 'before_tuning.npz'
+TITLES = 'before tuning', 'after tuning'
+
+
+@HOOKS.register_module()
+class PicturesHook(Hook):
+    """Draw pictures before some iterations and at the end of stage one.
+
+    They go to mmengine's visualizer, and to ``<kind>_<iteration>.png`` in ``pictures`` of the
+    stage's work_dir: ``mosaic`` (the batch that comes next: its images with their nodes, and
+    these by class), ``embedding`` and ``tsne`` (the same nodes before tuning and now),
+    ``gallery`` (queries and their nearest neighbours), ``similarity`` (of classes). All but the
+    first show the nodes of node retrieval, as the validation of that iteration embedded them; where
+    there was none they are embedded here. What was embedded before tuning is kept beside the
+    pictures, so that an interrupted run still compares with it.
+
+    Args:
+        pictures: Of these names.
+        class_names: Names of the K classes.
+        nodes: 'points' or 'patches'.
+        interval: Iterations between pictures. None: the batch before the first one, and all else
+            at the end.
+    """
+
+    priority = (
+        'LOW'  # listed behind SaveBackboneHook: the backbone is written before they are drawn
+    )
+
+    def __init__(
+        self,
+        pictures: Sequence[str],
+        class_names: Sequence[str],
+        nodes: str = 'points',
+        interval: int | None = None,
+    ) -> None:
+        self.pictures = list(pictures)
+        self.class_names = list(class_names)
+        self.dense = nodes == 'points'
+        self.interval = interval
+        self.before: Snapshot | None = None
+        self.now: tuple[int, Snapshot] | None = None  # an iteration, and what was measured at it
+
+    def before_run(self, runner: Any) -> None:
+        """Ask for the nodes of validations."""
+        if self._of_retrieval():
+            _retrieval_metric(runner).keep_nodes = True
+
+    def before_train(self, runner: Any) -> None:
+        """Clear pictures of an earlier run away, or take up what an interrupted one kept."""
+        if not is_main_process():
+            return
+        kept = self._folder(runner) / BEFORE
+        if runner.iter == 0:
+            left = [self._folder(runner).glob(f'{kind}_*.png') for kind in PICTURES]
+            for path in chain(*left, [] if self.before else [kept]):
+                path.unlink(missing_ok=True)
+        elif self._of_retrieval():
+            with _noted('what was embedded before tuning is not known'):
+                self.before = load_snapshot(kept)
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Draw, where the iterations done so far make it due."""
+        if is_main_process() and self._due(runner.iter):
+            self._draw(runner, data_batch)
+
+    def after_train(self, runner: Any) -> None:
+        """Draw at the end; no batch comes any more, so there is no mosaic."""
+        if is_main_process():
+            self._draw(runner, None)
+
+    def after_val_epoch(self, runner: Any, metrics: Mapping[str, Any] | None = None) -> None:
+        """Take over the nodes that the validation has embedded."""
+        if not is_main_process() or not self._of_retrieval():
+            return
+        nodes = _retrieval_metric(runner).take_nodes()
+        wanted = self._due(runner.iter) or runner.iter == runner.max_iters
+        if nodes and wanted:
+            with _noted(f'nodes of iteration {runner.iter} cannot be shown'):
+                recall = (metrics or {}).get('retrieval/recall@1')
+                self._keep(runner, take_snapshot(nodes, len(self.class_names), recall))
+
+    def _due(self, iteration: int) -> bool:
+        return iteration == 0 or (self.interval is not None and iteration % self.interval == 0)
+
+    def _of_retrieval(self) -> list[str]:
+        return [kind for kind in self.pictures if kind in PICTURES_OF_RETRIEVAL]
+
+    def _folder(self, runner: Any) -> Path:
+        return Path(runner.work_dir, PICTURES_DIR)
+
+    def _keep(self, runner: Any, snapshot: Snapshot) -> None:
+        """Remember a snapshot; that of the beginning also over an interruption."""
+        self.now = runner.iter, snapshot
+        if runner.iter == 0:
+            self.before = snapshot
+            save_snapshot(self._folder(runner) / BEFORE, snapshot)
+
+    def _draw(self, runner: Any, batch: Any) -> None:
+        """Draw all that is due; the run's random states are afterwards what they were."""
+        begun, done = time.monotonic(), []
+        states = random_states.capture(), random_states.capture_device()
+        try:
+            if self._of_retrieval() and (self.now is None or self.now[0] != runner.iter):
+                with _noted(f'nodes of iteration {runner.iter} cannot be shown'):
+                    nodes = embed_nodes(unwrap(runner.model), runner.val_loop.dataloader.dataset)
+                    self._keep(runner, take_snapshot(nodes, len(self.class_names)))
+            for kind in self._drawable(runner, batch):
+                with _noted(f'{kind} of iteration {runner.iter} is not drawn'):
+                    self._show(runner, kind, self._picture(runner, kind, batch))
+                    done.append(kind)
+        finally:
+            random_states.restore(states[0])
+            random_states.restore_device(states[1])
+        if done:
+            runner.logger.info(
+                f'pictures of iteration {runner.iter}: {", ".join(done)} in '
+                f'{time.monotonic() - begun:.1f} s, in {self._folder(runner)}'
+            )
+
+    def _drawable(self, runner: Any, batch: Any) -> list[str]:
+        """What there is something to draw of."""
+        measured = runner.iter > 0 and self.now is not None and self.now[0] == runner.iter
+        return [
+            kind
+            for kind in self.pictures
+            if (measured if kind in PICTURES_OF_RETRIEVAL else batch is not None)
+        ]
+
+    def _show(self, runner: Any, kind: str, picture: np.ndarray) -> None:
+        visualization.save_image(self._folder(runner) / f'{kind}_{runner.iter}.png', picture)
+        with _noted(f'{kind} of iteration {runner.iter} did not reach the visualizer'):
+            runner.visualizer.add_image(kind, picture, step=runner.iter)
+
+    def _picture(self, runner: Any, kind: str, batch: Any) -> np.ndarray:
+        metainfo = runner.train_dataloader.dataset.metainfo
+        looks = self.class_names, visualization.dataset_palette(metainfo, len(self.class_names))
+        if kind == 'mosaic':
+            return batch_sheet(runner, batch, self.dense, *looks)
+        snapshots = self._snapshots(runner)
+        if kind == 'gallery':
+            return self._gallery(runner, snapshots, *looks)
+        if kind == 'similarity':
+            matrices = {title: shot.similarity for title, shot in snapshots.items()}
+            return visualization.similarity_map(matrices, *looks)
+        if len(snapshots) < 2:
+            raise UserError(
+                f'{self._folder(runner) / BEFORE}: not found, expected what an embedding map '
+                'compares with'
+            )
+        before, after = snapshots.values()
+        return visualization.embedding_map(
+            before.embeddings,
+            after.embeddings,
+            after.labels,
+            *looks,
+            method='tsne' if kind == 'tsne' else 'pca',
+            titles=tuple(snapshots),
+            scores=(before.recall, after.recall),
+        )
+
+    def _snapshots(self, runner: Any) -> dict[str, Snapshot]:
+        """What was embedded before tuning, where it is known, and now, by title."""
+        now = self.now[1]
+        last = runner.iter == runner.max_iters
+        titles = TITLES[0], TITLES[1] if last else f'after {runner.iter} iterations'
+        if self.before is None:
+            return {titles[1]: now}
+        if not now.same_nodes(self.before):
+            raise UserError('other nodes found than before tuning, expected the same ones')
+        return {titles[0]: self.before, titles[1]: now}
+
+    def _gallery(
+        self, runner: Any, snapshots: Mapping[str, Snapshot], names: list[str], palette: np.ndarray
+    ) -> np.ndarray:
+        """The gallery of the queries, which are the same at every moment."""
+        now, dataset = self.now[1], runner.val_loop.dataloader.dataset
+        wanted = [now.queries, *(shot.neighbours.reshape(-1, 2) for shot in snapshots.values())]
+        tiles = node_tiles(dataset, np.concatenate(wanted), self.dense)
+        queries, *found = np.split(tiles, np.cumsum([len(part) for part in wanted])[:-1])
+        panels = {
+            title: visualization.Neighbours(
+                part.reshape(*shot.neighbour_labels.shape, *part.shape[1:]), shot.neighbour_labels
+            )
+            for (title, shot), part in zip(snapshots.items(), found)
+        }
+        return visualization.retrieval_gallery(
+            queries,
+            now.query_labels,
+            panels,
+            names,
+            palette,
+            scores={title: shot.recall for title, shot in snapshots.items()},
+            marked=self.dense,
+        )
+
+
+def pictures_config(
+    given: Mapping[str, Any], options: Mapping[str, Any], class_names: Sequence[str], measured: bool
+) -> list[dict]:
+    """Derive the config of the hook.
+
+    Args:
+        given: The config's ``mix_and_match``.
+        options: The resolved options.
+        class_names: K names.
+        measured: Whether node retrieval is measured; most pictures show its nodes. By default what
+            cannot be shown is left out.
+
+    Returns:
+        One config, or none where nothing is to be drawn.
+
+    Raises:
+        UserError: A picture of node retrieval is asked for where that is not measured.
+    """
+    chosen = list(dict.fromkeys(options['pictures']))
+    lacking = [] if measured else [kind for kind in chosen if kind in PICTURES_OF_RETRIEVAL]
+    if lacking and 'pictures' in given:
+        raise UserError(
+            f'mix_and_match.pictures: {lacking[0]!r} without node retrieval found, expected '
+            'retrieval_images above 0 and a val_dataloader'
+        )
+    chosen = [kind for kind in chosen if kind not in lacking]
+    hook = dict(
+        type='mm_tuning_plugin.PicturesHook',
+        pictures=chosen,
+        class_names=list(class_names),
+        nodes=like(options['nodes']),
+        interval=options['picture_interval'],
+    )
+    return [hook] if chosen else []
+
+
+@torch.no_grad()
+def embed_nodes(model: torch.nn.Module, dataset: Any) -> list[dict[str, Any]]:
+    """Embed the nodes of all images of a `RetrievalDataset`, in this process.
+
+    Args:
+        model: The tuner; it is in the mode it was in when this returns.
+        dataset: The data set.
+
+    Returns:
+        Of each image ``role``, ``embeddings`` (P, D) and ``labels`` (P,), on the CPU.
+    """
+    nodes = []
+    with evaluating(model):
+        for index in range(len(dataset)):
+            sample = dataset[index]
+            row = model.val_step(pseudo_collate([sample]))[0]
+            found = {key: value.detach().cpu() for key, value in row.items()}
+            nodes.append(dict(role=sample['meta']['role'], **found))
+    return nodes
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode; behind it every module has the mode it had before."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:  # not train(): frozen parts override it
+            module.training = training
+
+
+@contextmanager
+def _noted(what: str) -> Iterator[None]:
+    """Make one line of whatever fails inside: training does not depend on a picture."""
+    try:
+        yield
+    except Exception as error:  # data sets, drawing and the user's own backends can raise anything
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        warn(f'pictures: {what}: {reason}')
+
+
+def _retrieval_metric(runner: Any) -> NodeRetrievalMetric:
+    metrics = runner.val_loop.evaluator.metrics
+    return next(metric for metric in metrics if isinstance(metric, NodeRetrievalMetric))

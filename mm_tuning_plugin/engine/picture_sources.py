@@ -1,0 +1,151 @@
+"""Images and nodes for pictures: of the mixed batch, and of node retrieval.
+
+Shape legend: P nodes of one image; M images of one sample; S x S pixels of a shown patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.registry import DATASETS
+
+from mm_tuning_plugin import visualization
+from mm_tuning_plugin.datasets import SeededInfiniteSampler
+from mm_tuning_plugin.engine.pipelines import with_pipeline
+
+TILE = 72  # side of a patch as it is shown, pixels
+MOST_IMAGES = 8  # of a batch that are shown with their nodes
+
+
+def with_sources(dataset: Mapping[str, Any]) -> dict:
+    """Copy a training data set of stage one such that its samples keep image and boxes.
+
+    Args:
+        dataset: Config of a `SeededDataset`.
+
+    Returns:
+        Its copy: sample for sample the same, with ``source`` beside it.
+    """
+
+    def keep(steps: Sequence[Mapping[str, Any]]) -> list[dict]:
+        return [dict(step, keep_source=True) if _packs(step) else dict(step) for step in steps]
+
+    return with_pipeline(dataset, keep)
+
+
+def _packs(step: Mapping[str, Any]) -> bool:
+    return str(step['type']).endswith('.PackNodeInputs')
+
+
+def batch_sheet(
+    runner: Any, batch: Mapping[str, Any], dense: bool, names: list[str], palette: np.ndarray
+) -> np.ndarray:
+    """Show the main rank's part of the batch that comes next.
+
+    Args:
+        runner: Of stage one, about to take the step.
+        batch: What the loader gave.
+        dense: Whether nodes are points of whole images.
+        names: K names.
+        palette: (K, 3) uint8 RGB.
+
+    Raises:
+        ValueError: Patches whose images, read once more, are others than those of the batch.
+    """
+    labels = [part.numpy() for part in batch['labels']]
+    if dense:
+        images = [as_rgb(part[0]) for part in batch['inputs']]
+        nodes = [part[:, 1:].numpy() for part in batch['points']]
+        window, patches = window_of(images[0]), None
+    else:
+        images, nodes = _sources(runner, labels)
+        patches = [as_rgb(part) for part in batch['inputs']]
+        window = 1  # unused: the patches are there
+    return visualization.node_sheet(
+        images,
+        nodes,
+        labels,
+        palette,
+        names,
+        patches=patches,
+        window=window,
+        max_images=MOST_IMAGES,
+    )
+
+
+def _sources(
+    runner: Any, labels: Sequence[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The images that the next batch's patches were cut out of, and their boxes.
+
+    A batch carries its patches alone. Every sample follows from the seed of its position, so
+    the same images and boxes are read once more here.
+    """
+    loader = runner.train_dataloader
+    dataset = DATASETS.build(with_sources(runner.cfg['train_dataloader']['dataset']))
+    size = loader.batch_size
+    sampler = SeededInfiniteSampler(dataset, loader.sampler.seed, size)
+    sampler.skip(runner.iter * size)
+    samples = [dataset[index] for index in islice(sampler, len(labels))]
+    same = (np.array_equal(a['labels'].numpy(), b) for a, b in zip(samples, labels))
+    if not all(same):
+        raise ValueError('the images of the batch, read once more, have other nodes')
+    images = [_shown(sample['source']['img']) for sample in samples]
+    return images, [sample['source']['boxes'].numpy() for sample in samples]
+
+
+def node_tiles(dataset: Any, nodes: np.ndarray, dense: bool) -> np.ndarray:
+    """Cut nodes of node retrieval out of their images; each image is read once.
+
+    Args:
+        dataset: A `RetrievalDataset`, which draws the same nodes at every reading.
+        nodes: (L, 2) integers, (image, place): which of the image's nodes.
+        dense: Whether nodes are points of whole images.
+
+    Returns:
+        (L, S, S, 3) uint8 RGB.
+    """
+    tiles = np.zeros((len(nodes), TILE, TILE, 3), dtype=np.uint8)
+    for image in np.unique(nodes[:, 0]):
+        chosen = np.flatnonzero(nodes[:, 0] == image)
+        sample, places = dataset[int(image)], nodes[chosen, 1]
+        if dense:
+            picture, points = as_rgb(sample['inputs'][0]), sample['points'][places, 1:].numpy()
+            window = window_of(picture)
+            tiles[chosen] = visualization.cut_nodes(picture, points, TILE, window=window)
+        else:
+            tiles[chosen] = [
+                visualization.resize(as_rgb(patch), TILE, TILE, 'area')
+                for patch in sample['inputs'][places]
+            ]
+    return tiles
+
+
+def window_of(picture: np.ndarray) -> int:
+    """Side of what is shown around a point of a picture (H, W, 3): a quarter of it, odd, pixels."""
+    return max(17, min(picture.shape[:2]) // 4) | 1
+
+
+def as_rgb(images: torch.Tensor) -> np.ndarray:
+    """What the data set loaded, as it can be shown.
+
+    Args:
+        images: (..., C, H, W), BGR as mmcv reads it, in 0..255. One channel is grey; of two, or of
+            more than three, the first ones are shown.
+
+    Returns:
+        (..., H, W, 3) uint8 RGB.
+    """
+    return _shown(images.movedim(-3, -1).numpy())
+
+
+def _shown(image: np.ndarray) -> np.ndarray:
+    """(..., H, W, C) or a grey (H, W) of any type as (..., H, W, 3) uint8 RGB."""
+    if image.ndim == 2:
+        image = image[..., None]
+    picked = [2, 1, 0] if image.shape[-1] >= 3 else [0, 0, 0]
+    return np.ascontiguousarray(np.clip(image[..., picked], 0, 255).astype(np.uint8))

@@ -1,0 +1,169 @@
+"""Class-by-class cosines: the numbers against plain loops, and the picture of them."""
+
+import matplotlib
+import numpy as np
+import pytest
+
+from mm_tuning_plugin.visualization import class_palette, class_similarity, similarity_map
+from mm_tuning_plugin.visualization import similarity as module
+
+
+def by_loops(rows, labels, num_classes):
+    result = np.full((num_classes, num_classes), np.nan)
+    for a in range(num_classes):
+        for b in range(num_classes):
+            cosines = []
+            for i in np.flatnonzero(labels == a):
+                for j in np.flatnonzero(labels == b):
+                    if i != j:
+                        lengths = np.linalg.norm(rows[i]) * np.linalg.norm(rows[j])
+                        cosines.append(rows[i] @ rows[j] / lengths if lengths else 0.0)
+            if cosines:
+                result[a, b] = np.mean(cosines)
+    return result
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_as_plain_loops_have_it(seed):
+    rng = np.random.default_rng(seed)
+    rows, labels = rng.normal(size=(30, 4)), rng.integers(0, 6, 30)
+    rows[rng.integers(0, 30, 3)] = 0
+    labels[labels == 4] = 3  # a class without nodes
+    labels[0], labels[labels == 5] = 5, 1  # and one of a single node
+    labels[0] = 5
+    similarity = class_similarity(rows, labels, 6)
+    np.testing.assert_allclose(similarity, by_loops(rows, labels, 6), atol=1e-12)
+    assert np.isnan(similarity[4]).all() and np.isnan(similarity[5, 5])
+    np.testing.assert_array_equal(similarity, similarity.T)
+
+
+def test_half_precision_and_the_order_of_nodes_do_not_matter():
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(40, 8)).astype(np.float32), rng.integers(0, 3, 40)
+    order = rng.permutation(40)
+    first = class_similarity(rows, labels, 3)
+    np.testing.assert_allclose(first, class_similarity(rows[order], labels[order], 3), atol=1e-6)
+    np.testing.assert_allclose(
+        first, class_similarity(rows.astype(np.float16), labels, 3), atol=2e-3
+    )
+
+
+def test_without_nodes_and_errors():
+    assert np.isnan(class_similarity(np.zeros((0, 4)), np.zeros(0, int), 3)).all()
+    with pytest.raises(ValueError, match='embeddings: expected finite numbers'):
+        class_similarity(np.array([[np.nan]]), np.array([0]), 1)
+    with pytest.raises(ValueError, match=r'labels: expected classes in 0\.\.1, got 2'):
+        class_similarity(np.ones((1, 2)), np.array([2]), 2)
+    with pytest.raises(ValueError, match='matrices: expected at least one, got none'):
+        similarity_map({}, ['a'], [[0, 0, 0]])
+    with pytest.raises(ValueError, match=r"matrices\['x'\]: expected numbers of shape \(2, 2\)"):
+        similarity_map({'x': np.zeros((3, 3))}, ['a', 'b'], class_palette(2))
+
+
+def matrix(num_classes, seed=0, absent=()):
+    rng = np.random.default_rng(seed)
+    values = rng.uniform(-0.2, 0.5, (num_classes, num_classes))
+    values = (values + values.T) / 2
+    np.fill_diagonal(values, 0.9)
+    values[list(absent)] = values[:, list(absent)] = np.nan
+    return values
+
+
+def drawn_texts(monkeypatch):
+    told = []
+    for name in ('text', 'text_upward'):
+        original = getattr(module.Canvas, name)
+
+        def spy(self, first, second, string, *, _original=original, _name=name, **options):
+            told.append((_name, string, options))
+            return _original(self, first, second, string, **options)
+
+        monkeypatch.setattr(module.Canvas, name, spy)
+    return told
+
+
+@pytest.mark.parametrize('num_classes', [11, 21, 150])
+def test_every_cell_has_the_colour_of_its_number_on_one_scale(monkeypatch, num_classes):
+    places, paste = [], module.Canvas.paste
+
+    def spy(self, top, left, picture):
+        places.append((top, left))
+        paste(self, top, left, picture)
+
+    monkeypatch.setattr(module.Canvas, 'paste', spy)
+    names = [f'class {i}' for i in range(num_classes)]
+    matrices = {'before': matrix(num_classes), 'after': matrix(num_classes, 1) / 3}
+    page = similarity_map(matrices, names, class_palette(num_classes))
+    both = np.stack(list(matrices.values()))
+    low, high = np.floor(both.min() * 10) / 10, np.ceil(both.max() * 10) / 10
+    cell = next(side for most, side in module._CELLS if num_classes <= most)
+    for (top, left), values in zip(places, both):
+        wanted = matplotlib.colormaps['cividis']((values - low) / (high - low), bytes=True)
+        corners = np.arange(num_classes) * cell + 1  # the letters are in the middle
+        found = page[top + corners[:, None], left + corners]
+        assert np.abs(found - wanted[..., :3].astype(int)).max() <= 1
+    edges = [page[:8], page[-10:], page[:, :10], page[:, -10:]]
+    assert all((edge == 255).all() for edge in edges)
+
+
+@pytest.mark.parametrize(('num_classes', 'size'), [(11, 12), (21, 12), (150, 10)])
+def test_names_are_large_enough_and_rows_do_not_touch(monkeypatch, num_classes, size):
+    told = drawn_texts(monkeypatch)
+    names = [f'a rather long name of class {i}' for i in range(num_classes)]
+    similarity_map({'x': matrix(num_classes)}, names, class_palette(num_classes))
+    rows = [options for kind, text, options in told if kind == 'text' and text in names]
+    columns = [options for kind, text, options in told if kind == 'text_upward']
+    assert len(rows) == len(columns) == num_classes
+    cell = next(side for most, side in module._CELLS if num_classes <= most)
+    assert {o['size'] for o in rows + columns} == {size} and size < cell
+    assert all(o['max_width'] <= 150 for o in rows + columns)
+    numbers = [text for _, text, _ in told if text == '0.90']
+    assert (len(numbers) >= num_classes) == (num_classes < 24)
+
+
+def test_absent_classes_and_the_pairs_most_alike_are_named(monkeypatch):
+    told = drawn_texts(monkeypatch)
+    values = matrix(5, absent=[2])
+    values[1, 3] = values[3, 1] = 0.8
+    values[4, 4] = np.nan  # of a single node
+    similarity_map({'x': values}, list('abcde'), class_palette(5))
+    texts = [text for _, text, _ in told]
+    assert 'without a node (1): c' in texts
+    assert next(t for t in texts if t.startswith('most alike')).startswith('most alike: b – d 0.80')
+    assert 'c' not in texts and '–' in texts
+    shown = [0, 1, 3, 4]
+    between = np.mean([values[i, j] for i in shown for j in shown if i != j])
+    assert f'within classes 0.90, between classes {between:.2f}' in texts
+
+
+def test_all_absent_is_a_page_that_says_so(monkeypatch):
+    told = drawn_texts(monkeypatch)
+    page = similarity_map({'x': np.full((3, 3), np.nan)}, list('abc'), class_palette(3))
+    assert page.shape[0] < 200
+    assert 'no class has nodes' in [text for _, text, _ in told]
+
+
+def test_names_of_columns_read_upwards_from_their_column():
+    values = matrix(2)
+    pages = [
+        similarity_map({'x': values}, ['i' * 40, name], class_palette(2)).astype(int)
+        for name in ('', 'MMMMMM')
+    ]
+    changed = np.argwhere((pages[0] != pages[1]).any(axis=-1))
+    column = changed[changed[:, 0] < pages[0].shape[0] - 74 - 14 - 2 * 46 - 8]
+    assert np.ptp(column[:, 0]) > 2.5 * np.ptp(column[:, 1]) > 0
+
+
+def test_titles_of_large_matrices_are_large(monkeypatch):
+    sizes = {}
+    original = module.Canvas.text
+    monkeypatch.setattr(
+        module.Canvas,
+        'text',
+        lambda s, y, x, t, **o: sizes.setdefault(t, o['size']) and original(s, y, x, t, **o),
+    )
+    for count, title in ((21, 'few'), (150, 'many')):
+        names = [f'class {i}' for i in range(count)]
+        page = similarity_map({title: matrix(count)}, names, class_palette(count))
+        assert all((edge == 255).all() for edge in (page[:8], page[:, :8], page[:, -8:]))
+    assert (sizes['few'], sizes['many']) == (16, 32)
