@@ -6,6 +6,7 @@ from mm_tuning_plugin.engine.observe import ObserveHook
 from mm_tuning_plugin.engine.options import OPTIONS, options_table, resolve_options
 from mm_tuning_plugin.engine.plan import derive_tuning_config
 from mm_tuning_plugin.engine.runner import FineTuningRunner, MixAndMatchRunner
+from mm_tuning_plugin.engine.watch import WatchHook
 
 __all__ = [
     'OPTIONS',
@@ -15,6 +16,7 @@ __all__ = [
     'NodeStatisticsHook',
     'ObserveHook',
     'SaveBackboneHook',
+    'WatchHook',
     'derive_tuning_config',
     'options_table',
     'resolve_options',
