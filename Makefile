@@ -20,7 +20,7 @@ ORIGINAL_VENV := .venv-original
 ORIGINAL_BIN := $(ORIGINAL_VENV)/bin
 STUB := tests/original/mmcv_ext_stub.py
 
-.PHONY: demo test test-original lint types docs clean
+.PHONY: demo test test-original lint types docs site clean
 
 $(VENV)/.installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -60,6 +60,10 @@ test-original: $(ORIGINAL_VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python -m mm_tuning_plugin.cli.options_doc docs/options.md
 	$(BIN)/python -m mm_tuning_plugin.cli.backbones_doc docs/backbones.md tests/backbones
+	$(BIN)/python -m mm_tuning_plugin.cli.pictures_doc docs/pictures
+
+site: $(VENV)/.installed
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) $(ORIGINAL_VENV) demo_output

@@ -1,9 +1,11 @@
 """Package definition; tool settings live in pyproject.toml."""
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(
@@ -20,7 +22,11 @@ ORIGINAL = ['mmengine==0.10.7', 'mmcv==2.1.0', 'mmsegmentation==1.2.2', 'ftfy', 
 # mmcv-lite is mmcv without compiled ops, which nothing here needs but mmseg's models import: alone
 # it is not enough (see tests/original/mmcv_ext_stub.py).
 ORIGINAL_LITE = [name.replace('mmcv==', 'mmcv-lite==') for name in ORIGINAL]
+DOCS = ['mkdocs-material>=9.5', 'mkdocstrings-python>=1.10']
+CAFFE = ['h5py']  # .caffemodel.h5 alone; a .caffemodel is read without it
 TEST = [
+    *CAFFE,
+    *DOCS,
     'hypothesis>=6.100',
     'mypy>=1.11',
     'pytest>=8.0',
@@ -32,6 +38,29 @@ TEST = [
     'types-PyYAML',
 ]
 
+# Where openmim looks for them in an installed package: `mim train mm_tuning_plugin CONFIG` (openmim
+# 0.3.9). An editable installation needs no copy: its user has the project's own folders.
+MIM = ('configs', 'tools', 'model-index.yml')
+
+
+class BuildWithMim(build_py):
+    """Also copy the files of the mim layout into the package."""
+
+    def run(self):
+        """Build as ever, then copy."""
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib) / 'mm_tuning_plugin' / '.mim'
+        target.mkdir(parents=True, exist_ok=True)
+        for name in MIM:
+            if (HERE / name).is_dir():
+                ignored = shutil.ignore_patterns('__pycache__')
+                shutil.copytree(HERE / name, target / name, dirs_exist_ok=True, ignore=ignored)
+            else:
+                shutil.copy2(HERE / name, target / name)
+
+
 setup(
     name='mm_tuning_plugin',
     version=VERSION,
@@ -40,9 +69,11 @@ setup(
     long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    entry_points={'console_scripts': ['mm-tuning = mm_tuning_plugin.cli.main:entry']},
     python_requires='>=3.9',
     packages=find_packages(include=['mm_tuning_plugin', 'mm_tuning_plugin.*']),
     package_data={'mm_tuning_plugin': ['py.typed']},
+    cmdclass={'build_py': BuildWithMim},
     install_requires=[
         'jinja2',
         'matplotlib',
@@ -56,6 +87,8 @@ setup(
         'torch>=2.1',
     ],
     extras_require={
+        'caffe': CAFFE,
+        'docs': DOCS,
         'fork': FORK,
         'original': ORIGINAL,
         'original-lite': ORIGINAL_LITE,

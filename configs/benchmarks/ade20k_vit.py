@@ -1,6 +1,6 @@
 # Published self-supervised ViT-B/16s on ADE20K, UPerNet, 160,000 iterations; one GPU a job.
-# All files of `starts` must be there, below the environment variable SSL_ROOT or in checkpoints/:
-# take out the lines of those that you have not. MAE-B is reported at 48.1 mIoU.
+# The files of `starts` are looked for below the environment variable SSL_ROOT or in checkpoints/;
+# `--starts NAME ...` runs those that you have. MAE-B is reported at 48.1 mIoU.
 configs = dict(
     vit='../ade20k/upernet_vit-b16_ade20k.py', beit='../ade20k/upernet_beit-b16_ade20k.py')
 arms = ['direct', 'direct-matched', 'direct-twice', 'ce-tuned', 'tuned']

@@ -1,20 +1,4 @@
 # Published self-supervised ResNet-50s on Cityscapes, crops of 769, 40,000 iterations; one GPU a job.
-# All files of `starts` must be there, below the environment variable SSL_ROOT or in checkpoints/:
-# take out the lines of those that you have not.
+# Their files: see the base.
+_base_ = '../_base_/benchmarks/published_resnet50.py'
 config = '../cityscapes/fcn_r50_cityscapes_769.py'
-arms = ['direct', 'direct-matched', 'direct-twice', 'ce-tuned', 'tuned']
-seeds = [0, 1, 2]
-fractions = [0.125, 1]
-starts = dict(
-    # Published by OpenMMLab's mmselfsup and mmpretrain (ResNet-50, ImageNet, no labels); the files
-    # of a method's own project will do as well. Save them under these names, or change the names.
-    relative_location='{{$SSL_ROOT:checkpoints}}/relative-loc_resnet50.pth',
-    rotation='{{$SSL_ROOT:checkpoints}}/rotation-pred_resnet50.pth',
-    npid='{{$SSL_ROOT:checkpoints}}/npid_resnet50.pth',
-    simclr='{{$SSL_ROOT:checkpoints}}/simclr_resnet50.pth',
-    moco_v2='{{$SSL_ROOT:checkpoints}}/mocov2_resnet50.pth',
-    byol='{{$SSL_ROOT:checkpoints}}/byol_resnet50.pth',
-    swav='{{$SSL_ROOT:checkpoints}}/swav_resnet50.pth',
-    densecl='{{$SSL_ROOT:checkpoints}}/densecl_resnet50.pth',
-    simsiam='{{$SSL_ROOT:checkpoints}}/simsiam_resnet50.pth',
-)

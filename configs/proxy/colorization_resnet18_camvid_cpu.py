@@ -1,8 +1,7 @@
-# Colorization on CamVid's training frames, for one CPU core. The checkpoint fits the backbone of the
-# fine-tuning of a quarter of ResNet-18's width: strides and dilations have no weights.
+# Colorization on CamVid's training frames, for one CPU core.
 _base_ = [
-    '../_base_/datasets/camvid_unlabelled.py', '../_base_/schedules/proxy_sgd_cpu.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/proxy_resnet18_quarter.py', '../_base_/datasets/camvid_unlabelled.py',
+    '../_base_/schedules/proxy_sgd_cpu.py', '../_base_/default_runtime.py'
 ]
 model = dict(
     type='mm_tuning_plugin.ColorizationModel',
@@ -10,15 +9,6 @@ model = dict(
         type='mm_tuning_plugin.ColorizationDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375]),
-    backbone=dict(
-        type='mmseg.ResNet',
-        depth=18,
-        stem_channels=16,
-        base_channels=16,
-        out_indices=(0, 1, 2, 3),
-        strides=(1, 2, 2, 2),
-        dilations=(1, 1, 1, 1),
-        norm_cfg=dict(type='BN', requires_grad=True)),
     in_index=(1, 2, 3),
     in_channels=(32, 64, 128),
     channels=64)

@@ -1,7 +1,7 @@
 # Colorization on CamVid's training frames: ResNet-50, one GPU.
 _base_ = [
-    '../_base_/datasets/camvid_unlabelled.py', '../_base_/schedules/proxy_sgd.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/proxy_resnet50.py', '../_base_/datasets/camvid_unlabelled.py',
+    '../_base_/schedules/proxy_sgd.py', '../_base_/default_runtime.py'
 ]
 model = dict(
     type='mm_tuning_plugin.ColorizationModel',
@@ -9,13 +9,6 @@ model = dict(
         type='mm_tuning_plugin.ColorizationDataPreprocessor',
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375]),
-    backbone=dict(
-        type='mmseg.ResNet',
-        depth=50,
-        out_indices=(0, 1, 2, 3),
-        strides=(1, 2, 2, 2),
-        dilations=(1, 1, 1, 1),
-        norm_cfg=dict(type='BN', requires_grad=True)),
     in_index=(1, 2, 3),
     in_channels=(512, 1024, 2048),
     channels=256)

@@ -1,7 +1,7 @@
 # Jigsaw puzzles of CamVid's training frames, for one CPU core.
 _base_ = [
-    '../_base_/datasets/camvid_unlabelled.py', '../_base_/schedules/proxy_sgd_cpu.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/proxy_resnet18_quarter.py', '../_base_/datasets/camvid_unlabelled.py',
+    '../_base_/schedules/proxy_sgd_cpu.py', '../_base_/default_runtime.py'
 ]
 model = dict(
     type='mm_tuning_plugin.JigsawModel',
@@ -11,15 +11,6 @@ model = dict(
         tile_size=32,
         num_permutations=64,
         channel_shift=1),
-    backbone=dict(
-        type='mmseg.ResNet',
-        depth=18,
-        stem_channels=16,
-        base_channels=16,
-        out_indices=(0, 1, 2, 3),
-        strides=(1, 2, 2, 2),
-        dilations=(1, 1, 1, 1),
-        norm_cfg=dict(type='BN', requires_grad=True)),
     in_channels=128,
     channels=64)
 train_pipeline = [

@@ -1,7 +1,7 @@
 # Jigsaw puzzles of CamVid's training frames: ResNet-50, one GPU.
 _base_ = [
-    '../_base_/datasets/camvid_unlabelled.py', '../_base_/schedules/proxy_sgd.py',
-    '../_base_/default_runtime.py'
+    '../_base_/models/proxy_resnet50.py', '../_base_/datasets/camvid_unlabelled.py',
+    '../_base_/schedules/proxy_sgd.py', '../_base_/default_runtime.py'
 ]
 model = dict(
     type='mm_tuning_plugin.JigsawModel',
@@ -11,13 +11,6 @@ model = dict(
         tile_size=72,
         num_permutations=100,
         channel_shift=2),
-    backbone=dict(
-        type='mmseg.ResNet',
-        depth=50,
-        out_indices=(0, 1, 2, 3),
-        strides=(1, 2, 2, 2),
-        dilations=(1, 1, 1, 1),
-        norm_cfg=dict(type='BN', requires_grad=True)),
     in_channels=2048,
     channels=512)
 train_pipeline = [

@@ -23,8 +23,10 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from mm_tuning_plugin.benchmark.cost import stretch_schedule
+from mm_tuning_plugin.engine.augmentation import augmentation, moves_without_crop
 from mm_tuning_plugin.engine.options import resolve_options
-from mm_tuning_plugin.engine.user_config import base_type
+from mm_tuning_plugin.engine.pipelines import with_augmentation
+from mm_tuning_plugin.engine.user_config import leaf_datasets
 from mm_tuning_plugin.errors import UserError
 
 REFERENCE = 'tuned'  # the recipe that baselines are matched to if none is named
@@ -131,34 +133,24 @@ def without_validation(cfg: Config) -> Config:
     return cfg
 
 
-def with_augmentation(base: Config, recipe: Mapping[str, Any]) -> Config:
+def augmented(base: Config, recipe: Mapping[str, Any]) -> Config:
     """A copy that fine-tunes with the augmentation that only a recipe's stage one has.
 
     Raises:
-        UserError: The recipe has none.
+        UserError: The recipe has none, or images would be left with the size it gave them.
     """
-    extra = stage_one_augmentation(resolve_options(tuning_options(base, recipe)))
+    extra = augmentation(resolve_options(tuning_options(base, recipe))['augment'])
     if not extra:
         raise UserError(
             'arms: direct-augmented found, expected a recipe whose tuning has augmentation that '
-            'fine-tuning lacks: this one has none'
+            'fine-tuning lacks: this one has no mix_and_match.augment'
         )
     cfg = copy.deepcopy(base)
-    pipeline = cfg['train_dataloader']['dataset']['pipeline']
-    packs = next(i for i, step in enumerate(pipeline) if base_type(step) == 'PackSegInputs')
-    cfg['train_dataloader']['dataset']['pipeline'] = [
-        *pipeline[:packs], *copy.deepcopy(extra), *pipeline[packs:]
-    ]  # fmt: skip
+    for leaf in leaf_datasets(cfg['train_dataloader']['dataset']):
+        if moves_without_crop(leaf['pipeline'], extra):
+            raise UserError(
+                'arms: direct-augmented found, expected a config that crops its training images: '
+                'mix_and_match.augment changes their size'
+            )
+        leaf['pipeline'] = with_augmentation(leaf['pipeline'], extra)
     return cfg
-
-
-def stage_one_augmentation(options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Transforms that stage one adds to those of the user's config.
-
-    Stage one keeps or drops the config's own transforms and adds none. An option that adds some
-    belongs here.
-
-    Args:
-        options: Resolved options.
-    """
-    return [dict(step) for step in options.get('augment') or ()]

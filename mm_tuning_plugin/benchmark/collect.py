@@ -100,6 +100,7 @@ class Collector:
             ),
             device=last.get('device'),
             commit=last.get('commit'),
+            code=last.get('code'),
             **{name: (last.get('versions') or {}).get(name) for name in VERSIONS},
         )
 

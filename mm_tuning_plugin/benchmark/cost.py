@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +13,20 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints, code_digest
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.fingerprint import write_json
+from mm_tuning_plugin.engine.versions import device_name
 
 # Iterations at which something of a scheduler happens.
 MOMENTS = ('begin', 'end', 'milestones', 'T_max', 'step_size', 'total_steps', 'periods')
+LARGE = 1024  # elements of a float tensor from which it is not computed only to be counted
+LONG = 5.0  # seconds: a step that takes longer is not run only to be timed
 WORKERS_ONLY = ('prefetch_factor', 'timeout', 'multiprocessing_context')
 
 
@@ -30,7 +35,8 @@ class StepCost(NamedTuple):
 
     Attributes:
         flops: As `torch.utils.flop_counter` counts them.
-        seconds: Of forward and backward on one batch, once warm.
+        seconds: Of forward and backward on one batch, once warm; above `LONG`, from the FLOPs and
+            the speed of a convolution.
     """
 
     flops: int
@@ -51,7 +57,7 @@ def training_step_flops(cfg: Config) -> int:
 
 
 def measure_step(cfg: Config, device: str = 'cpu') -> StepCost:
-    """Count and time forward and backward on one real batch; random states stay as they were."""
+    """Count, and time, forward and backward on one real batch; random states stay as they were."""
     cfg = copy.deepcopy(cfg)
     loader_cfg = cfg['train_dataloader']
     loader_cfg.update(num_workers=0, persistent_workers=False)
@@ -67,13 +73,66 @@ def measure_step(cfg: Config, device: str = 'cpu') -> StepCost:
             loss, _ = model.parse_losses(losses)
             loss.backward()
 
-        counter = FlopCounterMode(display=False)
-        with counter:
+        # the counter is asked first: it counts what then is not computed
+        with NotComputed(), FlopCounterMode(display=False) as counter:
             step()
-        return StepCost(int(counter.get_total_flops()), _seconds(step, device))
+        flops = int(counter.get_total_flops())
+        return StepCost(flops, _seconds(step, flops, device))
 
 
-def _seconds(step: Callable[[], None], device: str) -> float:
+class NotComputed(TorchDispatchMode):
+    """Gives zeros of the right shape for what is large, and so takes the time: no work, no memory.
+
+    What a step does must not depend on the values of features, only on shapes and labels.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """See torch."""
+        kwargs = kwargs or {}
+        large = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and _is_large(t)]
+        returns = func._schema.returns
+        aliased = any(item.alias_info is not None for item in returns)
+        if not large or (aliased and not func._schema.is_mutable):
+            return func(*args, **kwargs)  # views among them
+        if aliased:
+            return args[0]  # in place
+        on_meta = tree_map_only(Tensor, lambda tensor: tensor.to('meta'), (args, kwargs))
+        try:
+            made = func(*on_meta[0], **on_meta[1])
+        except NotImplementedError:  # of a shape that values determine
+            return func(*args, **kwargs)
+        return tree_map_only(Tensor, lambda t: torch.zeros_like(t, device=large[0].device), made)
+
+
+def _is_large(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.numel() >= LARGE
+
+
+def _seconds(step: Callable[[], None], flops: int, device: str) -> float:
+    """Of a step once warm; of one that takes long, an estimate."""
+    expected = flops / _speed(device)
+    if expected > LONG:
+        return expected
+    step()
+    return _timed(step, device)
+
+
+def _speed(device: str) -> float:
+    """FLOPs a second of a convolution of the usual kind, forward and backward."""
+    layer = torch.nn.Conv2d(64, 64, 3, padding=1, device=device)
+    images = torch.zeros(4, 64, 64, 64, device=device, requires_grad=True)
+
+    def step() -> None:
+        layer(images).sum().backward()
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() / _timed(step, device)
+
+
+def _timed(step: Callable[[], None], device: str) -> float:
+    if device != 'cpu':
+        torch.cuda.synchronize()
     begun = time.perf_counter()
     step()
     if device != 'cpu':
@@ -99,7 +158,7 @@ class CostBook:
     def of(self, cfg: Config) -> StepCost:
         """The cost of a training step of a config, which needs ``model``, ``train_dataloader``."""
         scope = cfg.get('default_scope', 'mmseg')
-        key = self.fingerprints.of(scope, cfg['model'], cfg['train_dataloader'])
+        key = self.fingerprints.of(scope, code_digest(), cfg['model'], cfg['train_dataloader'])
         if key not in self._known:
             self._known[key] = self._read_or_measure(self.folder / f'{key}.json', cfg)
         return self._known[key]
@@ -116,16 +175,6 @@ class CostBook:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(path, kept)
         return StepCost(kept['flops'], kept['seconds'][name])
-
-
-def device_name() -> str:
-    """What a run is computed on: the GPU, or the processor."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    info = Path('/proc/cpuinfo')  # not on every system
-    lines = info.read_text(encoding='utf-8').splitlines() if info.is_file() else []
-    named = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-    return named[0] if named else platform.processor() or platform.machine()
 
 
 def equal_iterations(flops: float, step_flops: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -9,11 +10,39 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mm_tuning_plugin.benchmark.steps import RECORD_FILE
 from mm_tuning_plugin.checkpoint import hash_file
 from mm_tuning_plugin.datasets.cached import without_cache
 
 # Where data lies; which images and label maps it is, digests of them say (`splits.Part`).
 PLACES = ('data_root', 'work_dir')
+PACKAGE = Path(__file__).resolve().parents[1]
+# Parts of the package that determine weights: what it shows, says and compares does not.
+CODE = ('functional', 'models', 'datasets', 'engine', 'checkpoint', 'structures.py')
+
+
+@functools.cache
+def code_digest(package: Path = PACKAGE) -> str:
+    """12 hex digits of the source files that determine weights, as they are now."""
+    digest = hashlib.sha256()
+    for part in CODE:
+        found = [package / part] if part.endswith('.py') else (package / part).rglob('*.py')
+        for path in sorted(found):
+            digest.update(f'{path.relative_to(package).as_posix()}\n'.encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:12]
+
+
+def made_by_other_code(cache: Path) -> str:
+    """What happens to weights in a cache that other code made, in one line; '' without any."""
+    records = [json.loads(path.read_text('utf-8')) for path in cache.glob(f'*/{RECORD_FILE}')]
+    others = sum(record.get('code') != code_digest() for record in records)
+    if not others:
+        return ''
+    return (
+        f'{cache}: {others} of {len(records)} results of other code of this package found: what is '
+        f'needed of them is computed again by the present code, {code_digest()}'
+    )
 
 
 class Fingerprints:

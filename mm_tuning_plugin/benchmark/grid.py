@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mm_tuning_plugin.benchmark import arms
 from mm_tuning_plugin.benchmark.arms import Arm, parse_arm
 from mm_tuning_plugin.benchmark.cost import CostBook, StepCost, equal_iterations
-from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints, code_digest
 from mm_tuning_plugin.benchmark.plan import Plan
 from mm_tuning_plugin.benchmark.settings import (
     STEP_OPTIONS,
@@ -108,6 +108,7 @@ class Grid:
         self.folds = None if plan.folds is None else read_folds(Path(plan.folds['file']))
         self.libraries: dict[str, Library] = {}
         self.proxies: dict[Any, Step] = {}
+        self.stages_one: dict[tuple[str, str], Config] = {}
 
     def jobs(self) -> Iterator[Job]:
         """All jobs."""
@@ -266,7 +267,7 @@ class Grid:
             iterations *= 2
         elif arm.longer == 'matched':
             if arm.name.startswith('direct-augmented'):
-                cfg = arms.with_augmentation(cfg, self.plan.recipes[arm.recipe])
+                cfg = arms.augmented(cfg, self.plan.recipes[arm.recipe])
             iterations += self.extra_iterations(cell.backbone, arm.recipe)
         cfg = arms.stretched(cfg, iterations)
         if arm.before is None:
@@ -294,7 +295,7 @@ class Grid:
         iterations: int | None = None,
     ) -> Step:
         """A step in the cache, named by what determines its product."""
-        folder = self.cache / f'{kind}-{self.fingerprints.of(kind, *content)}'
+        folder = self.cache / f'{kind}-{self.fingerprints.of(kind, code_digest(), *content)}'
         return self.step(
             kind, name, folder, cfg, cost, needs, iterations or cfg['train_cfg']['max_iters']
         )
@@ -323,10 +324,12 @@ class Grid:
 
     def stage_one(self, backbone: str, recipe: str) -> Config:
         """The config of a recipe's tuning, on all images of the config, with a fixed seed."""
-        cfg = copy.deepcopy(self.bases[backbone])
-        cfg['mix_and_match'] = arms.tuning_options(cfg, self.plan.recipes[recipe])
-        cfg['randomness'] = {'seed': 0}
-        return derive_tuning_config(cfg)
+        if (backbone, recipe) not in self.stages_one:
+            cfg = copy.deepcopy(self.bases[backbone])
+            cfg['mix_and_match'] = arms.tuning_options(cfg, self.plan.recipes[recipe])
+            cfg['randomness'] = {'seed': 0}
+            self.stages_one[backbone, recipe] = derive_tuning_config(cfg)
+        return self.stages_one[backbone, recipe]
 
     def tuning_cost(self, backbone: str, recipe: str) -> StepCost:
         """Of a training step of a recipe, the same for every start, subset and seed."""

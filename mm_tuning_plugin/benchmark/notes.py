@@ -14,7 +14,9 @@ from mm_tuning_plugin.benchmark.statistics import mean_iou
 from mm_tuning_plugin.benchmark.wording import row_name
 
 #: What made a result; within a row it should be one and the same.
-PROVENANCE = ('commit', 'device', 'mm_tuning_plugin', 'torch', 'mmengine', 'mmcv', 'mmseg')
+PROVENANCE = (
+    'commit', 'code', 'device', 'mm_tuning_plugin', 'torch', 'mmengine', 'mmcv', 'mmseg',
+)  # fmt: skip
 #: mmseg rounds mIoU to two digits.
 ROUNDING = 0.0051
 

@@ -59,30 +59,28 @@ class Plan:
     keep_checkpoints: bool = False
 
     def restricted(self, **chosen: Sequence[Any] | None) -> Plan:
-        """Some of the arms, seeds, fractions or starts; None: all of them.
-
-        Arms, seeds and fractions need not be the plan's.
+        """Other arms, seeds or fractions than the plan's own; None: these.
 
         Raises:
-            UserError: There is no such start or arm, or a value is wrong.
+            UserError: There is no such arm, or a value is wrong.
         """
         given = {name: list(values) for name, values in chosen.items() if values is not None}
-        content: dict[str, Any] = {**vars(self), **given}
-        if 'starts' in given:
-            _expect_names('--starts', given['starts'], self.starts)
-            content['starts'] = {name: self.starts[name] for name in given['starts']}
-        return check_plan(content)
+        return check_plan({**vars(self), **given})
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def read_plan(path: str) -> Plan:
+def read_plan(path: str, starts: Sequence[str] | None = None) -> Plan:
     """Read a plan, in Python or YAML.
 
+    Args:
+        path: The file.
+        starts: Some of its starts: the files of others need not be there. None: all of them.
+
     Raises:
-        UserError: It is missing, is no config, or something in it is wrong.
+        UserError: It is missing, is no config, lacks a start, or something in it is wrong.
     """
     try:
         content = dict(Config.fromfile(path).to_dict())
@@ -92,6 +90,8 @@ def read_plan(path: str) -> Plan:
     try:
         if 'config' in content:
             content['configs'] = _single(content)
+        if starts is not None:
+            content['starts'] = _chosen(content.get('starts', {'random': None}), starts)
         return check_plan(content, Path(path).resolve().parent)
     except UserError as error:
         raise UserError(f'{path}: {error}') from error
@@ -146,6 +146,15 @@ def _single(content: dict[str, Any]) -> dict[str, Any]:
     path = content.pop('config')
     _expect('config', path, _is_name, 'the path of a config')
     return {Path(path).stem: path}
+
+
+def _chosen(starts: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Some of a plan's starts."""
+    check, expected = CHECKS['starts']
+    _expect('starts', starts, check, expected)
+    named = {str(name): start for name, start in starts.items()}
+    _expect_names('--starts', names, named)
+    return {name: named[name] for name in names}
 
 
 def _recipes(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

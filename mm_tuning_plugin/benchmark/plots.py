@@ -8,38 +8,20 @@ Shape legend: P pairs.
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from mm_tuning_plugin.benchmark.comparison import Efficiency
 from mm_tuning_plugin.benchmark.statistics import Change, Paired
-from mm_tuning_plugin.visualization.palette import OKABE_ITO
+from mm_tuning_plugin.visualization.svg import COLOURS, GREY, STYLE, new_axes, to_svg
 
-WIDTH = 4.8  # inches: at the width of a phone the letters are then some 10 px high
 LETTERS = 40  # of a label, at most
-GREY = '#444444'
 _MARKS = 'osD^vP'
-_STYLE = {
-    'svg.fonttype': 'none',
-    'svg.hashsalt': 'report',
-    'text.parse_math': False,  # a name may hold $
-    'font.family': 'sans-serif',
-    'font.size': 9.5,
-    'axes.spines.top': False,
-    'axes.spines.right': False,
-    'axes.axisbelow': True,
-    'axes.grid': True,
-    'grid.color': '#dddddd',
-    'legend.frameon': False,
-}
 
 
 class Look(NamedTuple):
@@ -55,10 +37,8 @@ def looks(arms: Sequence[str]) -> dict[str, Look]:
     Args:
         arms: In order; the first six have colours of their own, the first 36 looks.
     """
-    # The seventh colour is too light on white.
-    colors = [f'#{r:02x}{g:02x}{b:02x}' for r, g, b in OKABE_ITO[:6]]
     return {
-        arm: Look(colors[i % 6], _MARKS[(i + i // 6) % len(_MARKS)]) for i, arm in enumerate(arms)
+        arm: Look(COLOURS[i % 6], _MARKS[(i + i // 6) % len(_MARKS)]) for i, arm in enumerate(arms)
     }
 
 
@@ -78,8 +58,8 @@ def forest(
         styles: One a line.
         bar: Drawn as a dashed line, if it is not 0.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(0.75 + 0.36 * len(labels))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(0.75 + 0.36 * len(labels))
         for line, (pair, look) in enumerate(zip(gains, styles)):
             for which, gain in enumerate(pair):
                 if math.isnan(gain.mean):
@@ -96,13 +76,13 @@ def forest(
         axes.set_ylim(len(labels) - 0.4, -0.6)
         axes.grid(axis='y', visible=False)
         axes.set_xlabel(axis)
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def efficiency(curves: Sequence[Efficiency], styles: Mapping[str, Look]) -> str:
     """Mean score over the share of labels; the dashed line is `direct` with all of them."""
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(3.2)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(3.2)
         handles = []
         for curve in curves:
             look = styles[curve.arm]
@@ -118,7 +98,7 @@ def efficiency(curves: Sequence[Efficiency], styles: Mapping[str, Look]) -> str:
         axes.set_xlabel('share of labels')
         axes.set_ylabel('mIoU')
         _legend(figure, axes, handles, [curve.arm for curve in curves])
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def cost(points: Mapping[str, tuple[float, Paired]], styles: Mapping[str, Look]) -> str:
@@ -128,8 +108,8 @@ def cost(points: Mapping[str, tuple[float, Paired]], styles: Mapping[str, Look])
         points: By arm: FLOPs relative to `direct`, and the difference to it.
         styles: By arm.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(3.2)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(3.2)
         handles = []
         for arm, (flops, gain) in points.items():
             look = styles[arm]
@@ -140,7 +120,7 @@ def cost(points: Mapping[str, tuple[float, Paired]], styles: Mapping[str, Look])
         axes.set_xlabel('FLOPs relative to direct')
         axes.set_ylabel('mIoU minus direct')
         _legend(figure, axes, handles, list(points))
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def classes(names: Sequence[str], changes: Sequence[Change], axis: str) -> str:
@@ -152,8 +132,8 @@ def classes(names: Sequence[str], changes: Sequence[Change], axis: str) -> str:
         axis: What is measured.
     """
     order = sorted(changes, key=lambda change: -change.plain.mean)
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(0.75 + 0.24 * len(order))
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(0.75 + 0.24 * len(order))
         for line, change in enumerate(order):
             upheld = change.p_value < 0.05
             look = '#0072b2' if upheld else '#767676'
@@ -166,7 +146,7 @@ def classes(names: Sequence[str], changes: Sequence[Change], axis: str) -> str:
         axes.set_yticks(range(len(order)), [_short(names[change.index]) for change in order])
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.set_xlabel(axis)
-        return _svg(figure)
+        return to_svg(figure)
 
 
 def seeds(scores: Mapping[str, Mapping[tuple, float]], styles: Mapping[str, Look]) -> str:
@@ -176,8 +156,8 @@ def seeds(scores: Mapping[str, Mapping[tuple, float]], styles: Mapping[str, Look
         scores: By arm: score by pair.
         styles: By arm.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure, axes = _axes(3.2)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = new_axes(3.2)
         pairs = dict.fromkeys(pair for by_pair in scores.values() for pair in by_pair)
         for pair in pairs:
             line = [by_pair.get(pair, math.nan) for by_pair in scores.values()]
@@ -192,14 +172,7 @@ def seeds(scores: Mapping[str, Mapping[tuple, float]], styles: Mapping[str, Look
         axes.set_xlim(-0.5, len(scores) - 0.5)
         axes.grid(axis='x', visible=False)
         axes.set_ylabel('mIoU')
-        return _svg(figure)
-
-
-def _axes(height: float) -> tuple[Figure, matplotlib.axes.Axes]:
-    # No pyplot: its global state and its choice of a backend are the caller's.
-    figure = Figure(figsize=(WIDTH, height), layout='constrained')
-    FigureCanvasSVG(figure)
-    return figure, figure.add_subplot()
+        return to_svg(figure)
 
 
 def _legend(figure: Figure, axes, handles: list, arms: Sequence[str]) -> None:
@@ -212,19 +185,3 @@ def _short(label: str) -> str:
     """A label of one line, cut after `LETTERS`."""
     label = ''.join(c if c.isprintable() else ' ' for c in label)
     return label if len(label) <= LETTERS else label[: LETTERS - 1] + '…'
-
-
-def _svg(figure: Figure) -> str:
-    """The SVG element alone: no prolog, no metadata, no size but the view box.
-
-    Of the ids only those that are referred to stay: matplotlib names groups alike in every figure.
-    """
-    text = io.StringIO()
-    figure.savefig(text, format='svg', metadata={'Date': None}, facecolor='white')
-    svg = text.getvalue()
-    svg = svg[svg.index('<svg') :]
-    svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
-    used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))
-    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else '', svg)
-    head, body = svg.split('>', 1)
-    return re.sub(r' (?:width|height)="[^"]*"', '', head) + '>' + body.strip()

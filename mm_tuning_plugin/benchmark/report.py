@@ -7,8 +7,6 @@ import shlex
 from pathlib import Path
 
 from mm_tuning_plugin.benchmark.comparison import UNDER_TRAINED, Comparison
-from mm_tuning_plugin.benchmark.document import Code, Document, Section, Table, to_markdown
-from mm_tuning_plugin.benchmark.html import to_html
 from mm_tuning_plugin.benchmark.notes import PROVENANCE, notes
 from mm_tuning_plugin.benchmark.results import read_results
 from mm_tuning_plugin.benchmark.sections import (
@@ -19,6 +17,8 @@ from mm_tuning_plugin.benchmark.sections import (
 )
 from mm_tuning_plugin.benchmark.statistics import REPLICATES
 from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.visualization.document import Code, Document, Section, Table, to_markdown
+from mm_tuning_plugin.visualization.html import to_html
 
 
 def write_report(work_dir: str | os.PathLike) -> None:

@@ -23,7 +23,7 @@ STATUSES = ('done', 'failed', 'missing')
 _TEXT = ['job', 'backbone', 'start', 'arm', 'fold', 'status']
 _NUMBERS = ['fraction', 'seed', 'mIoU']
 _OPTIONAL_TEXT = [
-    'error', 'device', 'commit', 'mm_tuning_plugin', 'torch', 'mmengine', 'mmcv', 'mmseg',
+    'error', 'device', 'commit', 'code', 'mm_tuning_plugin', 'torch', 'mmengine', 'mmcv', 'mmseg',
 ]  # fmt: skip
 _OPTIONAL_NUMBERS = [
     'images', 'mAcc', 'aAcc', 'recall', 'recall_start', 'tuning_iters', 'fine_tuning_iters',

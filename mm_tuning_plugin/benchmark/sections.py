@@ -6,7 +6,6 @@ import math
 
 from mm_tuning_plugin.benchmark import plots
 from mm_tuning_plugin.benchmark.comparison import BASELINES, LONGER, Comparison, Gain, Row
-from mm_tuning_plugin.benchmark.document import Block, Drawing, Section, Table
 from mm_tuning_plugin.benchmark.statistics import Paired
 from mm_tuning_plugin.benchmark.wording import (
     NOTHING,
@@ -24,6 +23,7 @@ from mm_tuning_plugin.benchmark.wording import (
     times,
     verdict,
 )
+from mm_tuning_plugin.visualization.document import Block, Drawing, Section, Table
 
 T_HEAD, BOOTSTRAP_HEAD = '95 %, paired t', '95 %, pairs x images'
 

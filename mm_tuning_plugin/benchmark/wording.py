@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from mm_tuning_plugin.benchmark.comparison import LONGER, Comparison, Gain, Row
-from mm_tuning_plugin.benchmark.document import Verdict
 from mm_tuning_plugin.benchmark.statistics import Paired
+from mm_tuning_plugin.visualization.document import Verdict
 
 NOTHING = '–'
 #: Rows with fewer pairs are marked.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
-from mm_tuning_plugin.benchmark.cost import device_name
+from mm_tuning_plugin.benchmark.fingerprints import code_digest
 from mm_tuning_plugin.benchmark.retrieval import measure_recall
 from mm_tuning_plugin.benchmark.settings import RUN, STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Step, read_step
@@ -29,6 +28,7 @@ from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.observe import OBSERVED, START
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.signals import Interruption
+from mm_tuning_plugin.engine.versions import commit, device_name, versions
 from mm_tuning_plugin.errors import UserError
 
 Weights = Mapping[str, Tensor]
@@ -61,6 +61,7 @@ def run_step(folder: Path) -> None:
     step = read_step(folder)
     if step.finished:
         return
+    code_digest()  # of the code that runs: the files may change meanwhile
     for need in step.needs:
         if not need.is_file():
             raise UserError(f'{step.name}: {need} found nowhere, expected it to be made before')
@@ -173,6 +174,7 @@ def _record(step: Step, made: Made) -> dict[str, Any]:
         device=device_name(),
         versions=versions(),
         commit=commit(),
+        code=code_digest(),
         images=options['images'],
         metrics=made.metrics,
         recall=recall,
@@ -186,36 +188,3 @@ def _clear_away(step: Step) -> None:
     if not step.cfg[STEP_OPTIONS].get('keep_checkpoints'):
         for path in (step.folder / RUN).rglob('*.pth'):
             path.unlink()
-
-
-def versions() -> dict[str, str]:
-    """The versions that make a result."""
-    import mmcv
-    import mmengine
-    import mmseg
-    import torch
-
-    import mm_tuning_plugin
-
-    modules = (mm_tuning_plugin, torch, mmengine, mmcv, mmseg)
-    return {module.__name__: module.__version__ for module in modules}
-
-
-def commit() -> str | None:
-    """The commit of this package's own repository, '+' behind it if files differ; None: no git."""
-    root = Path(__file__).resolve().parents[2]
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ['git', '-C', str(root), *words], capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
-
-    # an installed package may lie inside somebody else's repository
-    if git('ls-files', '--error-unmatch', 'mm_tuning_plugin/__init__.py') is None:
-        return None
-    changed = git('status', '--porcelain', '--untracked-files=no')
-    return f'{git("rev-parse", "HEAD")}{"+" if changed else ""}'

@@ -3,6 +3,7 @@
 from .arguments import as_python, needed_arguments
 from .aside import full_disk_named, remove_leftovers, write_aside
 from .load import load_backbone_checkpoint
+from .naming import Naming, register_naming
 from .read import read_tensors
 from .report import Layout, LoadReport
 from .store import hash_file, hash_state_dict, load_backbone_strict, save_backbone
@@ -10,6 +11,7 @@ from .store import hash_file, hash_state_dict, load_backbone_strict, save_backbo
 __all__ = [
     'Layout',
     'LoadReport',
+    'Naming',
     'as_python',
     'full_disk_named',
     'hash_file',
@@ -18,6 +20,7 @@ __all__ = [
     'load_backbone_strict',
     'needed_arguments',
     'read_tensors',
+    'register_naming',
     'remove_leftovers',
     'save_backbone',
     'write_aside',

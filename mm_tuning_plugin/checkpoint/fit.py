@@ -1,6 +1,6 @@
 """Finds which tensors of a file are the backbone's: container, prefix and naming in one search.
 
-Every dotted prefix that occurs in the file is tried with every convention of `naming.NAMINGS`; the
+Every dotted prefix that occurs in the file is tried with every convention of `all_namings`; the
 pair under which the largest share of the backbone's parameters finds a tensor of its own shape
 wins. The search sees names and shapes only (tensors on torch's 'meta' device), so it neither reads
 nor copies weights. Of one prefix the convention wins that leaves fewer parameters of the file
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .naming import NAMINGS, Naming
+from .naming import Naming, all_namings
 from .resize import Tokens, backbone_grid, resized
 from .stages import Stages, is_buffer
 
@@ -78,10 +78,10 @@ def best_fits(
     for place in sorted(groups, key=lambda place: (-sizes[place], place)):
         if fits and 9 * sizes[place] < best:  # a grey stem of one channel may grow to three
             break
-        choices = [_fit(place, groups[place], naming, targets, stages, grid) for naming in NAMINGS]
-        fits.append(
-            min(choices, key=lambda fit: (-fit.matched, _unused_size(fit), -len(fit.mismatched)))
-        )
+        choices = [
+            _fit(place, groups[place], naming, targets, stages, grid) for naming in all_namings()
+        ]
+        fits.append(min(choices, key=_badness))
         best = max(best, fits[-1].matched)
     total = sum(target.numel() for name, target in targets.items() if not is_buffer(name))
     if 2 * best < total:  # nothing fits: take what has most names in common, to say why
@@ -120,6 +120,11 @@ def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def _order(fit: Fit) -> tuple[int, int, str]:
     return -fit.matched, fit.prefix.count('.'), fit.prefix
+
+
+def _badness(fit: Fit) -> tuple[int, ...]:
+    """The smaller, the better: of namings that match as many parameters, statistics count too."""
+    return -fit.matched, _unused_size(fit), -len(fit.values), -len(fit.mismatched)
 
 
 def _unused_size(fit: Fit) -> int:

@@ -131,4 +131,6 @@ KNOWN: dict[str, Known] = {
     'ConvNeXt-T': Known(27.8, _convnext('tiny')),
     'ConvNeXt-S': Known(49.5, _convnext('small')),
     'ConvNeXt-B': Known(87.6, _convnext('base')),
+    'AlexNet-BN': Known(2.3, dict(type='mm_tuning_plugin.AlexNetBN')),
+    'VGG-16-BN': Known(14.7, dict(type='mm_tuning_plugin.VGG16BN')),
 }  # fmt: skip

@@ -6,19 +6,19 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .arguments import as_python, fitting_arguments, layer_norm_epsilons
+from .arguments import fitting_arguments
 from .choice import choose, same_values
 from .fit import Fit, best_fits, with_values
 from .judge import judge_fit, judge_values
-from .judge_vit import judge_parts, note_parts
+from .judge_vit import judge_parts
 from .leftovers import sort_leftovers
 from .nested import Encoder, encoders
 from .neutral import neutral_values
-from .notes_cnn import is_added, note_convolutions
+from .notes import all_notes
+from .notes_cnn import is_added
 from .read import PathLike, TensorFile, read_file
 from .report import Layout, LoadReport
 from .stages import Stages, coverage, is_buffer, lacking_kinds
@@ -98,7 +98,7 @@ def load_backbone_checkpoint(
         unexpected=unexpected,
         resized={encoder.name + name: change for name, change in fit.resized.items()},
         filled=tuple(encoder.name + name for name in filled),
-        notes=_notes(network, fit, targets, filled, file.tensors) + _around(backbone, encoder),
+        notes=all_notes(backbone, encoder, fit, targets, filled, file),
         stages={encoder.name + stage: count for stage, count in counts.items()},
         hash_before=before,
         hash_after=hash_state_dict(whole),
@@ -130,18 +130,6 @@ def _search(
     return max(found, key=lambda pair: pair[1][0].matched)  # of equals the whole, which is first
 
 
-def _around(backbone: nn.Module, encoder: Encoder) -> tuple[str, ...]:
-    """What is told where the file is that of the encoder inside a backbone."""
-    inner = sum(parameter.numel() for parameter in encoder.module.parameters())
-    rest = sum(parameter.numel() for parameter in backbone.parameters()) - inner
-    if not rest:
-        return ()
-    return (
-        f"the file is of the encoder '{encoder.name[:-1]}': the {rest:,} parameters of "
-        f'{type(backbone).__name__} around it keep their own initialisation',
-    )
-
-
 def _take(
     backbone: nn.Module,
     targets: Mapping[str, Tensor],
@@ -169,55 +157,7 @@ def _layout(file: TensorFile, fit: Fit, others: tuple[str, ...]) -> Layout:
     inside = [c for c in file.containers if c == '' or f'{fit.prefix}.'.startswith(f'{c}.')]
     container = max(inside, key=len, default='')
     rest = fit.prefix[len(container) + 1 :] if container else fit.prefix
-    return Layout(container, rest, fit.naming.title, others)
-
-
-def _notes(
-    backbone: nn.Module,
-    fit: Fit,
-    targets: Mapping[str, Tensor],
-    filled: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
-) -> tuple[str, ...]:
-    """What the weights cannot carry."""
-    notes = []
-    epsilon = fit.naming.norm_eps
-    others = layer_norm_epsilons(backbone)
-    if epsilon is not None and others and epsilon not in others:
-        remedy = as_python(fitting_arguments(backbone, fit))
-        notes.append(
-            f'LayerNorm eps is {max(others):g} in the backbone and {epsilon:g} where such files '
-            + (f'come from: {remedy} makes them equal' if remedy else 'come from')
-        )
-    running = [name for name in targets if name.endswith(('.running_mean', '.running_var'))]
-    lost = [name for name in running if name not in fit.values]
-    if lost:
-        notes.append(
-            f'{len(lost)} of {len(running)} running statistics are not in the file and keep the '
-            f'values that they have, e.g. {lost[0]}: until trained, evaluation mode is off'
-        )
-    if any('decode_head.' in name for name in tensors):
-        notes.append('the file is a whole segmentor: its backbone was trained with labels')
-    notes += [fit.naming.note] if fit.naming.note else []
-    notes += note_parts(backbone, fit, targets)
-    notes += note_convolutions(backbone, fit, targets)
-    kept = [
-        name
-        for name in targets
-        if name not in fit.values
-        and name not in filled
-        and not is_buffer(name)
-        and not is_added(name)
-    ]
-    if kept:
-        notes.append(
-            f'{len(kept)} parameters are not in the file and keep their own start, e.g. {kept[0]}: '
-            'few enough for min_matched'
-        )
-    types = {t.dtype for name, t in fit.values.items() if t.is_floating_point()}
-    for dtype in sorted(types - {torch.float32}, key=str):
-        notes.append(f'weights of {dtype} in the file, converted to those of the backbone')
-    return tuple(notes)
+    return Layout(container, rest, fit.naming.title, others, file.format)
 
 
 def _is_table(name: str, value: Tensor) -> bool:

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .caffe import is_caffemodel, read_caffemodel, read_hdf5
+from .caffe.files import HDF5_ENDINGS, HDF5_MAGIC
 from .inert import ALLOWS_NAMES, STAND_INS, stand_ins
 from .pickles import global_names, modern_name
 
 PathLike = Union[str, 'os.PathLike[str]']
 MAX_DEPTH = 8
 MAPPED_FROM = 1 << 28  # bytes: smaller files are read whole, checksums and all
-CAFFE = ('.caffemodel', '.caffemodel.h5', '.h5', '.hdf5')
 
 
 class TensorFile(NamedTuple):
@@ -33,18 +34,20 @@ class TensorFile(NamedTuple):
     Attributes:
         tensors: Dotted name, container keys included, to the tensor on the CPU.
         containers: Dotted paths of the mappings that hold tensors directly; '' is the file itself.
+        format: 'torch', 'safetensors', 'caffemodel' or 'caffemodel.h5'.
     """
 
     tensors: dict[str, Tensor]
     containers: tuple[str, ...]
+    format: str = 'torch'
 
 
 def read_tensors(path: PathLike, allow_pickle: bool = False) -> dict[str, Tensor]:
     """Reads every tensor of a file.
 
     Args:
-        path: A file written by ``torch.save`` (.pth, .pth.tar, .pt, .ckpt, .bin, .torch, ...) or
-            .safetensors.
+        path: A file written by ``torch.save`` (.pth, .pth.tar, .pt, .ckpt, .bin, .torch, ...),
+            .safetensors, or Caffe's .caffemodel or .caffemodel.h5.
         allow_pickle: Whether code in the file may run. Only for files whose origin is trusted.
 
     Returns:
@@ -66,7 +69,7 @@ def read_file(path: PathLike, allow_pickle: bool = False) -> TensorFile:
     _collect(content, '', 0, tensors, containers)
     if not tensors:
         raise UserError(f'{path}: no tensors found in it ({_describe(content)}); expected weights')
-    return TensorFile(tensors, tuple(containers))
+    return TensorFile(tensors, tuple(containers), format_of(path, inspect_file(path)))
 
 
 def read_content(path: Path, allow_pickle: bool = False, mapped: bool = False) -> Any:
@@ -79,11 +82,26 @@ def read_content(path: Path, allow_pickle: bool = False, mapped: bool = False) -
             leaves the archive's checksums unread; optimizer states then never enter memory.
     """
     head = inspect_file(path)
-    if path.name.endswith('.safetensors'):
-        return _read_safetensors(path)
+    readers = {
+        'safetensors': _read_safetensors,
+        'caffemodel.h5': read_hdf5,
+        'caffemodel': read_caffemodel,
+    }
+    kind = format_of(path, head)
+    if kind in readers:
+        return readers[kind](path)
     _refuse_foreign(path, head)
     mapped = mapped and head.startswith(b'PK') and path.stat().st_size >= MAPPED_FROM
     return _read_torch(path, head, allow_pickle, mapped)
+
+
+def format_of(path: Path, head: bytes) -> str:
+    """Of which format a file is, by its ending and its first bytes; see `TensorFile`."""
+    if path.name.endswith('.safetensors'):
+        return 'safetensors'
+    if head.startswith(HDF5_MAGIC) or path.name.endswith(HDF5_ENDINGS):
+        return 'caffemodel.h5'
+    return 'caffemodel' if is_caffemodel(path, head) else 'torch'
 
 
 def inspect_file(path: Path) -> bytes:
@@ -106,10 +124,6 @@ def inspect_file(path: Path) -> bytes:
 
 def _refuse_foreign(path: Path, head: bytes) -> None:
     """Names what is no file of torch's by its ending or first bytes."""
-    if path.name.endswith(CAFFE) or head.startswith(b'\x89HDF'):
-        raise UserError(
-            f'{path}: a Caffe or HDF5 file; expected .pth or .safetensors: convert it first'
-        )
     if head.startswith(b'version https://git-lfs'):
         raise UserError(f'{path}: a git-lfs pointer, not the file: fetch it with `git lfs pull`')
     start = head.lstrip().lower()

@@ -19,12 +19,14 @@ class Layout(NamedTuple):
         prefix: What stood before each name inside the container.
         renaming: Naming convention they were translated from.
         equals: Other places of the file that fit as well and were not taken.
+        format: Of the file: 'torch', 'safetensors', 'caffemodel' or 'caffemodel.h5'.
     """
 
     container: str
     prefix: str
     renaming: str
     equals: tuple[str, ...] = ()
+    format: str = 'torch'
 
     def __str__(self) -> str:
         where = f'{self.container!r}' if self.container else 'the file itself'

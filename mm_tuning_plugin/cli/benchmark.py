@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import make_folder, run
+from mm_tuning_plugin.cli.run import make_folder, program, run
 
 if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.collect import Collector
@@ -26,7 +26,7 @@ EXAMPLE = (
 def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog='benchmark.py',
+        prog=program('benchmark'),
         description='Run every arm of a plan from every start, on every share of the labels, with '
         'every seed; write results.csv and a report. Stopped and started again, it goes on with '
         'what is not finished.',
@@ -121,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = build_parser().parse_args(argv)
     require_stack()
+    from mm_tuning_plugin.benchmark.fingerprints import made_by_other_code
     from mm_tuning_plugin.benchmark.grid import build_jobs
     from mm_tuning_plugin.benchmark.outlook import outlook
     from mm_tuning_plugin.benchmark.plan import read_plan
@@ -133,12 +134,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_report(work_dir)
         print(f'report: {work_dir / "report.html"}')
         return
-    plan = read_plan(args.plan).restricted(
-        arms=args.arms, seeds=args.seeds, fractions=args.fractions, starts=args.starts
+    plan = read_plan(args.plan, args.starts).restricted(
+        arms=args.arms, seeds=args.seeds, fractions=args.fractions
     )
     cache = make_folder(args.cache) if args.cache else work_dir / 'cache'
     executor, at_once = make_executor(args)
     jobs = build_jobs(plan, work_dir, cache, load_config)
+    if told := made_by_other_code(cache):
+        print(told)
     if args.dry_run:
         print(outlook(jobs, at_once))
         return

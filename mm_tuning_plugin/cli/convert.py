@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.run import program, run
 from mm_tuning_plugin.cli.stock_file import SAFETENSORS_NOTE, build_backbone, write_tried
 from mm_tuning_plugin.errors import UserError
 
@@ -30,7 +30,7 @@ ENDINGS = ('.pth', '.safetensors')
 def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog='convert_checkpoint.py',
+        prog=program('convert', 'convert_checkpoint.py'),
         description="Write a self-supervised file under the names of a config's backbone, so that "
         "mmseg's own init_cfg=dict(type='Pretrained', checkpoint=DST) loads all of it; that is "
         f'tried before DST is written. Note: {SAFETENSORS_NOTE}.',

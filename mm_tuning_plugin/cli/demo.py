@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import make_folder, run
+from mm_tuning_plugin.cli.run import make_folder, program, run
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ARMS = ('direct', 'direct-matched', 'tuned')
 def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog='demo.py',
+        prog=program('demo'),
         description='Draw a data set; train a backbone on its unlabelled images by colorization; '
         'fine-tune it directly, directly for as much compute as tuning takes, and after '
         'mix-and-match tuning; compare. About 8 minutes on two CPU cores.',

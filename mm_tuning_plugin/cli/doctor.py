@@ -27,7 +27,7 @@ from mm_tuning_plugin.cli.environment import (
     release,
     remedy_for,
 )
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.run import program, run
 from mm_tuning_plugin.errors import UserError
 
 PYTHON_MIN = (3, 9)
@@ -39,7 +39,7 @@ PACKAGES = ('numpy', 'scipy', 'sklearn', 'matplotlib', 'safetensors', 'packaging
 def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     return argparse.ArgumentParser(
-        prog='doctor.py',
+        prog=program('doctor'),
         description='Say what is installed, whether it will work, and how to mend what will not. '
         'Exit status 0: usable; 2: not.',
     )

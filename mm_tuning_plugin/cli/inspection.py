@@ -211,9 +211,8 @@ def _common(backbone: torch.nn.Module, found: Mapping[tuple[int, ...], int]) -> 
 
 def _overview(path: Path, file: TensorFile) -> Iterator[str]:
     head = inspect_file(path)
-    if path.name.endswith('.safetensors'):
-        kind = 'safetensors'
-    else:
+    kind = file.format
+    if kind == 'torch':
         kind = 'torch.save, zip' if head.startswith(b'PK') else 'torch.save, before torch 1.6'
     types = collections.Counter(str(t.dtype).split('.')[-1] for t in file.tensors.values())
     yield f'{path}: {kind}, {path.stat().st_size / 1e6:,.1f} MB'

@@ -9,6 +9,14 @@ from pathlib import Path
 
 from mm_tuning_plugin.errors import UserError
 
+through_mm_tuning = False
+"""Whether the command was called as ``mm-tuning COMMAND``, not as a script of ``tools/``."""
+
+
+def program(command: str, script: str | None = None) -> str:
+    """What help texts call a command: as its user called it."""
+    return f'mm-tuning {command}' if through_mm_tuning else script or f'{command}.py'
+
 
 def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None = None) -> int:
     """Run a command.

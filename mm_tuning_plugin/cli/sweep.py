@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mm_tuning_plugin.cli.derived import check_built, check_plain, check_start, check_types
 from mm_tuning_plugin.cli.environment import missing_package, require_stack
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.run import program, run
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Outcome(NamedTuple):
 def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog='sweep_configs.py',
+        prog=program('sweep', 'sweep_configs.py'),
         description='Derive the tuning config of every config in a folder, without running any, '
         'and check what was derived.',
         epilog='example: python tools/sweep_configs.py my_project/configs. Exit status 1 if a '

@@ -9,7 +9,7 @@ from pathlib import Path
 RECORDS = ('fork', 'original')
 TEXT = """## Every config of mmseg
 
-```
+```text
 python tools/sweep_configs.py [FOLDER_OR_PATTERN ...] [--build] [--json FILE]
 ```
 
@@ -31,7 +31,8 @@ failed; the config and what went wrong are on stderr. 2: there was nothing to sw
 
 TABLE
 
-Both runs with `--build`; config by config in [results/configs](results/configs/). The tests repeat
+Both runs with `--build`; config by config: [fork](results/configs/fork.json),
+[original](results/configs/original.json). The tests repeat
 every twelfth, one for each rule, and those that import mmpretrain, over an inert torchvision. A
 config whose types come from a package that is not installed ends before tuning, with a line that
 names the place and the package.

@@ -14,7 +14,7 @@ from mm_tuning_plugin.cli.environment import (
     remedy_for,
     require_stack,
 )
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.run import program, run
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 RUNNER = 'mm_tuning_plugin.MixAndMatchRunner'
 PROXY_TASKS = (
     'mm_tuning_plugin.ColorizationModel',
+    'mm_tuning_plugin.HueChromaModel',
     'mm_tuning_plugin.JigsawModel',
     'mm_tuning_plugin.RotationModel',
     'mmpretrain.DenseCL',
@@ -36,7 +37,7 @@ PROXY_TASKS = (
 def build_parser() -> argparse.ArgumentParser:
     """The options of the command."""
     parser = argparse.ArgumentParser(
-        prog='train.py',
+        prog=program('train'),
         description='Tune the backbone of an mmseg config by mix-and-match, then fine-tune it.',
         epilog='example: python tools/train.py my_config.py --ssl-checkpoint moco_r50.pth '
         '--cfg-options mix_and_match.max_iters=2000',
@@ -65,6 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
         help='replace a finished tuning that other settings made',
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--compare', metavar='DIR', help="another run's --work-dir, set beside in the report"
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument(
         '--cfg-options',
@@ -154,6 +158,8 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
         options['enabled'] = False
     if args.overwrite:
         options['overwrite'] = True
+    if args.compare is not None:
+        options['compare'] = args.compare
     cfg.mix_and_match = options
     cfg.runner_type = RUNNER
     cfg.launcher = args.launcher
@@ -182,7 +188,8 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
     """Train a proxy task.
 
     Raises:
-        UserError: An option has no meaning here, or mmpretrain is needed and cannot be imported.
+        UserError: An option has no meaning here, mmpretrain is needed and cannot be imported, or
+            something in the config cannot be built.
     """
     for name in ('ssl_checkpoint', 'allow_pickle', 'no_tuning', 'overwrite'):
         if getattr(args, name):
@@ -197,10 +204,17 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
             f'{args.config}: mmpretrain cannot be imported ({error}); expected it beside mmseg'
         )
     from mm_tuning_plugin.engine.launch import join_ranks
+    from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
     from mm_tuning_plugin.engine.resume import ResumableRunner
 
     join_ranks(cfg)
-    ResumableRunner.from_cfg(cfg).train()
+    try:
+        runner = ResumableRunner.from_cfg(cfg)
+    except UserError:
+        raise
+    except MISTAKES as error:
+        raise config_mistake(error) from error
+    runner.train()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,9 +1,11 @@
 """Drawing labelled nodes from the user's own data sets."""
 
 from mm_tuning_plugin.datasets.cached import Cached, cache_loading
+from mm_tuning_plugin.datasets.folder import UnlabelledFolder
 from mm_tuning_plugin.datasets.samplers import SeededIndex, SeededInfiniteSampler
 from mm_tuning_plugin.datasets.transforms import (
     CheckLabels,
+    GreyImage,
     MapLabels,
     PackNodeInputs,
     SamplePatches,
@@ -14,6 +16,7 @@ from mm_tuning_plugin.datasets.wrappers import RetrievalDataset, SeededDataset
 __all__ = [
     'Cached',
     'CheckLabels',
+    'GreyImage',
     'MapLabels',
     'PackNodeInputs',
     'RetrievalDataset',
@@ -22,5 +25,6 @@ __all__ = [
     'SeededDataset',
     'SeededIndex',
     'SeededInfiniteSampler',
+    'UnlabelledFolder',
     'cache_loading',
 ]

@@ -1,6 +1,7 @@
 """The two-stage run: the tuning plan, the runner, the hooks."""
 
 from mm_tuning_plugin.engine.batch_norm_hook import EstimateBatchNormHook
+from mm_tuning_plugin.engine.finite import FiniteHook
 from mm_tuning_plugin.engine.hooks import NodeStatisticsHook, SaveBackboneHook
 from mm_tuning_plugin.engine.observe import ObserveHook
 from mm_tuning_plugin.engine.options import OPTIONS, options_table, resolve_options
@@ -12,6 +13,7 @@ __all__ = [
     'OPTIONS',
     'EstimateBatchNormHook',
     'FineTuningRunner',
+    'FiniteHook',
     'MixAndMatchRunner',
     'NodeStatisticsHook',
     'ObserveHook',

@@ -19,6 +19,7 @@ from mm_tuning_plugin.datasets.cached import without_cache
 WITHOUT_EFFECT = (
     'enabled', 'checkpoint', 'checkpoint_prefix', 'tuned_backbone', 'overwrite', 'min_matched',
     'allow_pickle', 'checkpoint_interval', 'val_interval', 'retrieval_images', 'bn_crops',
+    'report', 'compare',
 )  # fmt: skip
 # Where data lies and how it is read: the manifest says what it is.
 PATH_KEYS = (

@@ -13,6 +13,7 @@ from mmengine.model import is_model_wrapper
 
 from mm_tuning_plugin import __version__
 from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone, write_aside
+from mm_tuning_plugin.engine.finite import require_finite
 from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.registry import HOOKS
 
@@ -179,8 +180,13 @@ class SaveBackboneHook(Hook):
         self.resumed_hash = carried.get('hash_before')
 
     def after_train(self, runner) -> None:
-        """Write the backbone; warn if tuning left it as it was."""
+        """Write the backbone; warn if tuning left it as it was.
+
+        Raises:
+            UserError: Its weights are not finite.
+        """
         state_dict = unwrap(runner.model).backbone.state_dict()
+        require_finite(state_dict, f'tuned backbone, after iteration {runner.iter}')
         hash_after = hash_state_dict(state_dict)
         if hash_after == self.hash_before:
             warn('tuning did not change a single weight of the backbone')

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from mm_tuning_plugin.engine.augmentation import AUGMENTATIONS, is_augmentation
 from mm_tuning_plugin.errors import UserError
 
 Check = Callable[[Any], bool]
@@ -66,10 +67,23 @@ def _is_size_range(value: Any) -> bool:
     return isinstance(low, float) and isinstance(high, float) and high <= 4
 
 
+def _is_nodes(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return isinstance(value.get('type'), str) and value.get('like', 'points') in NODES
+    return value in NODES
+
+
+def _is_levels(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
+    return value in ('head', 'all')
+
+
 def _is_loss(value: Any) -> bool:
     return value in LOSSES or (isinstance(value, Mapping) and 'type' in value)
 
 
+NODES = ('points', 'patches')
 LOSSES = (
     'graph_triplet', 'expected_triplet', 'supervised_contrastive', 'balanced_contrastive',
     'prototype_contrastive', 'cross_entropy',
@@ -110,19 +124,24 @@ OPTIONS = (
            'Let the start run code while it is unpickled. Only for files you trust.'),
     Option('max_iters', 2000, _integer(1), 'an integer from 1', 'Iterations of tuning.'),
     Option('lr', None, _optional(_number(0, above=True)), 'a number above 0, or None',
-           "Learning rate of tuning. None: 0.01 for SGD, the config's own for other optimizers."),
+           "Learning rate of tuning. None: 0.01 for SGD, the config's own for other optimizers. "
+           'A loss that is not finite ends tuning; in mixed precision, more than ten in a row.'),
     Option('images_per_batch', 16, _integer(1), 'an integer from 1',
            'Images of a batch, over all ranks together.'),
-    Option('nodes', 'points', _one_of('points', 'patches'), "'points' or 'patches'",
-           "'points': pixels of the config's own crops; 'patches': resized squares."),
+    Option('nodes', 'points', _is_nodes, "'points', 'patches', or the config of a transform",
+           "'points': pixels of the config's own crops; 'patches': resized squares. A registered "
+           "transform draws in their place, `like='points'` (whole images, read at points) or "
+           "`like='patches'`; it is also given `num_classes` and `ignore_values`."),
     Option('nodes_per_image', None, _optional(_integer(1)), 'an integer from 1, or None',
            f'Most nodes of an image. None: {POINTS_PER_IMAGE} points or '
            f'{PATCHES_PER_IMAGE} patches.'),
-    Option('levels', 'head', _one_of('head', 'all'), "'head' or 'all'",
+    Option('levels', 'head', _is_levels, "'head', 'all', or a list of integers",
            "Levels of the backbone's output that make up a node's embedding: those that the decode "
-           'head reads, or all of them.'),
+           'head reads, all of them, or these.'),
     Option('points_per_class', 8, _integer(1), 'an integer from 1',
            'Points: most of one class in an image.'),
+    Option('border_share', 0.0, _number(0, 1), '0 to 1',
+           'Points: share of a class and image that lies within 3 pixels of another label.'),
     Option('size_range', (64, 256), _is_size_range,
            'a pair (smallest, largest), both ints from 2 (pixels, an even one among '
            'them) or both floats up to 4.0 (shares of the shorter side), not reversed',
@@ -142,6 +161,10 @@ OPTIONS = (
     Option('transforms', 'auto', _is_names, "'auto', or a list of transform types",
            "Geometric and photometric transforms of the config that tuning keeps. 'auto': all for "
            'points, random flips for patches.'),
+    Option('augment', None, is_augmentation,
+           ', '.join(map(repr, AUGMENTATIONS)) + ', a list of configs of transforms, or None',
+           "Augmentation of tuning alone, before the config's first crop. 'strong': half to twice "
+           "the size, and twice the ranges of mmseg's PhotoMetricDistortion."),
     Option('loss', 'prototype_contrastive', _is_loss,
            ', '.join(map(repr, LOSSES)) + ', or the config of a registered loss',
            'What pulls nodes of a class together and pushes classes apart. '
@@ -152,6 +175,9 @@ OPTIONS = (
     Option('margin', 2.1, _number(0, above=True), 'a number above 0', 'Triplet losses: margin.'),
     Option('temperature', 0.1, _number(0, above=True), 'a number above 0',
            'Contrastive losses: divides the cosines.'),
+    Option('graph_groups', 1, _integer(1), 'an integer from 1 that divides `images_per_batch`',
+           'Groups of images, over all ranks together, each of which is matched by itself. 1: all '
+           'nodes of a batch meet. As many as ranks: one graph a GPU, as in the paper.'),
     Option('projection_channels', 128, _integer(0), 'an integer from 0',
            'Width of the projection that is dropped after tuning; 0: none.'),
     Option('grid_size', 4, _integer(1, 64), 'an integer from 1 to 64',
@@ -170,6 +196,11 @@ OPTIONS = (
            'Iterations between measurements of node retrieval. None: before and after only.'),
     Option('retrieval_images', 64, _integer(0), 'an integer from 0',
            'Images each of gallery and queries for node retrieval; 0: do not measure it.'),
+    Option('report', True, _is_flag, 'True or False',
+           'Write report.html into the work_dir at the end of both stages.'),
+    Option('compare', None, _optional(_is_path), 'a folder, or None',
+           'The work_dir of another finished run, the baseline as a rule, whose classes the report '
+           'sets beside (`--compare`).'),
     Option('keep_hooks', (), lambda v: v != 'auto' and _is_names(v), 'a list of hook types',
            "Custom hooks of the config that also run during tuning. By default none does."),
 )  # fmt: skip
@@ -206,9 +237,14 @@ def resolve_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
     resolved.update(RECIPES[given.get('recipe', 'default')])
     resolved.update(given)
     if resolved['nodes_per_image'] is None:
-        points = resolved['nodes'] == 'points'
+        points = like(resolved['nodes']) == 'points'
         resolved['nodes_per_image'] = POINTS_PER_IMAGE if points else PATCHES_PER_IMAGE
     return resolved
+
+
+def like(nodes: str | Mapping[str, Any]) -> str:
+    """Whether nodes are 'points' of images or 'patches', images themselves."""
+    return nodes if isinstance(nodes, str) else nodes.get('like', 'points')
 
 
 def options_table() -> str:

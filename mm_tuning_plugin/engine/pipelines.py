@@ -17,10 +17,10 @@ from mm_tuning_plugin.errors import UserError
 
 RESIZES = ('Resize', 'ResizeShortestEdge', 'ResizeToMultiple')
 FLIPS = ('RandomFlip',)
+CROPS = ('RandomCrop', 'CenterCrop')
 GEOMETRIC = (
-    *RESIZES, *FLIPS, 'RandomResize', 'RandomChoiceResize', 'RandomCrop', 'CenterCrop', 'Pad',
-    'RandomRotate', 'RandomRotFlip', 'SegRescale', 'RandomCutOut', 'Albu', 'RandomChoice',
-    'RandomApply',
+    *RESIZES, *FLIPS, *CROPS, 'RandomResize', 'RandomChoiceResize', 'Pad', 'RandomRotate',
+    'RandomRotFlip', 'SegRescale', 'RandomCutOut', 'Albu', 'RandomChoice', 'RandomApply',
 )  # fmt: skip
 PHOTOMETRIC = (
     'PhotoMetricDistortion', 'AdjustGamma', 'CLAHE', 'Rerange', 'RGB2Gray', 'RandomGrayscale',
@@ -38,6 +38,7 @@ def tuning_pipeline(
     keep: Sequence[str],
     check: Mapping[str, Any],
     sample: Mapping[str, Any],
+    augment: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict]:
     """Derive the pipeline of stage one.
 
@@ -47,6 +48,7 @@ def tuning_pipeline(
         check: Config of the label check; it stands right behind the last transform that loads or
             maps labels.
         sample: Config of the transform that draws the nodes.
+        augment: Transforms that stage one has beside the user's.
 
     Returns:
         Configs of the transforms, packing included.
@@ -58,7 +60,23 @@ def tuning_pipeline(
     ]
     last = max((i for i, step in enumerate(kept) if _loads(step)), default=-1)
     kept.insert(last + 1, dict(check))
+    kept = with_augmentation(kept, augment)
     return [*kept, dict(sample), dict(type='mm_tuning_plugin.PackNodeInputs')]
+
+
+def with_augmentation(
+    pipeline: Sequence[Mapping[str, Any]], extra: Sequence[Mapping[str, Any]]
+) -> list[dict]:
+    """Copy a pipeline with transforms before its first crop, or else before it packs.
+
+    The crop then keeps the size of what a network sees, whatever comes before it.
+    """
+    ends = [
+        next((i for i, step in enumerate(pipeline) if base_type(step) in kinds), len(pipeline))
+        for kinds in (CROPS, PACKING)
+    ]
+    at = min(ends)
+    return [copy.deepcopy(dict(step)) for step in [*pipeline[:at], *extra, *pipeline[at:]]]
 
 
 def retrieval_pipeline(

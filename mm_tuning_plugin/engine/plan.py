@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 from mm_tuning_plugin.engine import pipelines, user_config
+from mm_tuning_plugin.engine.augmentation import augmentation
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
-from mm_tuning_plugin.engine.options import resolve_options
+from mm_tuning_plugin.engine.options import like, resolve_options
 from mm_tuning_plugin.engine.start import adopt_self_supervised, split_start, with_needed_arguments
 from mm_tuning_plugin.errors import UserError
 
@@ -133,7 +134,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
     embedding = dict(projection_channels=options['projection_channels'])
     if options['loss'] == 'cross_entropy':
         embedding = dict(projection_channels=facts.num_classes, hidden_channels=0, normalise=False)
-    if options['nodes'] == 'patches':
+    if like(options['nodes']) == 'patches':
         embedding.update(type=f'{SCOPE}.PooledEmbedding', grid_size=options['grid_size'])
     else:
         embedding.update(type=f'{SCOPE}.PointEmbedding')
@@ -149,7 +150,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         backbone=backbone,
         embedding=embedding,
         criterion=_criterion(facts),
-        in_index=None if options['levels'] == 'all' else user_config.read_levels(cfg['model']),
+        in_index=_levels(cfg, options['levels']),
         seed=_seed(cfg) or 0,
         probe_size=size or [128, 128],
         checkpoint=checkpoint,
@@ -157,7 +158,24 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         allow_pickle=options['allow_pickle'],
         prefix=options['checkpoint_prefix'],
         chunk_size=options['chunk_size'],
+        graph_groups=_graph_groups(options),
     )
+
+
+def _levels(cfg: Mapping[str, Any], levels: str | Sequence[int]) -> list[int] | None:
+    if levels == 'head':
+        return user_config.read_levels(cfg['model'])
+    return None if levels == 'all' else list(levels)
+
+
+def _graph_groups(options: Mapping[str, Any]) -> int:
+    groups, images = options['graph_groups'], options['images_per_batch']
+    if images % groups:
+        raise UserError(
+            f'mix_and_match.graph_groups: {groups} found, expected a divisor of images_per_batch '
+            f'({images})'
+        )
+    return groups
 
 
 def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | None) -> None:
@@ -173,7 +191,8 @@ def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | No
 def _criterion(facts: Facts) -> dict:
     loss = facts.options['loss']
     if isinstance(loss, Mapping):
-        return copy.deepcopy(dict(loss))
+        known = dict(num_classes=facts.num_classes, channels=None)
+        return {**(known if loss['type'] == f'{SCOPE}.PMLLoss' else {}), **copy.deepcopy(loss)}
     fixed, parameters = LOSS_TYPES[loss]
     known = {**facts.options, 'num_classes': facts.num_classes}
     given = {name: known[name] for name in parameters}
@@ -183,11 +202,14 @@ def _criterion(facts: Facts) -> dict:
 def _sample(facts: Facts) -> dict:
     options, norm = facts.options, facts.normalisation
     labels = dict(num_classes=facts.num_classes, ignore_values=facts.ignore_values)
+    if isinstance(options['nodes'], Mapping):
+        return {**labels, **{k: v for k, v in options['nodes'].items() if k != 'like'}}
     if options['nodes'] == 'points':
         return dict(
             type=f'{SCOPE}.SamplePoints',
             points_per_class=options['points_per_class'],
             max_points=options['nodes_per_image'],
+            border_share=options['border_share'],
             **labels,
         )
     # Outside the image lies the mean, which is 0 once normalised, as in mmseg's padding.
@@ -218,17 +240,18 @@ def check_labels(facts: Facts) -> dict:
 def _kept_transforms(options: Mapping[str, Any]) -> tuple[str, ...]:
     if options['transforms'] != 'auto':
         return tuple(options['transforms'])
-    if options['nodes'] == 'points':
+    if like(options['nodes']) == 'points':
         return pipelines.GEOMETRIC + pipelines.PHOTOMETRIC
     return pipelines.FLIPS
 
 
 def tuning_dataset(cfg: Mapping[str, Any], facts: Facts) -> dict:
     """The user's training data set with the pipeline of stage one."""
+    keep, extra = _kept_transforms(facts.options), augmentation(facts.options['augment'])
     return pipelines.with_pipeline(
         cfg['train_dataloader']['dataset'],
         lambda steps: pipelines.tuning_pipeline(
-            steps, _kept_transforms(facts.options), check_labels(facts), _sample(facts)
+            steps, keep, check_labels(facts), _sample(facts), extra
         ),
     )
 
@@ -366,6 +389,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
         ),
         custom_hooks=[
             dict(type=f'{SCOPE}.NodeStatisticsHook', class_names=facts.class_names),
+            dict(type=f'{SCOPE}.FiniteHook'),
             dict(type=f'{SCOPE}.WatchHook', class_names=facts.class_names),
             *_batch_norm_hooks(cfg, facts),
             dict(type=f'{SCOPE}.SaveBackboneHook'),

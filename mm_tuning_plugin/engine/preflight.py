@@ -15,6 +15,7 @@ from mmengine.registry import (
     OPTIM_WRAPPERS,
     OPTIMIZERS,
     PARAM_SCHEDULERS,
+    TRANSFORMS,
     DefaultScope,
 )
 from mmseg.registry import DATASETS
@@ -73,7 +74,7 @@ def check_data(
 
 
 def check_types(cfg: Mapping[str, Any], scope: str = 'mmseg') -> None:
-    """Look up what stage two will be built of, before stage one takes its hours.
+    """Look up what the stages will be built of, before stage one takes its hours.
 
     Args:
         cfg: The user's config.
@@ -97,6 +98,7 @@ def check_types(cfg: Mapping[str, Any], scope: str = 'mmseg') -> None:
         ('train_dataloader.sampler', DATA_SAMPLERS, sampler),
         ('val_evaluator', METRICS, cfg.get('val_evaluator')),
         ('param_scheduler', PARAM_SCHEDULERS, cfg.get('param_scheduler')),
+        ('mix_and_match.augment', TRANSFORMS, (cfg.get('mix_and_match') or {}).get('augment')),
     ]
     for where, root, config in wanted:
         with root.switch_scope_and_registry(scope) as registry:

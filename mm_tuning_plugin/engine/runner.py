@@ -33,6 +33,7 @@ from mm_tuning_plugin.checkpoint import (
 )
 from mm_tuning_plugin.checkpoint.read import read_content
 from mm_tuning_plugin.engine.checkpoints import damage
+from mm_tuning_plugin.engine.class_iou import ClassIoUHook
 from mm_tuning_plugin.engine.fingerprint import (
     data_manifest,
     differences,
@@ -46,6 +47,13 @@ from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, rea
 from mm_tuning_plugin.engine.preflight import check_data, check_types
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
+from mm_tuning_plugin.engine.run_report import (
+    REPORT,
+    STAGES,
+    check_finished,
+    note_circumstances,
+    write_report,
+)
 from mm_tuning_plugin.engine.signals import Interruption
 from mm_tuning_plugin.engine.start import (
     adopt_self_supervised,
@@ -58,7 +66,6 @@ from mm_tuning_plugin.registry import RUNNERS
 FINGERPRINT = 'fingerprint.json'
 TUNING_CONFIG = 'tuning_config.py'
 PREVIOUS_BACKBONE = 'tuned_backbone.previous.pth'
-STAGES = 'stages.json'
 
 Handover = Callable[[torch.nn.Module], None]
 
@@ -142,6 +149,8 @@ class MixAndMatchRunner:
 
     def _begin(self) -> list[dict]:
         """Look at all that both stages need; what the data set says of each training image."""
+        if self.options['compare'] is not None:
+            check_finished(Path(self.options['compare']))
         self.record = begin_or_resume(self.work_dir, bool(self.cfg.get('resume', False)))
         self.cfg = with_seed(self.cfg, self.record.seed)
         items = self._check_data('train_dataloader')
@@ -258,6 +267,7 @@ class MixAndMatchRunner:
             print_log(f'start of the backbone:\n{report}', logger='current')
             if report.arguments:
                 self._warn_of_arguments(report.arguments, 'the weights come from')
+            self._warn_of_channels(report.layout.format)
             if is_main_process():
                 with write_aside(self.work_dir / LOAD_REPORT) as aside:
                     aside.write_text(report.to_json(), encoding='utf-8')
@@ -272,10 +282,19 @@ class MixAndMatchRunner:
             f'network that {where}: set it in your config'
         )
 
+    def _warn_of_channels(self, file_format: str) -> None:
+        """Weights of Caffe read blue, green, red: only the user's config can say so."""
+        if file_format.startswith('caffemodel') and self.facts.normalisation.swap_channels:
+            warn(
+                'data_preprocessor: bgr_to_rgb=True found, expected False: the weights come from '
+                'Caffe, whose first layer reads blue, green, red'
+            )
+
     def _show_load_report(self) -> None:
         """What stage one began from, also where the baseline writes it."""
         written = self.tuning_dir / LOAD_REPORT
         if written.is_file() and is_main_process():
+            self._warn_of_channels(json.loads(written.read_text())['layout'].get('format', ''))
             with write_aside(self.work_dir / LOAD_REPORT) as aside:
                 aside.write_bytes(written.read_bytes())
 
@@ -294,6 +313,7 @@ class MixAndMatchRunner:
         self._stop_between_stages()
         runner = self._build(FineTuningRunner, cfg)
         runner.handover = handover
+        runner.register_hook(ClassIoUHook())
         runner.run_id = runner.run_id and f'{runner.run_id}, {begins}'
         if self.options['enabled']:
             runner.logger.info('stage 2 of 2: fine-tuning from the tuned backbone')
@@ -313,7 +333,21 @@ class MixAndMatchRunner:
         )
         if is_main_process():
             write_json(self.work_dir / STAGES, self.stages)
+            self._report()
         return model
+
+    def _report(self) -> None:
+        """Write the report; a run that is finished does not fail for it."""
+        if not self.options['report']:
+            return
+        note_circumstances(self.work_dir)
+        compare = self.options['compare']
+        try:
+            path = write_report(self.work_dir, compare and Path(compare))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            warn(f'{self.work_dir / REPORT}: not written: {error}')
+            return
+        print_log(f'report: {path}', logger='current')
 
     def _stop_between_stages(self) -> None:
         if self.interruption.asked():

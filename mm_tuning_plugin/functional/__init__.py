@@ -3,8 +3,9 @@
 mix: `sample_patches`, `sample_points`, `crop_and_resize`; match: `class_connected_graph`,
 `graph_triplets`; losses: `triplet_margin_loss`, `expected_triplet_loss`,
 `supervised_contrastive_loss`, `prototype_loss`, `active_triplet_share`; metrics: `recall_at_k`,
-`mean_average_precision_at_r`, `intra_inter_distance`, `embedding_variance`, `lone_classes`. What
-they hand to each other is in `mm_tuning_plugin.structures` and exported here as well.
+`mean_average_precision_at_r`, `intra_inter_distance`, `embedding_variance`, `lone_classes`; points
+for a head: `sample_labelled_pixels`. What they hand to each other is in
+`mm_tuning_plugin.structures` and exported here as well.
 """
 
 from ..structures import LabelledPoints, NodeBatch, PatchBoxes, Triplets
@@ -26,7 +27,7 @@ from .metrics import (
     recall_at_k,
 )
 from .patches import sample_patches
-from .points import sample_points
+from .points import sample_labelled_pixels, sample_points
 
 __all__ = [
     'ClassDistances',
@@ -45,6 +46,7 @@ __all__ = [
     'mean_average_precision_at_r',
     'prototype_loss',
     'recall_at_k',
+    'sample_labelled_pixels',
     'sample_patches',
     'sample_points',
     'supervised_contrastive_loss',

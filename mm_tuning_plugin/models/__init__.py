@@ -1,6 +1,6 @@
 """The tuner and its parts, and the proxy tasks that make a start without labels."""
 
-from mm_tuning_plugin.models import proxies
+from mm_tuning_plugin.models import backbones, heads, proxies
 from mm_tuning_plugin.models.data_preprocessor import NodeDataPreprocessor
 from mm_tuning_plugin.models.embedding_heads import PointEmbedding, PooledEmbedding
 from mm_tuning_plugin.models.gather import gather_nodes
@@ -11,6 +11,8 @@ from mm_tuning_plugin.models.losses import (
     PrototypeContrastiveLoss,
     SupervisedContrastiveLoss,
 )
+from mm_tuning_plugin.models.metric_learning import PMLLoss
+from mm_tuning_plugin.models.segmentor import SummedSoftmaxEncoderDecoder
 from mm_tuning_plugin.models.self_supervised import SelfSupervised
 from mm_tuning_plugin.models.tuner import MixAndMatchTuner
 
@@ -20,11 +22,15 @@ __all__ = [
     'MixAndMatchTuner',
     'NodeCrossEntropyLoss',
     'NodeDataPreprocessor',
+    'PMLLoss',
     'PointEmbedding',
     'PooledEmbedding',
     'PrototypeContrastiveLoss',
     'SelfSupervised',
+    'SummedSoftmaxEncoderDecoder',
     'SupervisedContrastiveLoss',
+    'backbones',
     'gather_nodes',
+    'heads',
     'proxies',
 ]

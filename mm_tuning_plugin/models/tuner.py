@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
@@ -30,6 +31,8 @@ from mm_tuning_plugin.models.outputs import (
 )
 from mm_tuning_plugin.registry import MODELS
 from mm_tuning_plugin.structures import NodeBatch
+
+GROUP = 1 << 32  # a node's key is its label and this many times its group: one gather for both
 
 
 @MODELS.register_module()
@@ -55,6 +58,8 @@ class MixAndMatchTuner(BaseModel):
         data_preprocessor: Config of the preprocessor.
         chunk_size: Most images that pass the backbone at once in training, each chunk being
             recomputed in the backward pass (`embed_in_chunks`); None: all of them, once.
+        graph_groups: Groups of images, in order over all ranks, each of which is matched by itself:
+            the loss is the mean of theirs. 1: one graph over the whole batch.
 
     Raises:
         UserError: No parameter of the backbone trains; it gives no feature maps.
@@ -74,6 +79,7 @@ class MixAndMatchTuner(BaseModel):
         prefix: str | None = None,
         data_preprocessor: dict | None = None,
         chunk_size: int | None = None,
+        graph_groups: int = 1,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = MODELS.build(backbone)
@@ -86,6 +92,7 @@ class MixAndMatchTuner(BaseModel):
             criterion = dict(criterion, channels=self.embedding.out_channels)
         self.criterion = MODELS.build(criterion)
         self.chunk_size = chunk_size
+        self.graph_groups = graph_groups
         self.seed = seed
         self.checkpoint = checkpoint
         self.checkpoint_options = dict(
@@ -114,7 +121,7 @@ class MixAndMatchTuner(BaseModel):
                 (N, E) embeddings.
         """
         if mode == 'loss':
-            return self._loss(nodes)
+            return self._loss(nodes, counts)
         if mode == 'predict':
             return self._predict(nodes, counts)
         return self.embed(nodes)[0]
@@ -141,20 +148,46 @@ class MixAndMatchTuner(BaseModel):
             embeddings = self.embedding(levels, points, tuple(images.shape[-2:]))
         return embeddings, unread
 
-    def _loss(self, nodes: NodeBatch) -> dict[str, Tensor]:
+    def _loss(self, nodes: NodeBatch, images: Sequence[int]) -> dict[str, Tensor]:
         embeddings, unread = self.embed(nodes)
-        embeddings, labels, counts = gather_nodes(embeddings, nodes.labels)
+        keys = nodes.labels
+        if self.graph_groups > 1:
+            keys = keys + GROUP * self._groups(images).to(keys)
+        embeddings, keys, counts = gather_nodes(embeddings, keys)
+        labels, groups = keys % GROUP, keys // GROUP
         # On the host, where graphs are drawn: the same one on every kind of device.
         generator = torch.Generator().manual_seed(self.seed + 1_000_003 * int(self.step))
         self.step += 1
         with torch.autocast(labels.device.type, enabled=False):
-            losses = self.criterion(embeddings, labels, generator)
+            losses = self._match(embeddings, labels, groups, generator)
         losses['loss'] = losses['loss'] + unread + embeddings.sum() * 0.0
         losses.update(_diagnostics(embeddings.detach(), labels))
         if len(counts) > 1:
             idle = counts.count(0)
             losses['ranks_without_nodes'] = labels.new_full((), idle, dtype=torch.float32)
         return losses
+
+    def _groups(self, images: Sequence[int]) -> Tensor:
+        """The group of each node of this rank (N_r,), of nodes by image."""
+        rank, world_size = get_dist_info()
+        index = torch.arange(len(images)) + rank * len(images)
+        groups = index * self.graph_groups // max(1, world_size * len(images))
+        return groups.repeat_interleave(torch.tensor(images, dtype=torch.int64))
+
+    def _match(
+        self, embeddings: Tensor, labels: Tensor, groups: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The loss and its diagnostics: means over the groups, and how many triplets in all."""
+        if self.graph_groups == 1:
+            return dict(self.criterion(embeddings, labels, generator))
+        members = [groups == group for group in range(self.graph_groups)]
+        parts = [self.criterion(embeddings[own], labels[own], generator) for own in members]
+        shared = [name for name in parts[0] if all(name in part for part in parts)]
+        values = {name: torch.stack([part[name] for part in parts]) for name in shared}
+        return {
+            name: value.sum() if name == 'triplets' else value.mean()
+            for name, value in values.items()
+        }
 
     def _predict(self, nodes: NodeBatch, counts: Sequence[int]) -> list[dict[str, Tensor]]:
         images = padded(nodes.images, self.divisor)  # whole ones, of any size

@@ -11,12 +11,15 @@ from mmengine.registry import DATASETS, MODELS, PARAM_SCHEDULERS
 from mm_tuning_plugin.benchmark import cost
 from mm_tuning_plugin.benchmark.cost import (
     CostBook,
+    NotComputed,
     StepCost,
     equal_iterations,
+    measure_step,
     stretch_schedule,
     training_step_flops,
 )
 from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
+from mm_tuning_plugin.engine import derive_tuning_config
 
 
 def config(*schedulers, max_iters=100, **train_cfg):
@@ -200,6 +203,42 @@ def test_counting_leaves_the_random_state_alone(registered):
     training_step_flops(step_config(2))
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     assert after == before
+
+
+def test_what_is_large_is_not_computed(monkeypatch):
+    layer, images = torch.nn.Conv2d(3, 5, 3, padding=1), torch.ones(2, 3, 6, 7)
+    everywhere = images > 0
+    monkeypatch.setattr(cost, 'LARGE', images.numel())
+    with NotComputed():
+        made = layer(images)
+        (made.sum() + torch.nn.functional.linear(images, torch.ones(4, 7)).sum()).backward()
+        assert images[everywhere].shape == (252,), 'values determine this shape'
+        assert images.relu_() is images
+    assert made.shape == (2, 5, 6, 7) and not made.any()
+    assert layer.weight.grad.shape == layer.weight.shape and not layer.weight.grad.any()
+    assert layer(images).any()
+
+
+@pytest.mark.parametrize('stage', ['fine-tuning', 'points', 'patches'])
+def test_what_is_not_computed_is_counted_all_the_same(toy_cfg, monkeypatch, stage):
+    if stage != 'fine-tuning':
+        toy_cfg.mix_and_match.update(nodes=stage, size_range=(16, 32), patch_size=32)
+        toy_cfg = derive_tuning_config(toy_cfg)
+    monkeypatch.setattr(cost, 'LONG', 0)
+    counted = training_step_flops(toy_cfg)
+    monkeypatch.setattr(cost, 'LARGE', 10**9)
+    assert counted == training_step_flops(toy_cfg) > 10**6
+
+
+def test_a_long_step_is_not_run_only_to_be_timed(registered, monkeypatch):
+    steps = []
+    plain = Layers.forward
+    monkeypatch.setattr(Layers, 'forward', lambda *a, **k: steps.append(1) or plain(*a, **k))
+    monkeypatch.setattr(cost, '_speed', lambda device: 100.0)
+    monkeypatch.setattr(cost, 'LONG', 112.0)
+    assert measure_step(step_config(8)).seconds < 60 and len(steps) == 3
+    monkeypatch.setattr(cost, 'LONG', 111.0)
+    assert measure_step(step_config(8)) == (11200, 112.0) and len(steps) == 4
 
 
 @pytest.mark.parametrize(

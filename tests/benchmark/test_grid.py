@@ -11,6 +11,7 @@ from mm_tuning_plugin.benchmark.cost import StepCost
 from mm_tuning_plugin.benchmark.grid import build_jobs
 from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import distinct_steps
+from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.errors import UserError
 
 ARMS = ['direct', 'direct-matched', 'direct-2x', 'direct-twice', 'ce-tuned', 'tuned', 'paper']
@@ -76,18 +77,31 @@ def test_schedules_are_stretched_as_a_whole(flops, toy_plan, tmp_path):
 def test_a_pair_shares_images_seed_and_start(flops, toy_plan, tmp_path):
     jobs = jobs_of(toy_plan(arms=ARMS, seeds=[3, 4]), tmp_path)
     for seed in (3, 4):
-        steps = [step for job in jobs if job.seed == seed for step in job.steps]
+        jobs_of_seed = [job for job in jobs if job.seed == seed]
+        steps = [step for job in jobs_of_seed for step in job.steps]
         lists = {step.cfg.train_dataloader.dataset.ann_file for step in steps}
         assert len(lists) == 1
         assert {step.cfg.randomness.seed for step in steps} == {seed}
-        starts = {step.cfg.mix_and_match.get('checkpoint') for step in steps}
-        assert len(starts - {None}) == 1
+        # what comes first begins from the start, whatever the arm; what follows, from its product
+        firsts = {job.steps[0].cfg.mix_and_match.get('checkpoint') for job in jobs_of_seed}
+        assert len(firsts) == 1 and None not in firsts
+        for job in jobs_of_seed:
+            for step, before in zip(job.steps[1:], job.steps):
+                options = dict(tuned_backbone=str(before.product))
+                assert step.cfg.mix_and_match.to_dict() == options and not step.cfg.load_from
     first, second = (job for job in jobs if job.arm == 'direct')
     for key in ('ann_file',):
         one, other = (j.steps[0].cfg.train_dataloader.dataset[key] for j in (first, second))
         assert one != other, 'another seed draws other images'
     one, other = (j.steps[0].cfg.mix_and_match.checkpoint for j in (first, second))
     assert one != other, 'and another random start'
+
+
+def test_a_first_pass_only_trains(flops, toy_plan, tmp_path):
+    first, last = jobs_of(toy_plan(arms=['direct-twice']), tmp_path)[0].steps
+    for part in ('dataloader', 'cfg', 'evaluator'):
+        assert first.cfg[f'val_{part}'] is first.cfg[f'test_{part}'] is None
+        assert last.cfg[f'val_{part}']
 
 
 def test_recipes_keep_to_their_options(flops, toy_plan, tmp_path):
@@ -108,21 +122,35 @@ def test_recipes_keep_to_their_options(flops, toy_plan, tmp_path):
         assert options[arm]['checkpoint'].endswith('backbone.pth')
 
 
-def test_direct_augmented_needs_augmentation_of_stage_one(flops, toy_plan, tmp_path, monkeypatch):
+def test_direct_augmented_needs_augmentation_of_stage_one(flops, toy_plan, tmp_path):
     plan = toy_plan(arms=['direct-augmented', 'direct-matched'])
     with pytest.raises(UserError, match=r'^arms: direct-augmented found, expected a recipe'):
         jobs_of(plan, tmp_path)
-    extra = [dict(type='PhotoMetricDistortion')]
-    monkeypatch.setattr(grid.arms, 'stage_one_augmentation', lambda options: extra)
-    augmented, matched = (job.steps[-1].cfg for job in jobs_of(plan, tmp_path))
+    cfg = {'mix_and_match.augment': [dict(type='Resize', scale_factor=0.5)]}
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+    cfg['train_dataloader.dataset.pipeline'] = [*pipeline, dict(type='PackSegInputs')]
+    with pytest.raises(UserError, match=r'^arms: direct-augmented found, expected a config that c'):
+        jobs_of(toy_plan(arms=['direct-augmented'], cfg=cfg), tmp_path)
 
-    def kinds(cfg):
-        steps = list(cfg.train_dataloader.dataset.pipeline)
-        inner = [s.type for s in steps[0].transforms] if 'transforms' in steps[0] else []
-        return inner + [s.type for s in steps[1 if inner else 0 :]]
 
-    assert kinds(augmented) == [*kinds(matched)[:-1], 'PhotoMetricDistortion', 'PackSegInputs']
-    assert augmented.train_cfg == matched.train_cfg
+def test_direct_augmented_sees_what_tuning_sees(flops, toy_plan, tmp_path):
+    extra = dict(type='PhotoMetricDistortion', hue_delta=9)
+    recipes = {'tuned': {}, 'bright': {'augment': [extra]}}
+    arms = ['direct-augmented:bright', 'direct-matched:bright', 'bright', 'direct']
+    augmented, matched, bright, direct = jobs_of(toy_plan(arms=arms, recipes=recipes), tmp_path)
+    last = [job.steps[-1].cfg.train_dataloader.dataset.pipeline for job in (augmented, matched)]
+    bright.steps[0].cfg.mix_and_match.checkpoint = None  # the start is not made yet
+    tuned = derive_tuning_config(bright.steps[0].cfg).train_dataloader.dataset.dataset.pipeline
+    kinds = [[step.type.rsplit('.')[-1] for step in steps] for steps in (*last, tuned)]
+    load, crop = ['Cached', 'PhotoMetricDistortion'], ['RandomCrop', 'RandomFlip']
+    assert kinds[0] == [*load, *crop, 'PackSegInputs']
+    assert kinds[1] == [load[0], *crop, 'PackSegInputs']
+    assert kinds[2] == ['Cached', 'CheckLabels', load[1], *crop, 'SamplePoints', 'PackNodeInputs']
+    assert last[0][1] == tuned[2] == extra
+    assert augmented.steps[-1].cfg.train_cfg == matched.steps[-1].cfg.train_cfg
+    assert augmented.steps[-1].flops == sum(step.flops for step in bright.steps)
+    for job in (matched, bright, direct):
+        assert 'hue_delta' not in job.steps[-1].cfg.train_dataloader.dataset.pipeline.__repr__()
 
 
 # ---- what is shared
@@ -141,6 +169,22 @@ def test_a_backbone_is_tuned_once(flops, toy_plan, tmp_path):
     elsewhere = jobs_of(toy_plan(), tmp_path, 'elsewhere')
     assert folders(one, 'tuning') == folders(elsewhere, 'tuning'), 'nor does its place'
     assert folders(one, 'fine_tuning') == folders(elsewhere, 'fine_tuning')
+
+
+def test_other_code_makes_shared_weights_anew_and_keeps_jobs_without_them(
+    flops, toy_plan, proxy, tmp_path, monkeypatch
+):
+    plan = toy_plan(arms=ARMS, starts={'random': None, 'colours': dict(proxy=proxy)})
+    one = jobs_of(plan, tmp_path)
+    for module in (grid, cost):
+        monkeypatch.setattr(module, 'code_digest', lambda: 'other')
+    other = jobs_of(plan, tmp_path)
+    for kind in ('tuning', 'first_pass', 'proxy'):
+        assert folders(one, kind) and not set(folders(one, kind)) & set(folders(other, kind))
+    kept = {a.name for a, b in zip(one, other) if a.steps[-1].folder == b.steps[-1].folder}
+    arms = ('direct', 'direct-matched', 'direct-2x')
+    assert kept == {f'toy-random-{arm}-0.5-fold0-seed0' for arm in arms}
+    assert len(list((tmp_path / 'bench' / 'cache' / 'costs').iterdir())) == 2 * 5
 
 
 def test_keeping_checkpoints_and_caching_images_change_no_result(flops, toy_plan, tmp_path):

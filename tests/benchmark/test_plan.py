@@ -69,16 +69,27 @@ def test_starts_in_full(write, tmp_path):
 
 def test_a_choice_of_a_plan(write):
     plan = read_plan(write(starts={'random': None, 'file': 'weights.pth'}, seeds=[0, 1]))
-    chosen = plan.restricted(
-        arms=['direct-2x'], seeds=[7], fractions=[0.5], starts=['file']
-    )  # fmt: skip
+    chosen = plan.restricted(arms=['direct-2x'], seeds=[7], fractions=[0.5])
     assert (chosen.arms, chosen.seeds, chosen.fractions) == (['direct-2x'], [7], [0.5])
-    assert chosen.starts == {'file': plan.starts['file']} and chosen.configs == plan.configs
+    assert chosen.starts == plan.starts and chosen.configs == plan.configs
     assert plan.restricted() == plan
-    with pytest.raises(UserError, match=r"^--starts: \['fiel'\] found, expected some of"):
-        plan.restricted(starts=['fiel'])
     with pytest.raises(UserError, match=r"^arms: 'tuend' found"):
         plan.restricted(arms=['tuend'])
+
+
+def test_only_the_chosen_starts_need_their_files(write):
+    starts = {'random': None, 'file': 'weights.pth', 'lost': 'nowhere.pth', 7: 'nowhere.pth'}
+    path = write(starts=starts)
+    assert list(read_plan(path, ['file', 'random']).starts) == ['file', 'random']
+    for names in (None, ['lost'], ['random', '7']):
+        with pytest.raises(UserError, match=r'starts\.\w+\.checkpoint: nowhere\.pth found'):
+            read_plan(path, names)
+    for names in (['fiel'], []):
+        with pytest.raises(UserError, match=r'--starts: .* found, expected some of .*, .7.\]'):
+            read_plan(path, names)
+    assert read_plan(write(), ['random']).starts == {'random': None}
+    with pytest.raises(UserError, match='starts: 3 found, expected a dict of names'):
+        read_plan(write(starts=3), ['random'])
 
 
 WRONG = [

@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 import torch
 
+from mm_tuning_plugin.benchmark import work
 from mm_tuning_plugin.benchmark.collect import Collector
+from mm_tuning_plugin.benchmark.fingerprints import code_digest
 from mm_tuning_plugin.benchmark.grid import build_jobs
 from mm_tuning_plugin.benchmark.outlook import outlook
 from mm_tuning_plugin.benchmark.pool import run_steps
 from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import distinct_steps, prepare, read_step
-from mm_tuning_plugin.benchmark.work import run_step
-from mm_tuning_plugin.checkpoint import hash_file, hash_state_dict
+from mm_tuning_plugin.benchmark.work import run_step, write_random_start
+from mm_tuning_plugin.checkpoint import hash_file, hash_state_dict, save_backbone
 from mm_tuning_plugin.checkpoint.read import read_content
 from mm_tuning_plugin.cli.benchmark import run_plan
+from mm_tuning_plugin.engine.observe import OBSERVED, START
 from mm_tuning_plugin.errors import UserError
 
 
@@ -50,6 +53,7 @@ def test_a_small_grid_end_to_end(toy_plan, here, tmp_path):
         float(tuned['tuning_seconds']) + float(tuned['fine_tuning_seconds'])
     )
     for row in (direct, twice, tuned):
+        assert row['code'] == code_digest()
         assert float(row['peak_memory_mib']) > 50 and row['torch'] == torch.__version__
         with np.load(work_dir / 'areas' / f'{row["job"]}.npz') as areas:
             assert areas['names'].tolist() == [f'{i:05d}' for i in range(4)]
@@ -92,6 +96,7 @@ def check_leftovers(jobs):
         record = json.loads((step.folder / 'record.json').read_text(encoding='utf-8'))
         assert record['kind'] == step.kind and record['iterations'] == step.iterations
         assert record['flops'] == step.flops > 0 and record['seconds'] > 0
+        assert record['code'] == code_digest()
     tuned = read_content(jobs[-1].steps[0].product)
     assert tuned['meta']['iterations'] == 2 and 'conv1.weight' in tuned['state_dict']
 
@@ -151,6 +156,36 @@ def test_a_pair_begins_with_the_same_head_data_and_start(toy_plan, tmp_path, mon
     start = read_content(Path(direct[0].cfg.mix_and_match.checkpoint))['state_dict']
     for name, value in begun[0]['backbone'].items():
         assert torch.equal(value, start[name]), name
+
+
+def test_a_random_start_is_drawn_by_its_seed(toy_plan, tmp_path):
+    jobs = build(toy_plan(arms=['direct'], seeds=[5, 6]), tmp_path)
+    cfgs = [job.steps[0].cfg for job in jobs]
+    written = []
+    for name, cfg in (('a', cfgs[0]), ('b', cfgs[1]), ('c', cfgs[0])):
+        torch.rand(7)  # whatever was drawn before
+        write_random_start(cfg, tmp_path / name)
+        written.append(hash_state_dict(read_content(tmp_path / name)['state_dict']))
+    assert written[0] == written[2] != written[1]
+    before = hash_file(tmp_path / 'a')
+    write_random_start(cfgs[1], tmp_path / 'a')
+    assert hash_file(tmp_path / 'a') == before, 'what is there is kept'
+
+
+def test_the_start_and_what_was_made_are_measured_alike(toy_plan, tmp_path, monkeypatch):
+    step = build(toy_plan(arms=['direct']), tmp_path)[0].steps[0]
+    prepare(step)
+    (step.folder / OBSERVED).write_text('{}')
+    save_backbone(step.folder / START, {'w': torch.ones(1)}, {})
+    asked = []
+    monkeypatch.setattr(work, 'measure_recall', lambda *ask: asked.append(ask) or len(asked))
+    record = work._record(step, work.Made(step.product, {'w': torch.zeros(1)}, {}))
+    assert (record['recall'], record['recall_start']) == (1, 2)
+    (*made, weights), (*start, weights_of_start) = asked
+    assert made == start and made[1:] == [
+        step.cfg[STEP_OPTIONS][name] for name in ('gallery', 'queries', 'recall')
+    ]
+    assert (weights['w'].item(), weights_of_start['w'].item()) == (0, 1)
 
 
 def test_a_proxy_is_a_start(toy_plan, proxy, here, tmp_path):

@@ -1,17 +1,24 @@
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from html_page import Page
 from synthetic_results import arms, job, write
 
 from mm_tuning_plugin.benchmark.comparison import Comparison
-from mm_tuning_plugin.benchmark.document import Code, Document, Section, Table, escape, to_markdown
 from mm_tuning_plugin.benchmark.notes import notes
 from mm_tuning_plugin.benchmark.report import write_report
 from mm_tuning_plugin.benchmark.results import read_results
 from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.visualization.document import (
+    Code,
+    Document,
+    Section,
+    Table,
+    escape,
+    to_markdown,
+)
 
 GAIN = {
     'direct': [40.0, 40.5, 39.8],
@@ -30,34 +37,6 @@ def compare(folder, jobs, plan=None):
 def texts(folder, jobs, plan=None):
     write_report(write(folder, jobs, plan))
     return [(folder / f'report.{kind}').read_text(encoding='utf-8') for kind in ('md', 'html')]
-
-
-class Page(HTMLParser):
-    """What a browser would see: tags with attributes, ids, text."""
-
-    VOID = {'meta', 'br', 'hr', 'img', 'link', 'input'}
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.ids, self.text, self.open = [], [], [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.ids += [value for name, value in attrs if name == 'id']
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.ids += [value for name, value in attrs if name == 'id']
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 def test_a_planted_gain_is_found(tmp_path):
@@ -214,11 +193,12 @@ def test_a_class_that_is_absent_is_left_out_and_said(tmp_path):
 def test_mixtures_and_contradictions_are_pointed_out(tmp_path):
     jobs = arms(GAIN)
     assert notes(compare(tmp_path / 'clean', jobs)[0]) == []
-    jobs[0][0].update(commit='other', device='H100')
+    jobs[0][0].update(commit='other', device='H100', code='def')
     jobs[5][0].update(mIoU=77.0)
     jobs[7][0].update(images=50)
     found = '\n'.join(notes(compare(tmp_path, jobs)[0]))
     assert 'more than one commit are compared: abc (11 jobs), other (1 jobs)' in found
+    assert 'more than one code are compared: not known (11 jobs), def (1 jobs)' in found
     assert 'more than one device' in found and 'torch' not in found
     assert 's-1-direct-matched-fold0-seed2: its areas give an mIoU of 40.20' in found
     assert 'arms of fold 0 were trained on 50, 100 images' in found

@@ -156,11 +156,6 @@ def test_noise(tmp_path):
     refused(tmp_path / 'a.pth', 'cannot be read by torch.load')
 
 
-def test_caffe(tmp_path):
-    (tmp_path / 'a.caffemodel').write_bytes(b'\x0a\x07AlexNet\xff')
-    refused(tmp_path / 'a.caffemodel', 'Caffe', 'convert it first')
-
-
 @pytest.mark.parametrize(
     ('content', 'words'),
     [

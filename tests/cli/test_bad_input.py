@@ -378,3 +378,11 @@ def test_validation_data_are_looked_at_before_anything_is_trained(capfd, project
 
 def test_a_work_dir_without_a_name(capfd, project):
     assert "--work-dir: '' found" in fails(capfd, project[0], '--work-dir', '')
+
+
+def test_a_learning_rate_that_diverges_is_one_line(capfd, project):
+    config, _ = project
+    options = ['mix_and_match.lr=1e30', 'mix_and_match.max_iters=5']
+    last = fails(capfd, config, '--cfg-options', *options)
+    assert 'loss' in last and 'lower mix_and_match.lr' in last
+    assert not list((config.parent / 'work').rglob('tuned_backbone.pth'))

@@ -45,6 +45,11 @@ def test_a_dry_run_shows_the_work_and_does_none_of_it(plan, capfd):
     assert [line.split()[2] for line in steps] == ['24', '4', '24']
     assert '2 jobs, 0 of them finished; 3 steps, 3 to do: 52 iterations' in lines[-2]
     assert lines[-1].startswith('an estimate of the time: ') and 'with 2 steps' in lines[-1]
+    assert 'other code' not in '\n'.join(lines)
+    (work_dir / 'cache' / 'tuning-x').mkdir()
+    (work_dir / 'cache' / 'tuning-x' / 'record.json').write_text('{}')
+    assert entry([path, '--work-dir', str(work_dir), '--dry-run']) == 0
+    assert '1 of 1 results of other code of this package found' in capfd.readouterr().out
     assert not (work_dir / 'jobs').exists() and not (work_dir / 'results.csv').exists()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import mmseg.models  # noqa: F401
 import pytest
 import torch
+from caffe_writer import alexnet_layers, caffemodel
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from mmseg_backbones import BACKBONES, as_trained, build, different, initialise
@@ -279,3 +280,13 @@ def test_the_known_architectures_are_of_the_size_that_is_told():
         assert {parameter.device.type for parameter in parameters} == {'meta'}
         millions = sum(parameter.numel() for parameter in parameters) / 1e6
         assert abs(millions - known.millions) < 0.06, name
+
+
+def test_a_file_of_caffe_becomes_one_that_stock_mmseg_loads(here, capfd):
+    Path('a.caffemodel').write_bytes(caffemodel(alexnet_layers(0.05, 3)))
+    write_config(dict(type='mm_tuning_plugin.AlexNetBN', width=0.05))
+    assert 'caffemodel, ' in works(capfd, '--inspect', 'a.caffemodel')
+    assert 'Caffe' in works(capfd, 'a.caffemodel', 'plain.pth', '--config', 'config.py')
+    assert 'bn5.running_var' in torch.load('plain.pth', weights_only=True)['state_dict']
+    write_config(dict(type='mm_tuning_plugin.VGG16BN', width=0.05))
+    assert 'VGG16BN' in fails(capfd, 'a.caffemodel', 'b.pth', '--config', 'config.py')

@@ -41,7 +41,7 @@ def environment(first='', **variables):
 def documented(mark, replacements):
     """The one command of docs/distributed.md that has `mark` in it, with words replaced."""
     text = (ROOT / 'docs' / 'distributed.md').read_text(encoding='utf-8')
-    (command,) = [block for block in re.findall(r'```bash\n(.*?)```', text, re.S) if mark in block]
+    (command,) = [block for block in re.findall(r'```sh\n(.*?)```', text, re.S) if mark in block]
     for word, value in replacements.items():
         assert word in command
         command = command.replace(word, str(value))

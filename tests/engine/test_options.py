@@ -59,6 +59,12 @@ def test_nodes_per_image_follows_the_kind_of_nodes():
         ('background_index', 'sky'),
         ('transforms', 'RandomFlip'),
         ('overwrite', 1),
+        ('augment', 'weak'),
+        ('augment', dict(type='RandomFlip')),
+        ('augment', [dict(prob=0.5)]),
+        ('augment', ['RandomFlip']),
+        ('augment', [dict(type='mmseg.PackSegInputs')]),
+        ('augment', [dict(type='RandomMosaic')]),
     ],
 )
 def test_values_out_of_range_are_refused_by_name(name, value):

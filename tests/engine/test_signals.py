@@ -24,10 +24,10 @@ def while_tuning(signum):
 
     plain = MixAndMatchTuner._loss
 
-    def loss(self, nodes):
+    def loss(self, *batch):
         if int(self.step) == 2:
             send(signum)
-        return plain(self, nodes)
+        return plain(self, *batch)
 
     MixAndMatchTuner._loss = loss
 

@@ -62,6 +62,7 @@ def test_both_stages_run_and_the_tuned_weights_arrive(toy_cfg, kind):
         toy_cfg.mix_and_match.update(loss='cross_entropy')
         classifier = derive_tuning_config(toy_cfg).model.embedding
         assert classifier.projection_channels == toy_cfg.model.decode_head.num_classes
+        assert classifier.hidden_channels == 0 and classifier.normalise is False, 'it is linear'
     seen = {}
     plain_load = FineTuningRunner.load_or_resume
 
@@ -234,7 +235,7 @@ def test_resume_continues_stage_one_at_its_iteration(toy_cfg, tmp_path, monkeypa
     monkeypatch.setattr(
         MixAndMatchTuner,
         '_loss',
-        lambda self, nodes: iterations.append(int(self.step)) or plain(self, nodes),
+        lambda self, *batch: iterations.append(int(self.step)) or plain(self, *batch),
     )
     toy_cfg.resume = True
     MixAndMatchRunner.from_cfg(toy_cfg).train()

@@ -3,6 +3,7 @@ import torch
 from scipy.stats import chisquare
 
 from mm_tuning_plugin.functional import sample_points
+from mm_tuning_plugin.functional.points import near_border
 
 
 def scene(side, device='cpu'):
@@ -120,3 +121,40 @@ def test_wrong_arguments_are_named(changes, message):
     arguments = {'seg_map': scene(48), 'max_per_class': 5, **changes}
     with pytest.raises(ValueError, match=message):
         sample_points(**arguments)
+
+
+def test_the_border_is_what_a_plain_loop_finds():
+    seg_map = torch.zeros(20, 30, dtype=torch.long)
+    seg_map[5:12, 8:20] = 2
+    seg_map[15:, 25:] = 255
+    found = near_border(seg_map)
+    for y in range(20):
+        for x in range(30):
+            window = seg_map[max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4]
+            assert found[y, x] == (len(window.unique()) > 1)
+
+
+def test_a_share_of_each_class_lies_near_the_border(seeded, device):
+    seg_map = torch.zeros(200, 200, dtype=torch.long)
+    seg_map[:, 100:] = 1
+    seg_map = seg_map.to(device)
+    near = torch.from_numpy(near_border(seg_map))
+    points, labels = sample_points(seg_map, 40, border_share=0.5, generator=seeded(1))
+    points = points.cpu()
+    at_border = near[points[:, 0], points[:, 1]]
+    assert len(points) == len({tuple(p) for p in points.tolist()})
+    for c in (0, 1):
+        own = labels.cpu() == c
+        # 20 near, and of the 20 anywhere about 3 in 100 as well
+        assert 18 <= at_border[own].sum() <= 25 and 36 <= own.sum() <= 40
+    everywhere = sample_points(seg_map, 40, border_share=1.0, generator=seeded(2)).points.cpu()
+    assert near[everywhere[:, 0], everywhere[:, 1]].all()
+
+
+def test_a_map_of_one_label_has_no_border():
+    seg_map = torch.ones(9, 9, dtype=torch.long)
+    assert not near_border(seg_map).any()
+    assert len(sample_points(seg_map, 4, border_share=1.0).labels) == 0
+    assert len(sample_points(seg_map, 4, border_share=0.5).labels) == 2
+    with pytest.raises(ValueError, match='border_share must be a number from 0 to 1'):
+        sample_points(seg_map, 4, border_share=1.5)

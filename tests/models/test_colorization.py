@@ -47,6 +47,17 @@ def random_rgb(seed, *shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def test_one_grey_channel_as_the_paper_normalises_it():
+    images = torch.randint(256, (2, 3, 8, 9), dtype=torch.uint8)
+    preprocessor = ColorizationDataPreprocessor(mean=[114.444], std=[255.0], grey='average')
+    inputs = preprocessor({'inputs': images})['inputs']
+    expected = images.float().mean(dim=1, keepdim=True) / 255 - 0.4488
+    assert torch.allclose(inputs, expected, atol=1e-6)
+    luma = ColorizationDataPreprocessor(mean=[0.0], std=[1.0])({'inputs': images})['inputs']
+    weights = torch.tensor([0.114, 0.587, 0.299])[:, None, None]  # of B, G, R
+    assert torch.allclose(luma, (images * weights).sum(dim=1, keepdim=True), atol=1e-3)
+
+
 # --- colour ---------------------------------------------------------------------------------
 
 
@@ -278,7 +289,17 @@ def test_the_loss_falls(rebalance):
         (lambda: chroma.class_weights(torch.ones(2) / 2, 1.1), r'uniform: expected .* got 1.1'),
         (lambda: chroma.stack_padded([]), 'images: expected at least one'),
         (lambda: chroma.stack_padded([torch.zeros(1, 4, 4)]), r'images: .* got \(1, 4, 4\)'),
-        (lambda: ColorizationDataPreprocessor(mean=(1.0,)), r'mean: expected 3 numbers'),
+        (lambda: ColorizationDataPreprocessor(mean=(1.0,) * 2), r'mean: expected 1 or 3 numbers'),
+        (lambda: ColorizationDataPreprocessor(mean=(1.0,)), r'mean, std: expected as many numbers'),
+        (lambda: ColorizationDataPreprocessor(grey='red'), r'grey: expected one of luma, average'),
+        (
+            lambda: small_model(in_channels=(16, 32, 65))(torch.zeros(2, 3, 32, 32)),
+            r'in_channels: 65 found for output 3 of the backbone, expected 64',
+        ),
+        (
+            lambda: small_model()(torch.zeros(1, 1, 32, 32)),
+            r'backbone: a ResNet of 3 input channels found, expected 1,',
+        ),
         (lambda: ColorizationDataPreprocessor(std=(1.0, 0.0, 1.0)), r'std: expected positive'),
         (lambda: small_model(in_index=(1, 2)), r'in_index, in_channels: expected as many'),
         (lambda: small_model(in_index=(), in_channels=()), r'in_index, in_channels: expected'),

@@ -265,13 +265,13 @@ def test_it_learns_where_tiles_lie():
         ),
         (
             lambda: small_model(in_channels=32)(torch.zeros(1, 9, 3, 16, 16)),
-            ValueError,
-            'in_channels: expected 64, as level -1 of ResNet has, got 32',
+            UserError,
+            'in_channels: 32 found for output -1 of the backbone, expected 64',
         ),
         (
             lambda: small_model(in_index=4)(torch.zeros(1, 9, 3, 16, 16)),
-            ValueError,
-            'in_index: expected one of 4 levels, got 4',
+            UserError,
+            'in_index: 4 found, expected one of the 4 outputs',
         ),
         (
             lambda: small_model()(torch.zeros(1, 9, 3, 16, 16), mode='train'),

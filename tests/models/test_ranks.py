@@ -31,6 +31,7 @@ PARTS = {
     'patches, triplets': (POOLED, dict(type=f'{SCOPE}.GraphTripletLoss')),
     'points, triplets': (POINTS, dict(type=f'{SCOPE}.GraphTripletLoss')),
     'points, contrastive': (POINTS, dict(type=f'{SCOPE}.SupervisedContrastiveLoss')),
+    'points, triplets, a graph a rank': (POINTS, dict(type=f'{SCOPE}.GraphTripletLoss')),
 }
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 STEPS = 2
@@ -61,19 +62,26 @@ DENSE = {
     'no triplets, 4': Case((1, 1, 1, 1), (5, 0, 3, 1), 'one class'),
     'each rank one class, 4': Case((1, 1, 1, 1), (3, 2, 4, 2), 'by rank'),
 }
-CASES = [
-    (parts, name, dtype)
-    for parts in PARTS
-    for name in (PATCHES if 'patches' in parts else DENSE)
-    for dtype in TOLERANCE
-]
+EVEN = {
+    'even, 2': Case((2, 2), (3, 4, 4, 6)),
+    'even, 4': Case((1, 1, 1, 1), (4, 5, 4, 6)),
+}
+
+
+def cases_of(parts):
+    if 'a graph a rank' in parts:
+        return EVEN
+    return PATCHES if 'patches' in parts else DENSE
+
+
+CASES = [(parts, name, dtype) for parts in PARTS for name in cases_of(parts) for dtype in TOLERANCE]
 
 
 def case_of(parts, name):
-    return (PATCHES if 'patches' in parts else DENSE)[name]
+    return cases_of(parts)[name]
 
 
-def make(parts, dtype, seed):
+def make(parts, dtype, seed, ranks=1):
     embedding, criterion = PARTS[parts]
     torch.manual_seed(seed)
     with DefaultScope.overwrite_default_scope('mmseg'):
@@ -85,6 +93,7 @@ def make(parts, dtype, seed):
                 criterion=criterion,
                 in_index=[2, 3],
                 seed=3,
+                graph_groups=ranks if 'a graph a rank' in parts else 1,
                 data_preprocessor=dict(type=f'{SCOPE}.NodeDataPreprocessor'),
             )
         )
@@ -122,7 +131,8 @@ def run(model, batches):
     seen = []
     for batch in batches:
         model.zero_grad()
-        losses = model(batch, [], mode='loss')
+        counts = batch.points[:, 0].bincount(minlength=len(batch.images)).tolist()
+        losses = model(batch, counts, mode='loss')
         losses['loss'].backward()
         seen.append({name: value.detach() for name, value in losses.items()})
     inner = getattr(model, 'module', model)
@@ -145,7 +155,9 @@ def work_in_world(rank, world_size, folder):
         if len(case.images) != world_size:
             continue
         # DDP hands the weights of rank 0 to all: seed 0.
-        model = DistributedDataParallel(make(parts, dtype, seed=rank), broadcast_buffers=False)
+        model = DistributedDataParallel(
+            make(parts, dtype, rank, world_size), broadcast_buffers=False
+        )
         scatter_random_states(rank)
         batches = [part_of(batch_of(case, dtype, step), case.images, rank) for step in range(STEPS)]
         done[parts, name, dtype] = run(model, batches)
@@ -175,7 +187,7 @@ def worlds(tmp_path_factory):
 @pytest.mark.parametrize(('parts', 'name', 'dtype'), CASES)
 def test_processes_equal_one(worlds, parts, name, dtype):
     case, tolerance = case_of(parts, name), TOLERANCE[dtype]
-    model = make(parts, dtype, seed=0)
+    model = make(parts, dtype, 0, len(case.images))
     expected, gradients = run(model, [batch_of(case, dtype, step) for step in range(STEPS)])
     matched = case.labels != 'one class'
     teaches = matched or 'contrastive' in parts  # which also pulls where it cannot push

@@ -291,3 +291,29 @@ def test_training_steps_bring_the_loss_down(device):
         optimizer.step()
         seen.append(loss.item())
     assert seen[-1] < 0.8 * seen[0]
+
+
+@pytest.mark.parametrize('criterion', [TRIPLETS, CONTRASTIVE])
+def test_groups_of_images_are_matched_apart(criterion):
+    batch = nodes(images=4, per_image=4)
+    batch = batch._replace(labels=torch.arange(16) % 3)
+    whole, apart = make(criterion=criterion), make(criterion=criterion, graph_groups=2)
+    apart.load_state_dict(whole.state_dict())
+    for model in (whole, apart):
+        model.backbone.eval()
+    rows = whole.embed(batch)[0].detach()
+    generator = torch.Generator().manual_seed(0)
+    expected = [
+        whole.criterion(rows[half], batch.labels[half], generator)
+        for half in (slice(0, 8), slice(8, 16))
+    ]
+    losses = apart(batch, [4, 4, 4, 4], mode='loss')
+    assert torch.allclose(losses['loss'], sum(part['loss'] for part in expected) / 2)
+    assert losses['triplets'] == sum(part['triplets'] for part in expected)
+    assert losses['nodes'] == 16
+    assert not torch.allclose(losses['loss'], whole(batch, [4] * 4, mode='loss')['loss'])
+
+
+def test_groups_follow_images_however_many_nodes_they_have():
+    tuner = make(graph_groups=3)
+    assert tuner._groups([2, 0, 1, 3, 1, 1]).tolist() == [0, 0, 1, 1, 1, 1, 2, 2]

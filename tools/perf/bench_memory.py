@@ -10,14 +10,9 @@ all parameters aside until the last chunk's are there, once, however many chunks
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import torch
-from bench_loss import resident
 from mmengine.registry import DefaultScope
+from own_process import added_peak, in_own_process
 from timing import ROUNDS, Comparison, summary
 
 from mm_tuning_plugin.models import MixAndMatchTuner
@@ -27,9 +22,6 @@ from mm_tuning_plugin.structures import NodeBatch
 COUNTS, CHUNK, SIDE, CLASSES = (32, 64, 128, 256), 16, 64, 21
 BACKBONE = {'type': 'mmseg.ResNet', 'depth': 18, 'stem_channels': 32, 'base_channels': 32}
 TARGET = 1.2
-# glibc keeps freed blocks below a threshold that grows with what is freed; held at its start, large
-# blocks go back to the system at once, and the resident memory is what tensors occupy.
-ALLOCATOR = {'MALLOC_MMAP_THRESHOLD_': '131072', 'MALLOC_TRIM_THRESHOLD_': '131072'}
 KINDS = {'plain': None, 'chunked': CHUNK}
 
 
@@ -87,38 +79,14 @@ def peaks(kind: str, count: int, device: torch.device) -> list[float]:
     step(tuner, batch(2, device))
     tuner.chunk_size = KINDS[kind]
     nodes = batch(count, device)
-    return [peak_bytes(tuner, nodes) / 2**20 for _ in range(ROUNDS + 1)][1:]
-
-
-def peak_bytes(tuner: MixAndMatchTuner, nodes: NodeBatch) -> int:
-    """Returns what one step adds.
-
-    On the CPU the high-water mark of the resident memory, which Linux lets a process reset.
-    """
-    if nodes.images.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step(tuner, nodes)
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    Path('/proc/self/clear_refs').write_text('5')
-    before = resident('VmRSS')
-    step(tuner, nodes)
-    return resident('VmHWM') - before
+    added = [added_peak(lambda: step(tuner, nodes), device) for _ in range(ROUNDS + 1)]
+    return [value / 2**20 for value in added[1:]]
 
 
 def measure(kind: str, count: int, device: torch.device) -> list[float]:
     """Returns `peaks` of a process of its own."""
-    code = (
-        f'import sys; sys.path[:0] = {sys.path!r}; import torch, bench_memory; '
-        f'torch.set_num_threads({torch.get_num_threads()}); '
-        f'print(*bench_memory.peaks({kind!r}, {count}, torch.device({device.type!r})))'
-    )
-    done = subprocess.run(
-        [sys.executable, '-c', code],
-        capture_output=True, text=True, check=True, env={**os.environ, **ALLOCATOR},
-    )  # fmt: skip
-    return [float(value) for value in done.stdout.split()[-ROUNDS:]]
+    call = f'bench_memory.peaks({kind!r}, {count}, torch.device({device.type!r}))'
+    return in_own_process('bench_memory', call)
 
 
 def run(wanted: set[str], device: torch.device) -> list[Comparison]:

@@ -35,6 +35,7 @@ GROUPS = {
     'bench_loss': ('L1', 'L2'),
     'bench_step': ('T1',),
     'bench_memory': ('M2',),
+    'bench_hypercolumn': ('H1',),
     'bench_gpu': ('GS1', 'GS2', 'GL1'),
 }
 ALL = [name for names in GROUPS.values() for name in names]

@@ -1,5 +1,6 @@
 # ADE20K, 150 classes: images/{training,validation} and annotations/{training,validation} below the
 # environment variable ADE20K_ROOT, or data/ade/ADEChallengeData2016. Label 0 is "other": ignored.
+_base_ = './loaders.py'
 data_root = '{{$ADE20K_ROOT:data/ade/ADEChallengeData2016}}'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -17,25 +18,15 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
-    batch_size=16,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='ADE20KDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ADE20KDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

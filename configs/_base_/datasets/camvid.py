@@ -2,6 +2,7 @@
 # img/{train,val}/NAME.jpg and ann/{train,val}/NAME.png, one byte a pixel.
 # The root is the environment variable CAMVID_ROOT, or data/camvid, or by --cfg-options
 # {train,val,test}_dataloader.dataset.data_root=DIR.
+_base_ = './loaders.py'
 data_root = '{{$CAMVID_ROOT:data/camvid}}'
 metainfo = dict(
     classes=(
@@ -28,8 +29,6 @@ test_pipeline = [*load, dict(type='PackSegInputs')]
 train_dataloader = dict(
     batch_size=8,
     num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='BaseSegDataset',
         data_root=data_root,
@@ -39,10 +38,6 @@ train_dataloader = dict(
         seg_map_suffix='.png',
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='BaseSegDataset',
         data_root=data_root,
@@ -52,5 +47,3 @@ val_dataloader = dict(
         seg_map_suffix='.png',
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

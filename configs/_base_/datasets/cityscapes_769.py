@@ -1,5 +1,6 @@
 # Cityscapes: leftImg8bit/{train,val} and gtFine/{train,val} with *_labelTrainIds.png below the
 # environment variable CITYSCAPES_ROOT, or data/cityscapes. There is no background class.
+_base_ = './loaders.py'
 data_root = '{{$CITYSCAPES_ROOT:data/cityscapes}}'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -18,24 +19,15 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=8,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='CityscapesDataset',
         data_root=data_root,
         data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train'),
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CityscapesDataset',
         data_root=data_root,
         data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val'),
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -1,6 +1,7 @@
 # Pascal VOC 2012 with the 9,118 further masks of SBD: JPEGImages, SegmentationClass,
 # SegmentationClassAug and ImageSets/Segmentation/{train,val,aug}.txt below the environment variable
 # VOC_ROOT, or data/VOCdevkit/VOC2012. Class 0 is a background.
+_base_ = './loaders.py'
 data_root = '{{$VOC_ROOT:data/VOCdevkit/VOC2012}}'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -18,10 +19,6 @@ test_pipeline = [
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
-    batch_size=16,
-    num_workers=8,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='ConcatDataset',
         datasets=[
@@ -39,10 +36,6 @@ train_dataloader = dict(
                 pipeline=train_pipeline),
         ]))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='PascalVOCDataset',
         data_root=data_root,
@@ -50,5 +43,3 @@ val_dataloader = dict(
         ann_file='ImageSets/Segmentation/val.txt',
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -1,14 +1,7 @@
 # Plain ResNet-18 (not V1c: no self-supervised ResNet has its stem), output stride 16.
+_base_ = './segmentor.py'
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(320, 320)),
+    data_preprocessor=dict(size=(320, 320)),
     backbone=dict(
         type='ResNet',
         depth=18,
@@ -27,10 +20,5 @@ model = dict(
         channels=128,
         num_convs=1,
         concat_input=False,
-        dropout_ratio=0.1,
         num_classes=11,
-        norm_cfg=dict(type='BN', requires_grad=True),
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'))
+        norm_cfg=dict(type='BN', requires_grad=True)))

@@ -1,17 +1,7 @@
 # The standard FCN of self-supervised ResNet-50s: output stride 8, an auxiliary head. Plain ResNet,
-# not V1c: no self-supervised ResNet has its stem. BN over the batch of one GPU; over several, with
-# the batch divided among them, set SyncBN.
-norm_cfg = dict(type='BN', requires_grad=True)
+# not V1c: no self-supervised ResNet has its stem.
+_base_ = './segmentor_512.py'
 model = dict(
-    type='EncoderDecoder',
-    data_preprocessor=dict(
-        type='SegDataPreProcessor',
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_val=0,
-        seg_pad_val=255,
-        size=(512, 512)),
     backbone=dict(
         type='ResNet',
         depth=50,
@@ -19,7 +9,7 @@ model = dict(
         out_indices=(0, 1, 2, 3),
         dilations=(1, 1, 2, 4),
         strides=(1, 2, 1, 1),
-        norm_cfg=norm_cfg,
+        norm_cfg={{_base_.norm_cfg}},
         norm_eval=False,
         style='pytorch',
         contract_dilation=True),
@@ -30,22 +20,5 @@ model = dict(
         channels=512,
         num_convs=2,
         concat_input=True,
-        dropout_ratio=0.1,
-        num_classes=21,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)),
-    auxiliary_head=dict(
-        type='FCNHead',
-        in_channels=1024,
-        in_index=2,
-        channels=256,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.1,
-        num_classes=21,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4)),
-    train_cfg=dict(),
-    test_cfg=dict(mode='whole'))
+        num_classes=21),
+    auxiliary_head=dict(in_channels=1024, num_classes=21))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from . import convnext, hf_vit, mit, mobilenet, mscan, resnet, stdc, swin, twins, vgg, vit
+from . import caffe, convnext, hf_vit, mit, mobilenet, mscan, resnet, stdc, swin, twins, vgg, vit
 from .rules import Naming, Rename, Tensors
 
 
@@ -33,6 +33,30 @@ NAMINGS: tuple[Naming, ...] = (
     *vgg.NAMINGS,
     *mobilenet.NAMINGS,
     *stdc.NAMINGS,
+    *caffe.NAMINGS,
 )
 
-__all__ = ['NAMINGS', 'Naming', 'Rename', 'Tensors']
+_registered: list[Naming] = []
+
+
+def register_naming(naming: Naming) -> Naming:
+    """Make the loader try a further convention, after those of `NAMINGS`.
+
+    Call it in a module that the config names in ``custom_imports``. One of the same title is
+    replaced, so that a module may be imported twice.
+
+    Raises:
+        ValueError: The package has a convention of that title.
+    """
+    if any(known.title == naming.title for known in NAMINGS):
+        raise ValueError(f'naming {naming.title!r} found, expected a title that is not taken')
+    _registered[:] = [known for known in _registered if known.title != naming.title] + [naming]
+    return naming
+
+
+def all_namings() -> tuple[Naming, ...]:
+    """The package's conventions and the registered ones, in the order in which they are tried."""
+    return (*NAMINGS, *_registered)
+
+
+__all__ = ['NAMINGS', 'Naming', 'Rename', 'Tensors', 'all_namings', 'register_naming']

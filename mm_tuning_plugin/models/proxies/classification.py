@@ -5,13 +5,13 @@ Shape legend: N images that pass the backbone, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mm_tuning_plugin.models.heads.columns import select_levels
+from mm_tuning_plugin.models.proxies.trunk import run_backbone
 from mm_tuning_plugin.registry import MODELS
 
 
@@ -69,17 +69,11 @@ class PooledProxy(BaseModel):
         """Images (N, 3, H, W) -> (N, in_channels).
 
         Raises:
-            ValueError: If the level has another number of channels, or does not exist.
+            UserError: If the level has another number of channels, or does not exist; or the
+                backbone takes another number of channels.
         """
-        levels: Sequence[Tensor] = self.backbone(images)
-        if not -len(levels) <= self.in_index < len(levels):
-            raise ValueError(f'in_index: expected one of {len(levels)} levels, got {self.in_index}')
-        level = levels[self.in_index]
-        if level.shape[1] != self.in_channels:
-            raise ValueError(
-                f'in_channels: expected {level.shape[1]}, as level {self.in_index} of '
-                f'{type(self.backbone).__name__} has, got {self.in_channels}'
-            )
+        outputs = run_backbone(self.backbone, images)
+        (level,) = select_levels(outputs, [self.in_index], [self.in_channels])
         return level.mean(dim=(2, 3))
 
 

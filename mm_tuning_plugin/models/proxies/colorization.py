@@ -3,19 +3,22 @@
 Shape legend: B images, H, W pixels, h, w cells of the finest level that is read, Q classes.
 
 An ordinary mmengine model: any Runner and mmseg's own ``tools/train.py`` train it, and the weights
-are under ``backbone.`` in its checkpoints. The backbone sees three equal channels, so it is a stock
-one with three input channels.
+are under ``backbone.`` in its checkpoints. The backbone sees three equal channels, as a stock one
+needs them, or a single one. For classes of hue and chroma at points of the image see `hue_chroma`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mm_tuning_plugin.functional.reading import read_at_points
+from mm_tuning_plugin.models.heads.columns import select_levels
 from mm_tuning_plugin.models.proxies.chroma import (
     IGNORE_CLASS,
     chroma_classes,
@@ -26,15 +29,35 @@ from mm_tuning_plugin.models.proxies.chroma import (
     stack_padded,
 )
 from mm_tuning_plugin.models.proxies.normalising import NormalisingDataPreprocessor
+from mm_tuning_plugin.models.proxies.trunk import run_backbone
 from mm_tuning_plugin.registry import MODELS
+
+GREYS = {'luma': rgb_to_grey, 'average': lambda rgb: rgb.mean(dim=1, keepdim=True)}
 
 
 @MODELS.register_module()
 class ColorizationDataPreprocessor(NormalisingDataPreprocessor):
     """Splits images into what the model sees, grey, and what it has to tell, chroma.
 
-    Arguments are those of ``NormalisingDataPreprocessor``.
+    With three numbers for `mean` and `std` the model sees grey three times, as a stock backbone
+    needs it; with one, a single channel. The paper's system takes x / 255 - 0.4488 of the plain
+    average of the channels: ``mean=[114.444], std=[255.0], grey='average'``.
+
+    Args:
+        grey: 'luma', BT.601, as OpenCV's grey is; or 'average' of the three channels.
+        kwargs: Those of ``NormalisingDataPreprocessor``.
+
+    Raises:
+        ValueError: If `grey` is neither; see also ``NormalisingDataPreprocessor``.
     """
+
+    CHANNELS = (1, 3)
+
+    def __init__(self, *args: Any, grey: str = 'luma', **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if grey not in GREYS:
+            raise ValueError(f'grey: expected one of {", ".join(GREYS)}, got {grey!r}')
+        self.grey = grey
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Splits a batch.
@@ -45,13 +68,17 @@ class ColorizationDataPreprocessor(NormalisingDataPreprocessor):
             training: Makes no difference.
 
         Returns:
-            ``inputs`` (B, 3, H, W): grey, three times, normalised, 0 on padding; ``chroma``
+            ``inputs`` (B, 3 or 1, H, W): grey, normalised, 0 on padding; ``chroma``
             (B, 2, H, W): a and b of Lab; ``valid`` (B, 1, H, W): 0 on padding.
         """
         images, valid = stack_padded(list(self.cast_data(data['inputs'])))
         rgb = images.flip(1) / 255.0
-        inputs = valid * (255.0 * rgb_to_grey(rgb) - self.mean) / self.std
-        return {'inputs': inputs, 'chroma': rgb_to_lab(rgb)[:, 1:], 'valid': valid}
+        inputs = valid * (255.0 * GREYS[self.grey](rgb) - self.mean) / self.std
+        return {'inputs': inputs, 'chroma': self._targets(rgb), 'valid': valid}
+
+    def _targets(self, rgb: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> (B, 2, H, W), what has to be told."""
+        return rgb_to_lab(rgb)[:, 1:]
 
 
 class ChromaHead(nn.Module):
@@ -90,13 +117,20 @@ class ChromaHead(nn.Module):
             )
         return self.fuse(total)
 
+    def at_points(
+        self, levels: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
+    ) -> Tensor:
+        """Levels and points (N, 3) of the image (H, W) -> scores (N, Q), read off the map."""
+        return read_at_points(self(levels), points, image_size)
+
 
 @MODELS.register_module()
 class ColorizationModel(BaseModel):
     """Classifies the chroma of every cell of a feature map, given the grey image.
 
     Args:
-        backbone: Config of a backbone with three input channels that returns a tuple of levels.
+        backbone: Config of a backbone with as many input channels as the preprocessor gives, that
+            returns a tuple of levels.
         in_index: The levels that the head reads; the finest sets the stride of the targets.
         in_channels: Channels of each of them.
         channels: Width of the head.
@@ -139,7 +173,8 @@ class ColorizationModel(BaseModel):
         frequency = torch.full((len(centres),), 1.0 / len(centres))
         self.backbone = MODELS.build(backbone)
         self.head = ChromaHead(in_channels, channels, len(centres))
-        self.in_index, self.step = tuple(in_index), step
+        self.in_index, self.in_channels = tuple(in_index), tuple(in_channels)
+        self.step = step
         self.rebalance, self.momentum = rebalance, momentum
         self.register_buffer('lookup', lookup, persistent=False)
         self.register_buffer('centres', centres, persistent=False)
@@ -156,7 +191,7 @@ class ColorizationModel(BaseModel):
         """What ``ColorizationDataPreprocessor`` returns goes in.
 
         Args:
-            inputs: (B, 3, H, W) grey, normalised.
+            inputs: (B, 3 or 1, H, W) grey, normalised.
             chroma: (B, 2, H, W) a and b; for the loss only.
             valid: (B, 1, H, W), 0 on padding; for the loss only.
             mode: 'tensor', 'predict' or 'loss'.
@@ -167,6 +202,7 @@ class ColorizationModel(BaseModel):
 
         Raises:
             ValueError: On another mode, or if the loss is asked for without its targets.
+            UserError: If the backbone's input or outputs do not fit.
         """
         if mode not in ('tensor', 'predict', 'loss'):
             raise ValueError(f"mode: expected 'tensor', 'predict' or 'loss', got {mode!r}")
@@ -175,8 +211,8 @@ class ColorizationModel(BaseModel):
                 'chroma, valid: expected tensors for the loss, as ColorizationDataPreprocessor '
                 f'returns them, got {type(chroma).__name__} and {type(valid).__name__}'
             )
-        levels = self.backbone(inputs)
-        scores = self.head([levels[index] for index in self.in_index])
+        levels = run_backbone(self.backbone, inputs)
+        scores = self.head(select_levels(levels, self.in_index, self.in_channels))
         if mode == 'tensor':
             return scores
         if mode == 'predict':

@@ -9,16 +9,19 @@ from mmengine.model import BaseDataPreprocessor
 
 
 class NormalisingDataPreprocessor(BaseDataPreprocessor):
-    """Holds mean and deviation of R, G, B as buffers (1, 3, 1, 1).
+    """Holds mean and deviation as buffers (1, C, 1, 1), of R, G, B or, with C = 1, of grey.
 
     Args:
-        mean: Mean of the three channels that fine-tuning will subtract, in [0, 255].
+        mean: Mean of the channels that fine-tuning will subtract, in [0, 255].
         std: Standard deviations that it will divide by.
         non_blocking: Whether copies to the device are asynchronous.
 
     Raises:
-        ValueError: If ``mean`` or ``std`` are not three numbers, or a deviation is not positive.
+        ValueError: If ``mean`` or ``std`` are not as many numbers as the proxy can give channels,
+            or a deviation is not positive.
     """
+
+    CHANNELS: tuple[int, ...] = (3,)
 
     def __init__(
         self,
@@ -28,9 +31,12 @@ class NormalisingDataPreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__(non_blocking)
         for name, value in (('mean', mean), ('std', std)):
-            if len(value) != 3:
-                raise ValueError(f'{name}: expected 3 numbers, got {value}')
+            if len(value) not in self.CHANNELS:
+                numbers = ' or '.join(str(count) for count in self.CHANNELS)
+                raise ValueError(f'{name}: expected {numbers} numbers, got {value}')
+        if len(mean) != len(std):
+            raise ValueError(f'mean, std: expected as many numbers of each, got {mean} and {std}')
         if min(std) <= 0:
             raise ValueError(f'std: expected positive numbers, got {std}')
-        self.register_buffer('mean', torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer('std', torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer('mean', torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer('std', torch.tensor(std).view(1, -1, 1, 1), persistent=False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Union
 
 
@@ -28,6 +29,13 @@ class Drawing(NamedTuple):
     """A figure: an SVG element, and what it shows."""
 
     svg: str
+    caption: str
+
+
+class Picture(NamedTuple):
+    """A PNG file, which the page will hold, and what it shows."""
+
+    file: Path
     caption: str
 
 
@@ -55,7 +63,7 @@ class Verdict(NamedTuple):
     anchor: str
 
 
-Block = Union[str, Table, Drawing, Code, Verdict]
+Block = Union[str, Table, Drawing, Picture, Code, Verdict]
 
 
 class Section(NamedTuple):
@@ -81,7 +89,9 @@ def to_markdown(document: Document) -> str:
         verdicts = [_verdict(b) for b in section.blocks if isinstance(b, Verdict)]
         if verdicts:
             parts.append('\n'.join(verdicts))
-        parts += [_block(b) for b in section.blocks if not isinstance(b, (Verdict, Drawing))]
+        parts += [
+            _block(b) for b in section.blocks if not isinstance(b, (Verdict, Drawing, Picture))
+        ]
     return '\n\n'.join(parts) + '\n'
 
 

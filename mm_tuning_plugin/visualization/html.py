@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
+from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
-from mm_tuning_plugin.benchmark.document import Code, Document, Drawing, Table, Verdict
+from mm_tuning_plugin.visualization.document import (
+    Code,
+    Document,
+    Drawing,
+    Picture,
+    Table,
+    Verdict,
+)
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -38,6 +47,8 @@ tr.marked td { background: #fff6dc; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin: 1rem 0; }
 figure { margin: 0; flex: 1 1 26rem; max-width: 34rem; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; }
+figure.picture { flex-basis: 100%; max-width: 100%; overflow-x: auto; }
+figure img { display: block; max-width: 100%; height: auto; }
 figcaption { font-size: .9rem; color: #333; }
 pre { overflow-x: auto; background: #f5f5f5; padding: .6rem .8rem; font-size: .9rem; }
 @media print { body { max-width: none; } ul.verdicts li, figure, tr { break-inside: avoid; } }
@@ -71,6 +82,15 @@ _PAGE = """<!DOCTYPE html>
 <figure>
 {{ drawing.svg | numbered }}
 <figcaption>{{ drawing.caption }}</figcaption>
+</figure>
+{% endfor %}
+</div>
+{% elif kind == 'Picture' %}
+<div class="figures">
+{% for picture in blocks %}
+<figure class="picture">
+<img src="{{ picture.file | embedded }}" alt="{{ picture.caption }}">
+<figcaption>{{ picture.caption }}</figcaption>
 </figure>
 {% endfor %}
 </div>
@@ -118,7 +138,13 @@ def to_html(document: Document) -> str:
     environment.filters['runs'] = _runs
     figures = itertools.count(1)
     environment.filters['numbered'] = lambda svg: Markup(own_ids(svg, f'figure{next(figures)}-'))
+    environment.filters['embedded'] = _embedded
     return environment.from_string(_PAGE).render(document=document, style=Markup(_STYLE)) + '\n'
+
+
+def _embedded(file: Path) -> str:
+    """A PNG file as the address of an image that lies in the page itself."""
+    return f'data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}'
 
 
 def own_ids(svg: str, prefix: str) -> str:
@@ -130,7 +156,7 @@ def _runs(blocks: list) -> list[tuple[str, list]]:
     """Neighbours of one kind together, as verdicts make one list and figures one grid."""
     runs: list[tuple[str, list]] = []
     for block in blocks:
-        known = isinstance(block, (Verdict, Table, Drawing, Code))
+        known = isinstance(block, (Verdict, Table, Drawing, Picture, Code))
         kind = type(block).__name__ if known else 'text'
         if not runs or runs[-1][0] != kind:
             runs.append((kind, []))

@@ -1,0 +1,42 @@
+"""``tools/report.py``: the report of a finished run once more, beside another run's if wanted."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mm_tuning_plugin.cli.run import program, run
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    parser = argparse.ArgumentParser(
+        prog=program('report'),
+        description='Write report.html into the folder of a finished run of both stages.',
+        epilog='example: python tools/report.py work_dirs/my_config '
+        '--compare work_dirs/my_config_no-tuning',
+    )
+    parser.add_argument('work_dir', type=Path, help="the run's --work-dir")
+    parser.add_argument(
+        '--compare', type=Path, metavar='DIR', help='that of another run, set beside'
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    args = build_parser().parse_args(argv)
+    from mm_tuning_plugin.engine.run_report import write_report
+
+    print(write_report(args.work_dir, args.compare))
+
+
+def entry(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return run(main, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(entry())

@@ -1,0 +1,85 @@
+"""Tuning ends where it has left the finite numbers: nothing that comes after can bring it back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from mmengine.hooks import Hook
+from torch import Tensor
+
+from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.registry import HOOKS
+
+# A loss scaler (--amp) leaves out the steps of such iterations and halves its scale, which mends
+# what was only too large for half precision; ten halvings are a factor of a thousand.
+TOLERATED_IN_A_ROW = 10
+REMEDY = 'lower mix_and_match.lr and tune again, or look for such values in the start'
+
+
+@HOOKS.register_module()
+class FiniteHook(Hook):
+    """End tuning at a loss that is not finite, and before a checkpoint of such weights.
+
+    Gradients alone do not count. Where a loss scaler is at work, which leaves such steps out,
+    `TOLERATED_IN_A_ROW` iterations may pass, with a warning at the first of a row. Ranks compute
+    the loss of all nodes, so they end alike.
+    """
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        self.iteration = 0  # the last one that was looked at, counted from 1
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Look at the loss.
+
+        Raises:
+            UserError: It is not finite, and no loss scaler made up for it.
+        """
+        self.iteration = runner.iter + 1
+        loss = float(outputs['loss'].detach())
+        if math.isfinite(loss):
+            self.in_a_row = 0
+            return
+        self.in_a_row += 1
+        what = f'tuning, iteration {self.iteration} of {runner.max_iters}: loss {loss}'
+        if not _skips_steps(runner.optim_wrapper):
+            lr = runner.optim_wrapper.get_lr()['lr'][0]
+            raise UserError(f'{what} found at lr {lr:.3g}, expected a finite one; {REMEDY}')
+        if self.in_a_row > TOLERATED_IN_A_ROW:
+            raise UserError(
+                f'{what} found, the {self.in_a_row}th in a row, expected a finite one after at '
+                f'most {TOLERATED_IN_A_ROW} in mixed precision; {REMEDY}, or go without --amp'
+            )
+        if self.in_a_row == 1:
+            warn(f'{what}; the loss scaler leaves this step out')
+
+    def exchange_over_ranks(self, runner) -> None:
+        """Look at the weights; every rank comes here before a checkpoint is written.
+
+        Raises:
+            UserError: Some are not finite.
+        """
+        require_finite(runner.model.state_dict(), f'tuning, iteration {self.iteration}')
+
+
+def require_finite(weights: Mapping[str, Tensor], what: str) -> None:
+    """Refuse weights, running statistics among them, that are not finite.
+
+    Raises:
+        UserError: Some are not; the first of them is named.
+    """
+    bad = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        raise UserError(
+            f'{what}: nan or inf in {len(bad)} of {len(weights)} weights found, {bad[0]} for one, '
+            f'expected finite ones; {REMEDY}'
+        )
+
+
+def _skips_steps(optim_wrapper) -> bool:
+    """Whether a loss scaler leaves out steps whose gradients are not finite."""
+    scaler = getattr(optim_wrapper, 'loss_scaler', None)
+    return scaler is not None and scaler.is_enabled()

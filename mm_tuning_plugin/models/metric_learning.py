@@ -1,0 +1,174 @@
+"""Losses and miners of pytorch-metric-learning, by name, on our nodes.
+
+The package is not required by ours: whoever names one of its losses installs it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mm_tuning_plugin import functional
+from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.registry import MODELS
+
+LIBRARY = 'pytorch_metric_learning'
+# Where a name is looked for, in this order: they share none.
+MODULES = ('losses', 'miners', 'distances', 'reducers', 'regularizers')
+MATCHES = ('graph', 'own')
+
+
+@MODELS.register_module()
+class PMLLoss(nn.Module):
+    """A loss of pytorch-metric-learning, fed with the triplets of the class-wise connected graph.
+
+    Configs nest: ``dict(type='TripletMarginLoss', distance=dict(type='CosineSimilarity'))`` builds
+    both, and ``CrossBatchMemory`` takes a ``loss`` and a ``miner``. ``embedding_size`` and
+    ``num_classes`` are filled in where a class asks for them and the config leaves them out.
+
+    Args:
+        loss: Name or config of a loss.
+        miner: Name or config of a miner, which chooses the pairs or triplets; None: none.
+        match: 'graph': triplets of the graph; 'own': the pairs that the loss takes by itself, of
+            all nodes. None: 'graph' without a miner.
+        channels: Width of the embeddings.
+        num_classes: Number of classes.
+
+    Raises:
+        UserError: The library is not installed or has no such class, an argument is wrong, or
+            there are both a miner and a graph.
+    """
+
+    def __init__(
+        self,
+        loss: str | Mapping[str, Any],
+        miner: str | Mapping[str, Any] | None = None,
+        match: str | None = None,
+        channels: int | None = None,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        if match not in (None, *MATCHES) or (miner is not None and match == 'graph'):
+            raise UserError(
+                f'PMLLoss.match: {match!r} {"beside a miner " if miner is not None else ""}found, '
+                f"expected one of {MATCHES}, and no 'graph' beside a miner: one of them matches"
+            )
+        known = {
+            'embedding_size': channels,
+            'descriptors_dim': channels,  # the same, in P2SGradLoss
+            'num_classes': num_classes,
+        }
+        self.loss = _build('loss', loss, known)
+        self.miner = None if miner is None else _build('miner', miner, known)
+        self.match = match or ('graph' if miner is None else 'own')
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return the loss, and how many pairs or triplets a miner or the graph chose.
+
+        What the library draws itself comes from torch's own generator, seeded by `generator` for
+        the time: alike on all ranks.
+
+        Raises:
+            UserError: The loss takes no triplets, or gives anything but one number.
+        """
+        if len(labels) < 2:
+            return {'loss': embeddings.sum() * 0}
+        chosen = None
+        with torch.random.fork_rng(devices=()):
+            if generator is not None:
+                torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+            if self.match == 'graph':
+                chosen = tuple(functional.graph_triplets(labels, generator=generator))
+                if not len(chosen[0]):
+                    return {'loss': embeddings.sum() * 0, 'triplets': embeddings.new_zeros(())}
+            elif self.miner is not None:
+                chosen = self.miner(embeddings, labels)
+            value = self._call(embeddings, labels, chosen)
+        # Nothing chosen: some losses return a number that hangs on no embedding.
+        result = {'loss': value + embeddings.sum() * 0}
+        if chosen is not None:
+            count = (
+                sum(len(indices) for indices in chosen[::2]) if len(chosen) == 4 else len(chosen[0])
+            )
+            result['triplets'] = embeddings.new_full((), count, dtype=torch.float32)
+        return result
+
+    def _call(self, embeddings: Tensor, labels: Tensor, chosen: Any) -> Tensor:
+        try:
+            value = self.loss(embeddings, labels, chosen)
+        except ValueError as error:
+            if 'indices_tuple is not supported' not in str(error):
+                raise
+            raise UserError(
+                f"PMLLoss.match: {self.match!r} found, expected 'own' and no miner: "
+                f'{type(self.loss).__name__} takes no triplets'
+            ) from error
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise UserError(
+                f'PMLLoss.loss: {type(self.loss).__name__} gives {type(value).__name__}, expected '
+                'one number: its reducer must reduce'
+            )
+        return value.reshape(())
+
+
+def _build(where: str, config: Any, known: Mapping[str, int | None]) -> nn.Module:
+    """Build an object of the library from its name or config, nested ones first."""
+    if isinstance(config, str):
+        config = {'type': config}
+    if not isinstance(config, Mapping) or not isinstance(config.get('type'), str):
+        raise UserError(
+            f'PMLLoss.{where}: {config!r} found, expected a name or a dict with a `type`'
+        )
+    kind = _find(where, config['type'])
+    arguments = {
+        name: _build(f'{where}.{name}', value, known)
+        if isinstance(value, Mapping) and 'type' in value
+        else value
+        for name, value in config.items()
+        if name != 'type'
+    }
+    asked = inspect.signature(kind.__init__).parameters
+    for name, value in known.items():
+        if name in asked and value is not None:
+            arguments.setdefault(name, value)
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(
+            f'PMLLoss.{where}: {dict(config)} found, expected arguments of {kind.__name__}: {error}'
+        ) from error
+
+
+def _find(where: str, name: str) -> type[nn.Module]:
+    try:
+        modules = [importlib.import_module(f'{LIBRARY}.{module}') for module in MODULES]
+    except ImportError as error:
+        raise UserError(
+            f'PMLLoss.{where}: {name} found but {LIBRARY} cannot be imported ({error}), expected '
+            'it: pip install pytorch-metric-learning'
+        ) from error
+    for module in modules:
+        found = getattr(module, name, None)
+        if isinstance(found, type):
+            return found
+    near = difflib.get_close_matches(name, _names(modules), n=1, cutoff=0.0)[0]
+    raise UserError(
+        f'PMLLoss.{where}: {name!r} found, expected a class of {LIBRARY}; the nearest is {near}'
+    )
+
+
+def _names(modules: Sequence[Any]) -> list[str]:
+    return [
+        name
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+    ]

@@ -1,0 +1,54 @@
+"""What figures of reports share: size, style, and SVG that can stand in one page together."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import matplotlib.axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from mm_tuning_plugin.visualization.palette import OKABE_ITO
+
+WIDTH = 4.8  # inches: at the width of a phone the letters are then some 10 px high
+GREY = '#444444'
+# Seen alike by most colour-blind people; the seventh is too light on white.
+COLOURS = [f'#{r:02x}{g:02x}{b:02x}' for r, g, b in OKABE_ITO[:6]]
+STYLE = {
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'report',
+    'text.parse_math': False,  # a name may hold $
+    'font.family': 'sans-serif',
+    'font.size': 9.5,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.axisbelow': True,
+    'axes.grid': True,
+    'grid.color': '#dddddd',
+    'legend.frameon': False,
+}
+
+
+def new_axes(height: float) -> tuple[Figure, matplotlib.axes.Axes]:
+    """A figure of `WIDTH` and a height in inches, and its axes."""
+    # No pyplot: its global state and its choice of a backend are the caller's.
+    figure = Figure(figsize=(WIDTH, height), layout='constrained')
+    FigureCanvasSVG(figure)
+    return figure, figure.add_subplot()
+
+
+def to_svg(figure: Figure) -> str:
+    """The SVG element alone: no prolog, no metadata, no size but the view box.
+
+    Of the ids only those that are referred to stay: matplotlib names groups alike in every figure.
+    """
+    text = io.StringIO()
+    figure.savefig(text, format='svg', metadata={'Date': None}, facecolor='white')
+    svg = text.getvalue()
+    svg = svg[svg.index('<svg') :]
+    svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.DOTALL)
+    used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else '', svg)
+    head, body = svg.split('>', 1)
+    return re.sub(r' (?:width|height)="[^"]*"', '', head) + '>' + body.strip()
