@@ -13,7 +13,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ from mm_tuning_plugin.engine.start import (
     changed_arguments,
     remove_pretrained,
 )
+from mm_tuning_plugin.engine.watch.line import (
+    FINE_TUNING,
+    TUNING,
+    ProgressLine,
+    stages_of,
+    tuning_stage,
+)
+from mm_tuning_plugin.engine.watch.status import Stage
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import RUNNERS
 
@@ -131,7 +140,7 @@ class MixAndMatchRunner:
                 in the config that cannot be built.
             SystemExit: After SIGINT or SIGTERM, with a checkpoint and one line.
         """
-        with Interruption() as self.interruption, full_disk_named(self.work_dir):
+        with self._running(stages_of(self.cfg, self.options)):
             return self._train()
 
     def tune(self) -> Path:
@@ -144,8 +153,15 @@ class MixAndMatchRunner:
             UserError: As `train`.
             SystemExit: As `train`.
         """
-        with Interruption() as self.interruption, full_disk_named(self.work_dir):
+        with self._running([tuning_stage(self.options)]):
             return self._tune(data_manifest(self._begin()))
+
+    @contextmanager
+    def _running(self, stages: Sequence[Stage]) -> Iterator[None]:
+        """Around a run: what signals do, what a full disk is called, the line of progress."""
+        with Interruption() as self.interruption, full_disk_named(self.work_dir):
+            with ProgressLine(stages) as self.line:
+                yield
 
     def _begin(self) -> list[dict]:
         """Look at all that both stages need; what the data set says of each training image."""
@@ -238,6 +254,7 @@ class MixAndMatchRunner:
             f'stage 1 of 2: mix-and-match tuning, {self.options["max_iters"]} iterations, '
             f'in {self.tuning_dir}'
         )
+        self.line.follow(runner, TUNING)
         runner.train()
         barrier()  # the main rank has written the backbone
         self.stages['tuning'] = dict(
@@ -320,6 +337,7 @@ class MixAndMatchRunner:
             needed = changed_arguments(self.cfg['model'], self.tuning_cfg['model'])
             if needed:
                 self._warn_of_arguments(needed, 'was tuned')
+        self.line.follow(runner, FINE_TUNING)
         model = runner.train()
         scalars = runner.message_hub.log_scalars
         self.stages['fine_tuning'] = dict(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import os
 import sys
 import time
@@ -55,7 +56,10 @@ class Display:
         """
         if now or time.monotonic() - self._shown >= self.interval:
             self._shown = time.monotonic()
-            self.show(status, now)
+            try:
+                self.show(status, now)
+            except (OSError, ValueError):  # nobody reads any more, or the stream is closed
+                self.interval = math.inf
 
     def show(self, status: Status, ended: bool) -> None:
         """Show it."""

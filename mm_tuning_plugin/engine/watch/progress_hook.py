@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 
 from mm_tuning_plugin.engine.watch.display import Display
-from mm_tuning_plugin.engine.watch.hook import RECALL
+from mm_tuning_plugin.engine.watch.hook import RECALL, WatchHook
 from mm_tuning_plugin.engine.watch.pace import Pace, validations_left
 from mm_tuning_plugin.engine.watch.status import Status
 
 # Iterations over which the loss of the line is the mean: as in mmengine's own lines.
 SMOOTHED = 10
-SCORE = 'mIoU'
+SCORE = 'mIoU'  # of stage two; where it is not measured, what is first
 
 
 class ProgressHook(Hook):
@@ -30,7 +31,8 @@ class ProgressHook(Hook):
         index: Of the stage.
     """
 
-    priority = 'LOW'  # after mmengine's own line of the iteration
+    # After mmengine's own line of the iteration, and before stage one measures recall as it begins.
+    priority = 'BELOW_NORMAL'
 
     def __init__(self, status: Status, display: Display, index: int) -> None:
         self.status, self.display, self.index = status, display, index
@@ -41,6 +43,9 @@ class ProgressHook(Hook):
         status.index, status.pace = self.index, Pace()
         status.iteration, status.of = runner.iter, runner.max_iters
         status.loss = status.active = status.validating = None
+        for hook in runner.hooks:
+            if isinstance(hook, WatchHook):  # knows what was measured before an interruption
+                status.recall = [hook.course.recalls[i] for i in sorted(hook.course.recalls)]
         status.pace.begin(time.monotonic())
         self._count_validations(runner)
         self.display.update(status)
@@ -53,8 +58,8 @@ class ProgressHook(Hook):
         status.pace.iterated(time.monotonic())
         status.iteration = runner.iter + 1
         for name, attribute in (('loss', 'loss'), ('active_share', 'active')):
-            if name in outputs:
-                history = runner.message_hub.get_scalar(f'train/{name}')
+            history = runner.message_hub.log_scalars.get(f'train/{name}')
+            if history is not None and name in (outputs or {}):
                 setattr(status, attribute, float(history.mean(SMOOTHED)))
         self.display.update(status)
 
@@ -76,11 +81,12 @@ class ProgressHook(Hook):
         status = self.status
         status.validating = None
         status.pace.validated(time.monotonic())
-        found = metrics or {}
+        found = {name: float(v) for name, v in (metrics or {}).items() if isinstance(v, Real)}
         if RECALL in found:
-            status.recall.append(float(found[RECALL]))
-        if SCORE in found:
-            status.score = (SCORE, float(found[SCORE]))
+            status.recall.append(found[RECALL])
+        elif found:
+            name = SCORE if SCORE in found else next(iter(found))
+            status.score = (name, found[name])
         self._count_validations(runner)
         self.display.update(status)
 
