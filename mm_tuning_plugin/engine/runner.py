@@ -159,9 +159,9 @@ class MixAndMatchRunner:
     @contextmanager
     def _running(self, stages: Sequence[Stage]) -> Iterator[None]:
         """Around a run: what signals do, what a full disk is called, the line of progress."""
-        with Interruption() as self.interruption, full_disk_named(self.work_dir):
-            with ProgressLine(stages) as self.line:
-                yield
+        self.line = ProgressLine(stages)
+        with Interruption() as self.interruption, full_disk_named(self.work_dir), self.line:
+            yield
 
     def _begin(self) -> list[dict]:
         """Look at all that both stages need; what the data set says of each training image."""

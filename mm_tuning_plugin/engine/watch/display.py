@@ -148,6 +148,7 @@ class LiveDisplay(Display):
         self._live = Live(
             console=self.console,
             auto_refresh=False,
+            transient=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -164,8 +165,8 @@ class LiveDisplay(Display):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
-        self._streams.close()
+        with self._streams, contextlib.suppress(OSError, ValueError):  # of a terminal that is gone
+            self._live.stop()
 
     def show(self, status: Status, ended: bool) -> None:
         """Draw the line anew; that of a stage which has ended stays."""
