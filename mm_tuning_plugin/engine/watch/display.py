@@ -170,7 +170,7 @@ class LiveDisplay(Display):
 
     def show(self, status: Status, ended: bool) -> None:
         """Draw the line anew; that of a stage which has ended stays."""
-        line = _draw(status)
+        line = _draw(status, self.console.width)
         if ended:
             self.console.print(line)
         self._live.update(line, refresh=True)
@@ -204,16 +204,20 @@ def _change_handlers(old: Any, new: Any) -> None:
                 handler.setStream(new)
 
 
-def _draw(status: Status) -> Any:
+def _draw(status: Status, width: int) -> Any:
+    """A line of a terminal `width` columns wide: what is cut off is what matters least."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     where, figures = status.describe()
+    if len(where) + len(figures) + BAR_WIDTH + 2 > width:
+        for short in (False, True):
+            line = '  '.join(status.describe(short))
+            if len(line) <= width:
+                break
+        return Text(line, no_wrap=True, overflow='ellipsis')
     grid = Table.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True)
-    grid.add_column(width=BAR_WIDTH)
-    grid.add_column(no_wrap=True, overflow='ellipsis')
     bar = ProgressBar(total=1.0, completed=status.share, width=BAR_WIDTH)
     grid.add_row(Text(where), bar, Text(figures))
     return grid

@@ -24,8 +24,14 @@ class Left(NamedTuple):
     unknown: str = ''
 
     def __str__(self) -> str:
-        known = '' if self.seconds is None else str(timedelta(seconds=round(self.seconds)))
-        return ' + '.join(part for part in (known, self.unknown) if part) or '-'
+        return ' + '.join(part for part in (self._known(), self.unknown) if part) or '-'
+
+    def shortly(self) -> str:
+        """The same, with a plus for all that is not known."""
+        return (self._known() + ('+' if self.unknown else '')) or '-'
+
+    def _known(self) -> str:
+        return '' if self.seconds is None else str(timedelta(seconds=round(self.seconds)))
 
 
 class Pace:

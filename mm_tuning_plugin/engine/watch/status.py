@@ -63,14 +63,18 @@ class Status:
         later = [f'{stage.name} ({stage.length})' for stage in self.stages[self.index + 1 :]]
         return left._replace(unknown=' + '.join([*filter(None, [left.unknown]), *later]))
 
-    def describe(self) -> tuple[str, str]:
-        """What stands before the bar and behind it: where the run is; time to go and figures."""
+    def describe(self, short: bool = False) -> tuple[str, str]:
+        """What stands before the bar and behind it: where the run is; time to go and figures.
+
+        Args:
+            short: In few words.
+        """
         number = f'stage {self.index + 1}/{len(self.stages)} ' if len(self.stages) > 1 else ''
         where = f'{number}{self.stages[self.index].name} {self.iteration}/{self.of}'
         if self.validating is not None:
             done, of = self.validating
             where += f', validating {done}/{of}'
-        parts = [f'ETA {self.left}']
+        parts = [f'ETA {self.left.shortly() if short else self.left}']
         if self.loss is not None:
             parts.append(f'loss {self.loss:.4g}')
         if self.active is not None:
