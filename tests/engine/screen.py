@@ -26,12 +26,17 @@ class Screen:
         for code in CODES.finditer(written):
             self._obey(code)
 
+    @property
+    def shown(self):
+        """The lines that are not empty."""
+        return [line for line in self.lines if line]
+
     def _obey(self, code):
         text = code.group()
         if text == '\r':
             self.column = 0
         elif text == '\n':
-            self.row += 1
+            self.row, self.column = self.row + 1, 0  # the terminal adds the return
             if self.row == len(self.lines):
                 self.lines.append('')
         elif text.startswith('\x1b'):

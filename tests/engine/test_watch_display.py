@@ -1,4 +1,4 @@
-"""Where the line of progress is shown: plain lines, a live line, and what others write meanwhile."""
+"""Where the line of progress is shown: plain, live, and what others write meanwhile."""
 
 import io
 import logging
