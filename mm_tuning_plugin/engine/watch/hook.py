@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 
 from mm_tuning_plugin.engine.hooks import CARRIED
 from mm_tuning_plugin.engine.messages import warn
-from mm_tuning_plugin.engine.watch.lone import LoneClasses
+from mm_tuning_plugin.engine.watch.lone import ENOUGH_BATCHES, LoneClasses
 from mm_tuning_plugin.engine.watch.rules import SHORTEST_RUN, Course, judge
 from mm_tuning_plugin.engine.watch.series import block_length
 from mm_tuning_plugin.registry import HOOKS
@@ -79,7 +79,8 @@ class WatchHook(Hook):
         course.lr = _learning_rate(runner)
         self.lone.exchange()
         self._judge()
-        if not self.classes_judged and iteration >= CLASSES_AFTER * course.max_iters:
+        early = max(ENOUGH_BATCHES, CLASSES_AFTER * course.max_iters)
+        if not self.classes_judged and iteration >= early:
             self.classes_judged = True
             self._judge_classes()
 

@@ -146,8 +146,8 @@ def rising(course: Course) -> str | None:
     if not what:
         return None
     return (
-        f'the loss rises: {now.mean:.3g} over the last {now.count} iterations, {what}, expected '
-        f'it to fall; lower mix_and_match.lr{_now(course)}'
+        f'the loss rises, as at a learning rate too high: {now.mean:.3g} over the last {now.count} '
+        f'iterations, {what}, expected it to fall; lower mix_and_match.lr{_now(course)}'
     )
 
 
