@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mm_tuning_plugin.engine.watch.lone import LoneClasses
-from mm_tuning_plugin.engine.watch.rules import RULES, SAID_BY_OTHERS, Course, judge
+from mm_tuning_plugin.engine.watch.rules import RULES, SAID_BY_OTHERS, Course, judge, still
 from mm_tuning_plugin.engine.watch.series import Series, block_length, block_of, mean_of
 
 SERIES = ('loss', 'variance', 'active', 'unmatched')
@@ -128,6 +128,36 @@ def test_a_loss_that_rises_above_its_start_and_one_that_loses_what_it_gained():
     lost = simulate(loss=noisy(lambda x: 2 + 3 * abs(1 - 2 * x), 0.05))
     assert lost.keys() == {'rising loss'}
     assert 'up to iteration 5' in lost['rising loss']  # 500 and some
+
+
+def thrown_up(by, spread):
+    """A loss that the first step throws up, where it stays."""
+    return noisy(lambda x: 5.0 if x <= 0.001 else 5.0 * (1 + by), spread)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_a_loss_that_the_first_step_throws_up_does_not_ask_for_larger_steps(seed):
+    told = simulate(seed=seed, loss=thrown_up(0.5, 0.03))
+    assert told.keys() == {'rising loss'} and 'in the first iteration' in str(told)
+    assert 'lower mix_and_match.lr (now 0.01)' in str(told)
+    noise = simulate(seed=seed, loss=thrown_up(0.8, 0.2))
+    assert not noise or 'lower mix_and_match.lr' in str(noise)
+    assert 'raise' not in str(noise)
+    unsure = simulate(seed=seed, loss=thrown_up(0.3, 0.02), max_iters=1000, until=300)
+    assert 'lower' in str(unsure) and 'raise' not in str(unsure)
+
+
+@pytest.mark.parametrize('level, spread, change', [
+    (5.0, 0.02, 'raise'), (5.5, 0.02, 'raise'), (6.5, 0.02, 'lower'), (6.5, 0.5, 'change'),
+])  # fmt: skip
+def test_the_remedy_of_a_still_loss_depends_on_where_it_began(level, spread, change):
+    course = Course(1000)
+    course.loss.begin, course.iteration = 5.0, 300
+    for iteration in range(1, 301):
+        course.loss.add(iteration, level * (1 + (-1) ** iteration * spread))
+        if iteration % 50 == 0:
+            course.loss.close(iteration)
+    assert f'{change} mix_and_match.lr' in still(course)
 
 
 def test_recall_that_stays_or_falls():

@@ -7,10 +7,11 @@ trust than a late one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mm_tuning_plugin.engine.watch.series import Series, mean_of
+from mm_tuning_plugin.engine.watch.series import Block, Series, mean_of
 
 # A mean over three blocks (three hundredths of the run, at least 30 iterations) is steady enough.
 RECENT = 3
@@ -127,7 +128,11 @@ def inactive(course: Course) -> str | None:
 
 
 def rising(course: Course) -> str | None:
-    """A loss above its start, or one that has lost what it had gained."""
+    """A loss above its start, or one that has lost what it had gained.
+
+    Where the first steps already throw it up, the first blocks lie as high as the last, and the
+    first iteration alone tells: one value, so it is the spread of single values that counts.
+    """
     blocks = course.loss.blocks
     if len(blocks) < 2 * RECENT:
         return None
@@ -136,6 +141,8 @@ def rising(course: Course) -> str | None:
     what = ''
     if above > RISE_SHARE * abs(start.mean) and above > CERTAIN * (start.error + now.error):
         what = f'{start.mean:.3g} at the start'
+    elif _thrown_up(course, now, CERTAIN):
+        what = f'{course.loss.begin:.3g} in the first iteration'
     else:
         means = [mean_of(blocks[i : i + RECENT]) for i in range(len(blocks) - RECENT + 1)]
         best = min(means, key=lambda mean: mean.mean)
@@ -163,10 +170,14 @@ def still(course: Course) -> str | None:
     # What fell within the first block has moved, however flat it has been since.
     if first is not None and abs(first.mean - now.mean) >= max(far, 2 * first.error):
         return None
+    # A rate that throws the loss up at once looks like one too low: no step is the remedy of both.
+    change = 'raise'
+    if _thrown_up(course, now, 0.0):
+        change = 'lower' if _thrown_up(course, now, 1.0) else 'change'
     return (
         f'the loss does not move: {now.mean:.4g} over the last {now.count} iterations, '
         f'{start.mean:.4g} over the first {start.count}, expected a change of '
-        f'{STILL_SHARE:.0%} and more; raise mix_and_match.lr{_now(course)}, or look whether '
+        f'{STILL_SHARE:.0%} and more; {change} mix_and_match.lr{_now(course)}, or look whether '
         'the backbone is frozen in part (frozen_stages)'
     )
 
@@ -222,6 +233,14 @@ def judge(course: Course, said: set[str]) -> list[Finding]:
             said.add(name)
             findings.append(Finding(name, f'iteration {course.iteration}: {text}'))
     return findings
+
+
+def _thrown_up(course: Course, now: Block, spreads: float) -> bool:
+    """Whether the loss is far above that of the first iteration, by so many spreads of a value."""
+    begin, spread = course.loss.begin, now.error * math.sqrt(now.count)
+    if begin is None:
+        return False
+    return now.mean - begin > max(RISE_SHARE * abs(begin), spreads * spread)
 
 
 def _now(course: Course) -> str:

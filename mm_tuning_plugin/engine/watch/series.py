@@ -57,11 +57,13 @@ class Series:
     Attributes:
         blocks: Those that are full.
         first: The very start, the mean of its first `FIRST` values; None before there are so many.
+        begin: The first value; of a loss, that of weights which no step has changed yet.
     """
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
         self.first: Block | None = None
+        self.begin: float | None = None
         self._values: list[float] = []  # since the last block
 
     def add(self, iteration: int, value: float | None) -> None:
@@ -69,6 +71,8 @@ class Series:
         if value is None or not math.isfinite(value):
             return
         self._values.append(value)
+        if self.begin is None:
+            self.begin = value
         if self.first is None and len(self._values) == FIRST:
             self.first = block_of(iteration, self._values)
 
@@ -83,6 +87,7 @@ class Series:
         return dict(
             blocks=[list(block) for block in self.blocks],
             first=None if self.first is None else list(self.first),
+            begin=self.begin,
             values=list(self._values),
         )
 
@@ -90,4 +95,5 @@ class Series:
         """Take up what `state_dict` gave."""
         self.blocks = [Block(*block) for block in state['blocks']]
         self.first = None if state['first'] is None else Block(*state['first'])
+        self.begin = state['begin']
         self._values = list(state['values'])
