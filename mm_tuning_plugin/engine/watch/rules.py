@@ -29,6 +29,8 @@ STILL_SHARE = 0.02
 STILL_FROM = 0.25
 # Far outside what the mixing of other images makes of a block's mean ...
 RISE_SHARE = 0.2
+# ... (between the half of it and the whole a remedy is not sure of its direction) ...
+UNSURE_SHARE = RISE_SHARE / 2
 # ... and of what the first progress, where it is large enough to speak of, is lost again.
 LOST_SHARE, WORTH_LOSING = 0.5, 0.1
 # Standard errors: by chance once in 30 000 looks, and iterations are nearly independent.
@@ -172,7 +174,7 @@ def still(course: Course) -> str | None:
         return None
     # A rate that throws the loss up at once looks like one too low: no step is the remedy of both.
     change = 'raise'
-    if _thrown_up(course, now, 0.0):
+    if course.loss.begin is not None and now.mean > course.loss.begin * (1 + UNSURE_SHARE):
         change = 'lower' if _thrown_up(course, now, 1.0) else 'change'
     return (
         f'the loss does not move: {now.mean:.4g} over the last {now.count} iterations, '
