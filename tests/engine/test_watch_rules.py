@@ -148,7 +148,8 @@ def test_a_loss_that_the_first_step_throws_up_does_not_ask_for_larger_steps(seed
 
 
 @pytest.mark.parametrize('level, spread, change', [
-    (5.0, 0.02, 'raise'), (5.4, 0.02, 'raise'), (5.7, 0.02, 'change'), (6.5, 0.02, 'lower'), (6.5, 0.5, 'change'),
+    (5.0, 0.02, 'raise'), (5.4, 0.02, 'raise'), (5.7, 0.02, 'change'),
+    (6.5, 0.02, 'lower'), (6.5, 0.5, 'change'),
 ])  # fmt: skip
 def test_the_remedy_of_a_still_loss_depends_on_where_it_began(level, spread, change):
     course = Course(1000)
