@@ -163,6 +163,7 @@ def test_lines_of_others_stand_above_the_live_line_to_the_letter(columns):
     early, late, printed, stderr, ended, afterwards, rest = screen.lines
     assert early.endswith('early [bold] ' + 'x' * 150), 'not wrapped, not taken for markup'
     assert late.endswith('late :smile:')
+    assert 'stage' not in early + late, 'nothing of the live line is left beside them'
     assert (printed, stderr) == ('printed red on', 'to stderr')
     assert ended.startswith('stage 1/2 tuning 10/10 ') and '\x1b[31mred\x1b[0m' in written
     assert len(ended) <= columns

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mm_tuning_plugin.engine import MixAndMatchRunner
 from mm_tuning_plugin.engine.scalars import read_scalars
 from mm_tuning_plugin.engine.watch import line
+from mm_tuning_plugin.engine.watch.display import Display
 
 OF_AN_ITERATION = (
     'loss',
@@ -160,12 +161,23 @@ def test_one_line_follows_both_stages(toy_cfg, capfd, every_update, epochs):
     ]
 
 
-def test_time_to_go_counts_the_validations_of_epochs(toy_cfg, capfd, every_update):
+def test_time_to_go_counts_the_validations_of_epochs(toy_cfg, capfd, every_update, monkeypatch):
+    counted, plain = {}, Display.show
+
+    def show(self, status, ended):
+        if status.validating is None and not ended:
+            counted.setdefault((status.iteration, status.score is not None), status.validations)
+        plain(self, status, ended)
+
+    monkeypatch.setattr(Display, 'show', show)
     by_epochs(toy_cfg)
     toy_cfg.mix_and_match = dict(enabled=False)
     MixAndMatchRunner.from_cfg(toy_cfg).train()
     lines = progress(capfd.readouterr().out)
     assert lines[0].startswith('fine-tuning 0/8  0%  ETA 8 iterations'), 'a single stage'
+    assert {iteration: counted[iteration, iteration > 3] for iteration in range(1, 8)} == {
+        1: 2, 2: 2, 3: 2, 4: 1, 5: 1, 6: 1, 7: 1
+    }  # fmt: skip
     first = next(i for i, text in enumerate(lines) if 'mIoU' in text)
     trained = [text for text in lines[2:first] if 'validating' not in text]
     assert trained and all('+ validation' in text for text in trained)
