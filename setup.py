@@ -34,6 +34,7 @@ TEST = [
     'pytorch-metric-learning>=2.6',
     'ruff>=0.6',
     'submitit',
+    'tensorboard',
     'transformers>=5.0',
     'types-PyYAML',
 ]

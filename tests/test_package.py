@@ -94,7 +94,10 @@ NAMES = {
     ],
     'TRANSFORMS': ['SamplePatches', 'SamplePoints', 'PackNodeInputs', 'MapLabels', 'Cached'],
     'METRICS': ['NodeRetrievalMetric', 'ImageIoUMetric'],
-    'HOOKS': ['SaveBackboneHook', 'NodeStatisticsHook', 'EstimateBatchNormHook', 'ObserveHook'],
+    'HOOKS': [
+        'SaveBackboneHook', 'NodeStatisticsHook', 'EstimateBatchNormHook', 'ObserveHook',
+        'WatchHook',
+    ],
     'DATA_SAMPLERS': ['SeededInfiniteSampler'],
     'WEIGHT_INITIALIZERS': ['SelfSupervised'],
 }  # fmt: skip

@@ -8,6 +8,7 @@ from mm_tuning_plugin.engine.options import OPTIONS, options_table, resolve_opti
 from mm_tuning_plugin.engine.picture_hooks import PicturesHook
 from mm_tuning_plugin.engine.plan import derive_tuning_config
 from mm_tuning_plugin.engine.runner import FineTuningRunner, MixAndMatchRunner
+from mm_tuning_plugin.engine.watch import WatchHook
 
 __all__ = [
     'OPTIONS',
@@ -19,6 +20,7 @@ __all__ = [
     'ObserveHook',
     'PicturesHook',
     'SaveBackboneHook',
+    'WatchHook',
     'derive_tuning_config',
     'options_table',
     'resolve_options',

@@ -371,6 +371,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
         custom_hooks=[
             dict(type=f'{SCOPE}.NodeStatisticsHook', class_names=facts.class_names),
             dict(type=f'{SCOPE}.FiniteHook'),
+            dict(type=f'{SCOPE}.WatchHook', class_names=facts.class_names),
             *_batch_norm_hooks(cfg, facts),
             dict(type=f'{SCOPE}.SaveBackboneHook'),
             *_pictures_hooks(cfg, facts),

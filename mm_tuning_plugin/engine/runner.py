@@ -11,15 +11,15 @@ import copy
 import gc
 import json
 import logging
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
@@ -34,7 +34,6 @@ from mm_tuning_plugin.checkpoint import (
     write_aside,
 )
 from mm_tuning_plugin.checkpoint.store import SAFETENSORS
-from mm_tuning_plugin.engine.checkpoints import damage
 from mm_tuning_plugin.engine.class_iou import ClassIoUHook
 from mm_tuning_plugin.engine.fingerprint import (
     data_manifest,
@@ -62,12 +61,25 @@ from mm_tuning_plugin.engine.start import (
     changed_arguments,
     remove_pretrained,
 )
+from mm_tuning_plugin.engine.tuned import (
+    FINGERPRINT,
+    previous_fingerprint,
+    put_aside_if_damaged,
+    start_over,
+    told,
+)
+from mm_tuning_plugin.engine.watch.line import (
+    FINE_TUNING,
+    TUNING,
+    ProgressLine,
+    stages_of,
+    tuning_stage,
+)
+from mm_tuning_plugin.engine.watch.status import Stage
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import RUNNERS
 
-FINGERPRINT = 'fingerprint.json'
 TUNING_CONFIG = 'tuning_config.py'
-PREVIOUS_BACKBONE = 'tuned_backbone.previous.pth'
 
 Handover = Callable[[torch.nn.Module], None]
 
@@ -133,7 +145,7 @@ class MixAndMatchRunner:
                 in the config that cannot be built.
             SystemExit: After SIGINT or SIGTERM, with a checkpoint and one line.
         """
-        with Interruption() as self.interruption, full_disk_named(self.work_dir):
+        with self._running(stages_of(self.cfg, self.options)):
             return self._train()
 
     def tune(self) -> Path:
@@ -146,8 +158,15 @@ class MixAndMatchRunner:
             UserError: As `train`.
             SystemExit: As `train`.
         """
-        with Interruption() as self.interruption, full_disk_named(self.work_dir):
+        with self._running([tuning_stage(self.options)]):
             return self._tuned(data_manifest(self._begin()))
+
+    @contextmanager
+    def _running(self, stages: Sequence[Stage]) -> Iterator[None]:
+        """Around a run: what signals do, what a full disk is called, the line of progress."""
+        self.line = ProgressLine(stages)
+        with Interruption() as self.interruption, full_disk_named(self.work_dir), self.line:
+            yield
 
     def _begin(self) -> list[dict]:
         """Look at all that both stages need; what the data set says of each training image."""
@@ -197,9 +216,9 @@ class MixAndMatchRunner:
         tuned = self.tuning_dir / TUNED_BACKBONE
         resume = bool(self.cfg.get('resume', False))
         if resume:
-            _put_aside_if_damaged(tuned)
+            put_aside_if_damaged(tuned)
         now = fingerprint(self.tuning_cfg, self.options, manifest)
-        before = self._previous_fingerprint(tuned)
+        before = previous_fingerprint(tuned)
         differing = differences(before, now) if before is not None else ''
         if before is not None and differing and not self.options['overwrite']:
             state = 'a finished' if tuned.is_file() else 'an unfinished'
@@ -211,25 +230,14 @@ class MixAndMatchRunner:
                 )
         if tuned.is_file() and not differing:
             print_log(f'tuning is finished: {tuned} is used again', logger='current')
-            self.stages['tuning'] = dict(reused=True, **_told(tuned))
+            self.stages['tuning'] = dict(reused=True, **told(tuned))
             return tuned
         barrier()
         if not (resume and not differing) and is_main_process():
-            _start_over(self.tuning_dir)
+            start_over(self.tuning_dir)
         barrier()
         self._run_tuning(now, resume=resume and not differing)
         return tuned
-
-    def _previous_fingerprint(self, tuned: Path) -> dict | None:
-        if tuned.is_file():
-            return read_backbone(tuned)[1].get('fingerprint') or {}
-        recorded = self.tuning_dir / FINGERPRINT
-        if not recorded.is_file():
-            return None
-        try:
-            return dict(json.loads(recorded.read_text(encoding='utf-8')))
-        except ValueError:
-            return {}  # a damaged file equals no settings
 
     def _run_tuning(self, current: dict, resume: bool) -> None:
         cfg = derive_tuning_config(self.cfg)  # once more: it has a seed by now
@@ -247,10 +255,11 @@ class MixAndMatchRunner:
             f'stage 1 of 2: mix-and-match tuning, {self.options["max_iters"]} iterations, '
             f'in {self.tuning_dir}'
         )
+        self.line.follow(runner, TUNING)
         runner.train()
         barrier()  # the main rank has written the backbone
         self.stages['tuning'] = dict(
-            seconds=round(time.time() - begun, 2), **_told(self.tuning_dir / TUNED_BACKBONE)
+            seconds=round(time.time() - begun, 2), **told(self.tuning_dir / TUNED_BACKBONE)
         )
         _close(runner)
         del runner
@@ -329,6 +338,7 @@ class MixAndMatchRunner:
             needed = changed_arguments(self.cfg['model'], self.tuning_cfg['model'])
             if needed:
                 self._warn_of_arguments(needed, 'was tuned')
+        self.line.follow(runner, FINE_TUNING)
         model = runner.train()
         scalars = runner.message_hub.log_scalars
         self.stages['fine_tuning'] = dict(
@@ -377,42 +387,6 @@ class MixAndMatchRunner:
         runner.interruption = self.interruption
         runner.run_id = self.record.id
         return runner
-
-
-def _put_aside_if_damaged(tuned: Path) -> None:
-    """Rename a damaged tuned backbone, so that the last checkpoint of its stage makes it anew."""
-    reason = [damage(tuned) if is_main_process() and tuned.is_file() else None]
-    broadcast_object_list(reason)
-    if reason[0] is None:
-        return
-    if is_main_process():
-        kept = tuned.with_suffix('.damaged')
-        os.replace(tuned, kept)
-        warn(f'{tuned}: damaged: {reason[0]}; kept as {kept.name}, and made again')
-    barrier()
-
-
-def _told(tuned: Path) -> dict[str, Any]:
-    """What a tuned backbone tells of its tuning."""
-    _, meta = read_backbone(tuned)
-    return dict(iterations=meta.get('iterations'), retrieval=meta.get('retrieval') or {})
-
-
-def _start_over(tuning_dir: Path) -> None:
-    """Clear away what an earlier tuning left, lest a later resume picks it up.
-
-    A finished backbone is kept under another name: what comes now may fail.
-    """
-    left = [*tuning_dir.glob('iter_*.pth'), *tuning_dir.glob('last_checkpoint*')]
-    left += [path for path in [tuning_dir / FINGERPRINT] if path.is_file()]
-    tuned = tuning_dir / TUNED_BACKBONE
-    if tuned.is_file():
-        os.replace(tuned, tuning_dir / PREVIOUS_BACKBONE)
-        warn(f'{tuned}: kept as {PREVIOUS_BACKBONE}; tuning starts over')
-    elif left:
-        warn(f'{tuning_dir}: an unfinished tuning found and not resumed; it starts over')
-    for path in left:
-        path.unlink()
 
 
 def _close(runner: Runner) -> None:

@@ -3,8 +3,9 @@
 mix: `sample_patches`, `sample_points`, `crop_and_resize`; match: `class_connected_graph`,
 `graph_triplets`; losses: `triplet_margin_loss`, `expected_triplet_loss`,
 `supervised_contrastive_loss`, `prototype_loss`, `active_triplet_share`; metrics: `recall_at_k`,
-`mean_average_precision_at_r`, `intra_inter_distance`; points for a head: `sample_labelled_pixels`.
-What they hand to each other is in `mm_tuning_plugin.structures` and exported here as well.
+`mean_average_precision_at_r`, `intra_inter_distance`, `embedding_variance`, `lone_classes`; points
+for a head: `sample_labelled_pixels`. What they hand to each other is in
+`mm_tuning_plugin.structures` and exported here as well.
 """
 
 from ..structures import LabelledPoints, NodeBatch, PatchBoxes, Triplets
@@ -17,7 +18,14 @@ from .losses import (
     supervised_contrastive_loss,
     triplet_margin_loss,
 )
-from .metrics import ClassDistances, intra_inter_distance, mean_average_precision_at_r, recall_at_k
+from .metrics import (
+    ClassDistances,
+    embedding_variance,
+    intra_inter_distance,
+    lone_classes,
+    mean_average_precision_at_r,
+    recall_at_k,
+)
 from .patches import sample_patches
 from .points import sample_labelled_pixels, sample_points
 
@@ -30,9 +38,11 @@ __all__ = [
     'active_triplet_share',
     'class_connected_graph',
     'crop_and_resize',
+    'embedding_variance',
     'expected_triplet_loss',
     'graph_triplets',
     'intra_inter_distance',
+    'lone_classes',
     'mean_average_precision_at_r',
     'prototype_loss',
     'recall_at_k',

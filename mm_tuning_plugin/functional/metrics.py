@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._checks import check_at_least, check_embeddings, check_labels
+from ._checks import check_at_least, check_embeddings, check_integers, check_labels
 from ._embeddings import as_precise, class_sums, full_precision, unit_rows
 
 _CHUNK = 1 << 22  # similarities held at a time: 16 MiB of float32
@@ -136,6 +136,55 @@ def intra_inter_distance(embeddings: Tensor, labels: Tensor) -> ClassDistances:
         between = sums.sum(0).square().sum() - inside.sum()
         inter = between / (counts.sum().square() - counts.square().sum())
     return ClassDistances(1 - intra, 1 - inter)
+
+
+@torch.no_grad()
+def embedding_variance(embeddings: Tensor) -> Tensor:
+    """Total variance of the embeddings, each scaled to unit length.
+
+    The mean squared distance of the unit rows to their mean: half the mean cosine distance of all
+    ordered pairs, a row with itself included. Free of scale, so that one threshold tells a collapse
+    for every width and length.
+
+    Args:
+        embeddings: (N, D) float; any length. A row of zeros stays one.
+
+    Returns:
+        Scalar in [0, 1]: 0 where all rows are one direction or all are zero, near 1 where they
+        are spread over all directions.
+
+    Raises:
+        ValueError: On empty or malformed input.
+    """
+    check_embeddings('embeddings', embeddings)
+    _check_not_empty('embeddings', embeddings)
+    with full_precision(embeddings):
+        unit = unit_rows(as_precise(embeddings))
+        return (unit - unit.mean(0)).square().sum(1).mean()
+
+
+@torch.no_grad()
+def lone_classes(labels: Tensor) -> Tensor:
+    """How many classes of a batch have a single node: nothing is a positive for it.
+
+    By sorting, so that no device is waited for and the number of classes need not be known.
+
+    Args:
+        labels: (N,) integers.
+
+    Returns:
+        Scalar int64; 0 for no labels.
+
+    Raises:
+        ValueError: On other inputs.
+    """
+    check_integers('labels', labels, '(N,)', 1)
+    ordered = labels.sort().values
+    begins = torch.ones_like(ordered, dtype=torch.bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    ends = torch.ones_like(begins)
+    ends[:-1] = begins[1:]
+    return (begins & ends).sum()
 
 
 def _similarities(

@@ -12,6 +12,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mm_tuning_plugin import functional
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional._embeddings import as_precise, full_precision
@@ -160,7 +161,7 @@ class MixAndMatchTuner(BaseModel):
         with torch.autocast(labels.device.type, enabled=False):
             losses = self._match(embeddings, labels, groups, generator)
         losses['loss'] = losses['loss'] + unread + embeddings.sum() * 0.0
-        losses['nodes'] = labels.new_full((), len(labels), dtype=torch.float32)
+        losses.update(_diagnostics(embeddings.detach(), labels))
         if len(counts) > 1:
             idle = counts.count(0)
             losses['ranks_without_nodes'] = labels.new_full((), idle, dtype=torch.float32)
@@ -258,3 +259,17 @@ class MixAndMatchTuner(BaseModel):
                 f'backbone: all {len(parameters)} parameters of {type(self.backbone).__name__} '
                 f'frozen found{told}, expected some that train: there is nothing to tune'
             )
+
+
+def _diagnostics(embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What is logged of a batch beside its loss; nothing here waits for the device.
+
+    Of no nodes there is no variance, so it is left out.
+    """
+    found = {
+        'nodes': labels.new_full((), len(labels), dtype=torch.float32),
+        'lone_classes': functional.lone_classes(labels).float(),
+    }
+    if len(labels):
+        found['embedding_variance'] = functional.embedding_variance(embeddings)
+    return found

@@ -5,7 +5,9 @@ import torch
 from reference import losses as reference
 
 from mm_tuning_plugin.functional import (
+    embedding_variance,
     intra_inter_distance,
+    lone_classes,
     mean_average_precision_at_r,
     recall_at_k,
 )
@@ -123,3 +125,48 @@ def test_wrong_distance_arguments_are_named():
         intra_inter_distance(torch.zeros(0, 2), torch.zeros(0).long())
     with pytest.raises(ValueError, match='labels must hold'):
         intra_inter_distance(torch.zeros(2, 2), torch.zeros(1).long())
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_variance_is_half_the_mean_cosine_distance_of_all_pairs(seed, device):
+    _, _, x, _ = retrieval(seed, device)
+    pairs = [1 - torch.cosine_similarity(a, b, dim=0).item() for a in x for b in x]
+    expected = sum(pairs) / len(pairs)
+    assert embedding_variance(x).item() == pytest.approx(expected, rel=1e-4)
+    scaled = x * torch.rand(len(x), 1, device=device).add(0.1)
+    assert embedding_variance(scaled).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_variance_of_a_collapse_and_of_its_opposite(device):
+    one = torch.tensor([[3.0, 4.0]], device=device)
+    assert embedding_variance(one.repeat(9, 1)).item() == pytest.approx(0, abs=1e-12)
+    assert embedding_variance(torch.zeros(5, 3, device=device)) == 0
+    assert embedding_variance(torch.cat([one, -one])).item() == pytest.approx(1)
+    near = one + 1e-3 * torch.eye(2, device=device)  # tiny, but not lost to rounding
+    expected = (1 - torch.cosine_similarity(near[:1].double(), near[1:].double())).item() / 2
+    assert embedding_variance(near).item() == pytest.approx(expected, rel=1e-2)
+
+
+def test_variance_keeps_out_of_half_precision_and_of_gradients(device):
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)).to(device)
+    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+        half = embedding_variance(x.requires_grad_())
+    assert not half.requires_grad and half.item() == pytest.approx(embedding_variance(x).item())
+    assert embedding_variance(x.bfloat16()).dtype == torch.float32
+    with pytest.raises(ValueError, match='embeddings must have at least one row'):
+        embedding_variance(x[:0])
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_lone_classes_equal_the_loop(seed, device):
+    labels = torch.randint(0, 12, (seed * 5,), generator=torch.Generator().manual_seed(seed))
+    listed = labels.tolist()
+    expected = sum(listed.count(label) == 1 for label in set(listed))
+    assert lone_classes(labels.to(device)) == expected
+
+
+def test_lone_classes_at_the_edges(device):
+    for listed, expected in (([], 0), ([4], 1), ([2, 2], 0), ([7, 1, 7, 0], 2)):
+        assert lone_classes(torch.tensor(listed, dtype=torch.int64, device=device)) == expected
+    with pytest.raises(ValueError, match='labels must be an integer tensor'):
+        lone_classes(torch.ones(3))

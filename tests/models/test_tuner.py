@@ -234,6 +234,10 @@ def test_steps_as_the_loops_call_them(device):
     assert [len(part['labels']) for part in model.val_step(data)] == [2, 2]
     losses = model(**model.data_preprocessor(data, True), mode='loss')
     assert losses['nodes'] == 4
+    assert losses['lone_classes'] == 2 and 0 <= losses['embedding_variance'] <= 1
+    assert not losses['embedding_variance'].requires_grad
+    none = model(moved(NO_NODES, device), [0], mode='loss')
+    assert none['lone_classes'] == 0 and 'embedding_variance' not in none
 
 
 def test_half_precision_ends_at_the_backbone():

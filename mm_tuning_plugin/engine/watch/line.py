@@ -1,0 +1,71 @@
+"""The line of progress of a run: one for all of its stages."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.dist import is_main_process
+
+from mm_tuning_plugin.engine.watch.display import make_display
+from mm_tuning_plugin.engine.watch.progress_hook import ProgressHook
+from mm_tuning_plugin.engine.watch.status import Stage, Status
+
+TUNING, FINE_TUNING = 'tuning', 'fine-tuning'
+
+
+class ProgressLine(contextlib.ExitStack):
+    """Shows, inside a ``with`` block, where a run is; on the main rank alone.
+
+    However the block ends, the terminal is as it was before.
+
+    Args:
+        stages: All that will run, in order.
+    """
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        super().__init__()
+        self.status = Status(stages)
+
+    def __enter__(self) -> ProgressLine:
+        super().__enter__()
+        self.display = self.enter_context(make_display()) if is_main_process() else None
+        return self
+
+    def follow(self, runner: Any, stage: str) -> None:
+        """Follow the Runner of a stage.
+
+        Args:
+            runner: It, before it trains.
+            stage: Name of its stage.
+        """
+        if self.display is not None:
+            index = [known.name for known in self.status.stages].index(stage)
+            runner.register_hook(ProgressHook(self.status, self.display, index))
+
+
+def stages_of(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> list[Stage]:
+    """The stages that a run of a config will have.
+
+    Args:
+        cfg: The user's.
+        options: Resolved ``mix_and_match``.
+    """
+    stages = [Stage(FINE_TUNING, length_of(cfg.get('train_cfg') or {}))]
+    if options['enabled'] and options['tuned_backbone'] is None:
+        stages.insert(0, tuning_stage(options))
+    return stages
+
+
+def tuning_stage(options: Mapping[str, Any]) -> Stage:
+    """Stage one of a run with these resolved options."""
+    return Stage(TUNING, f'{options["max_iters"]} iterations')
+
+
+def length_of(train_cfg: Mapping[str, Any]) -> str:
+    """How long a training loop will be, in words."""
+    for unit, name in (('max_epochs', 'epochs'), ('max_iters', 'iterations')):
+        if train_cfg.get(unit) is not None:
+            return f'{train_cfg[unit]} {name}'
+    return 'of unknown length'

@@ -1,0 +1,109 @@
+"""The hook that follows a stage, for the line of progress; on the main rank alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop
+
+from mm_tuning_plugin.engine.watch.display import Display
+from mm_tuning_plugin.engine.watch.hook import RECALL, WatchHook
+from mm_tuning_plugin.engine.watch.pace import Pace, validations_left
+from mm_tuning_plugin.engine.watch.status import Status
+
+# Iterations over which the loss of the line is the mean: as in mmengine's own lines.
+SMOOTHED = 10
+SCORE = 'mIoU'  # of stage two; where it is not measured, what is first
+
+
+class ProgressHook(Hook):
+    """Follow one stage and show where it is.
+
+    It reads numbers that mmengine has on the host already.
+
+    Args:
+        status: Of the whole run; this hook keeps it.
+        display: Shows it.
+        index: Of the stage.
+    """
+
+    # After mmengine's own line of the iteration, and before stage one measures recall as it begins.
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self, status: Status, display: Display, index: int) -> None:
+        self.status, self.display, self.index = status, display, index
+
+    def before_train(self, runner: Any) -> None:
+        """A stage begins."""
+        status = self.status
+        status.index, status.pace = self.index, Pace()
+        status.iteration, status.of = runner.iter, runner.max_iters
+        status.loss = status.active = status.validating = None
+        for hook in runner.hooks:
+            if isinstance(hook, WatchHook):  # knows what was measured before an interruption
+                status.recall = [hook.course.recalls[i] for i in sorted(hook.course.recalls)]
+        status.pace.begin(time.monotonic())
+        self._count_validations(runner)
+        self.display.update(status)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """An iteration is done."""
+        status = self.status
+        status.pace.iterated(time.monotonic())
+        status.iteration = runner.iter + 1
+        for name, attribute in (('loss', 'loss'), ('active_share', 'active')):
+            history = runner.message_hub.log_scalars.get(f'train/{name}')
+            if history is not None and name in (outputs or {}):
+                setattr(status, attribute, float(history.mean(SMOOTHED)))
+        self.display.update(status)
+
+    def before_val_epoch(self, runner: Any) -> None:
+        """A validation begins."""
+        self.status.iteration = runner.iter
+        self.status.pace.begin_validation(time.monotonic())
+        self._count_validations(runner)
+
+    def after_val_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence | None = None
+    ) -> None:
+        """A batch of it is done."""
+        self.status.validating = (batch_idx + 1, len(runner.val_dataloader))
+        self.display.update(self.status)
+
+    def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
+        """It is done."""
+        status = self.status
+        status.validating = None
+        status.pace.validated(time.monotonic())
+        found = {name: float(v) for name, v in (metrics or {}).items() if isinstance(v, Real)}
+        if RECALL in found:
+            status.recall.append(found[RECALL])
+        elif found:
+            name = SCORE if SCORE in found else next(iter(found))
+            status.score = (name, found[name])
+        self._count_validations(runner)
+        self.display.update(status)
+
+    def after_train(self, runner: Any) -> None:
+        """The stage has ended."""
+        self.status.validations = 0
+        self.display.update(self.status, now=True)
+
+    def _count_validations(self, runner: Any) -> None:
+        loop = runner.train_loop
+        if runner.val_loop is None:
+            self.status.validations = 0
+            return
+        epochs = isinstance(loop, EpochBasedTrainLoop)
+        self.status.validations = validations_left(
+            done=runner.epoch if epochs else runner.iter,
+            total=loop.max_epochs if epochs else loop.max_iters,
+            interval=getattr(loop, 'val_interval', 1),
+            begin=getattr(loop, 'val_begin', 1),
+        )
