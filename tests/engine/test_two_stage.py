@@ -303,11 +303,11 @@ def test_tune_once_and_fine_tune_many(toy_cfg, tmp_path):
 
 
 def test_tune_once_as_safetensors(toy_cfg, tmp_path):
-    toy_cfg.mix_and_match.safetensors = True
     tuned = MixAndMatchRunner.from_cfg(toy_cfg).tune()
     other = tuned.with_suffix('.safetensors')
-    other.unlink()
-    assert MixAndMatchRunner.from_cfg(toy_cfg).tune() == tuned  # finished before: written anew
+    assert not other.exists()
+    toy_cfg.mix_and_match.safetensors = True
+    assert MixAndMatchRunner.from_cfg(toy_cfg).tune() == tuned  # of the tuning that is finished
     taken = []
     for path in (tuned, other):
         toy_cfg.mix_and_match.update(tuned_backbone=str(path))
