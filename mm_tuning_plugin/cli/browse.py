@@ -112,8 +112,7 @@ def draw_pictures(seen: Survey, folder: Path) -> list[Path]:
     """Save the nodes by class, on their images, and the bars of the classes."""
     from mm_tuning_plugin import visualization
 
-    names = seen.facts.class_names
-    palette = visualization.class_palette(len(names), seen.palette)
+    names, palette = seen.facts.class_names, seen.palette
     written = [folder / 'nodes_by_class.png', folder / 'class_frequencies.png']
     order = seen.spread
     mosaic = visualization.patch_mosaic(

@@ -24,7 +24,7 @@ from mm_tuning_plugin.engine.plan import Facts, derive_tuning_config
 from mm_tuning_plugin.engine.user_config import base_type, leaf_datasets
 from mm_tuning_plugin.functional._runs import find_runs
 from mm_tuning_plugin.functional.box_shares import box_purity, share_covered, share_outside
-from mm_tuning_plugin.visualization import cut_nodes
+from mm_tuning_plugin.visualization import cut_nodes, dataset_palette
 
 WINDOW_SHOWN = 64  # side to which the window around a point is resized, pixels
 
@@ -64,13 +64,13 @@ class Survey(NamedTuple):
         facts: What was read out of the config.
         images: M of them; an image that the run meets twice stands here twice.
         dataset_size: Images of the whole data set.
-        palette: The data set's own, if it has one for all classes.
+        palette: (K, 3) uint8 RGB: the data set's own, if it has one for all classes.
     """
 
     facts: Facts
     images: list[ImageNodes]
     dataset_size: int
-    palette: Any
+    palette: np.ndarray
 
     @property
     def pixels(self) -> np.ndarray:
@@ -151,9 +151,8 @@ def survey(cfg: Config, facts: Facts, count: int, window: int, pictures: int = 0
         for place, index in enumerate(first_indices(tuning, len(dataset), count)):
             seen = _look_at(dataset[index], table, facts.num_classes, window)
             images.append(seen if place < pictures else seen._replace(picture=None))
-    palette = (dataset.metainfo.get('palette') or [])[: facts.num_classes]
-    own = palette if len(palette) == facts.num_classes else None
-    return Survey(facts, images, len(dataset), own)
+    palette = dataset_palette(dataset.metainfo, facts.num_classes)
+    return Survey(facts, images, len(dataset), palette)
 
 
 def _look_at(
