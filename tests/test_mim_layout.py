@@ -53,3 +53,13 @@ def test_its_script_runs_from_there_on_a_config_from_there(installed, tmp_path):
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert 'data/demo' in last and 'found' in last
+
+
+def test_the_demo_finds_its_configs_there(installed, tmp_path):
+    code = 'from mm_tuning_plugin.cli import demo; print(demo.FINE_TUNING, demo.PROXY.is_file())'
+    env = {**os.environ, 'PYTHONPATH': str(installed)}
+    done = subprocess.run(
+        [sys.executable, '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    found = installed / 'mm_tuning_plugin' / '.mim' / 'configs' / 'demo' / 'fcn_r18_demo.py'
+    assert done.stdout.split() == [str(found), 'True']

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.steps import Job
 
 SCRIPT = 'demo.py'
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+PACKAGE = Path(__file__).resolve().parents[1]
+# Of a clone; an installed wheel carries them where openmim looks for them.
+CONFIGS = next(
+    (path for path in (PACKAGE.parent / 'configs', PACKAGE / '.mim' / 'configs') if path.is_dir()),
+    PACKAGE.parent / 'configs',
+)
 PROXY = CONFIGS / 'proxy' / 'colorization_resnet18_demo.py'
 FINE_TUNING = CONFIGS / 'demo' / 'fcn_r18_demo.py'
 ARMS = ('direct', 'direct-matched', 'tuned')
@@ -118,7 +123,9 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     from mm_tuning_plugin.datasets.demo import write_demo_dataset
 
     if not FINE_TUNING.is_file():
-        raise UserError(f'{FINE_TUNING}: no such file; the demo runs from a clone of the project')
+        raise UserError(
+            f'{FINE_TUNING}: no such file; expected the configs of a clone or of an installed wheel'
+        )
     begun = time.time()
     work_dir = make_folder(args.work_dir)
     data_root = write_demo_dataset(work_dir / 'data')
