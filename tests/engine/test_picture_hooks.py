@@ -2,6 +2,7 @@
 
 import copy
 import random
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from mmengine.visualization import Visualizer
 from PIL import Image
+from sklearn import manifold
 
 from mm_tuning_plugin import visualization
 from mm_tuning_plugin.benchmark import arms, settings
@@ -33,6 +35,12 @@ PICTURE = np.zeros((8, 8, 3), np.uint8)
 @pytest.fixture(params=['points', 'patches'])
 def nodes(request):
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def short_tsne(monkeypatch):
+    """t-SNE takes longer than all else together; what it computes is held elsewhere."""
+    monkeypatch.setattr(manifold, 'TSNE', partial(manifold.TSNE, max_iter=250))
 
 
 def tune(cfg, folder, **options):
