@@ -157,7 +157,7 @@ class CheckLabels(BaseTransform):
             )
         if self.num_classes == 1 and (seg_map == 1).any():
             return (
-                ' num_classes=1 means labels 0 and 1 with a sigmoid alone '
+                ' One output holds labels 0 and 1 with a sigmoid alone '
                 '(loss_decode.use_sigmoid=True)'
             )
         return ''
