@@ -110,9 +110,10 @@ class CheckLabels(BaseTransform):
         if seg_map.ndim == 3 and len(seg_map) == 1:  # as PackSegInputs takes it
             seg_map = seg_map[0]
         if seg_map.ndim != 2:
+            note = self._note(path, seg_map) or 'is it a coloured picture of the labels?'
             raise UserError(
                 f'{path}: label map with {seg_map.shape[-1]} channels found, expected one, of '
-                f'class indices; is it a coloured picture of the labels?{self._note(path, seg_map)}'
+                f'class indices; {note}'
             )
         if seg_map.shape != results['img'].shape[:2]:
             raise UserError(
@@ -124,7 +125,10 @@ class CheckLabels(BaseTransform):
         try:
             mapped = map_labels(seg_map, self.table, path, self.ignore_values)
         except UserError as error:
-            raise UserError(f'{error}{self._note(path, seg_map)}') from error
+            note = self._note(path, seg_map)
+            if not note:
+                raise
+            raise UserError(f'{str(error).rsplit("; ", 1)[0]}; {note}') from error
         results['gt_seg_map'] = mapped.astype(np.uint8)
         return results
 
@@ -149,15 +153,15 @@ class CheckLabels(BaseTransform):
         )
 
     def _note(self, path: str, seg_map: np.ndarray) -> str:
-        """What else is known of a label map that is refused."""
+        """What is known of a label map that is refused, beyond a guess; nothing as a rule."""
         if self.files.is_jpeg(path):
             return (
-                ' The file is a JPEG, which keeps labels only nearly: expected PNG, or another '
-                'format without loss, written from the source anew'
+                'the file is a JPEG, which keeps labels only nearly: write PNG, or another format '
+                'without loss, from the source anew'
             )
         if self.num_classes == 1 and (seg_map == 1).any():
             return (
-                ' One output holds labels 0 and 1 with a sigmoid alone '
+                'one output holds labels 0 and 1 with a sigmoid alone '
                 '(loss_decode.use_sigmoid=True)'
             )
         return ''

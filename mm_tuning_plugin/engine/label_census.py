@@ -100,7 +100,9 @@ def label_warnings(
     lines = _absorbed_classes(census, class_names, ignored) + _not_lossless(census)
     if census.reduced:
         lines += _against_reducing(census, class_names)
-    return lines + _beyond_classes(census, class_names, ignored) + _much_ignored(census, ignored)
+    if not census.jpegs:  # whose values are nobody's
+        lines += _beyond_classes(census, class_names, ignored)
+    return lines + _much_ignored(census, ignored)
 
 
 def _not_lossless(census: LabelCensus) -> list[str]:
