@@ -2,11 +2,10 @@
 
 from mm_tuning_plugin.datasets.cached import Cached, cache_loading
 from mm_tuning_plugin.datasets.folder import UnlabelledFolder
+from mm_tuning_plugin.datasets.label_transforms import CheckLabels, MapLabels
 from mm_tuning_plugin.datasets.samplers import SeededIndex, SeededInfiniteSampler
 from mm_tuning_plugin.datasets.transforms import (
-    CheckLabels,
     GreyImage,
-    MapLabels,
     PackNodeInputs,
     SamplePatches,
     SamplePoints,

@@ -21,9 +21,11 @@ WITHOUT_EFFECT = (
     'allow_pickle', 'checkpoint_interval', 'val_interval', 'retrieval_images', 'bn_crops',
     'pictures', 'picture_interval', 'report', 'compare', 'safetensors',
 )  # fmt: skip
-# Where data lies and how it is read: the manifest says what it is.
+# Where data lies and how it is read: the manifest says what it is. The last two only tell the
+# label check which mistakes to look for.
 PATH_KEYS = (
     'data_root', 'data_prefix', 'ann_file', 'backend_args', 'lazy_init', 'serialize_data',
+    'label_loader', 'filled',
 )  # fmt: skip
 
 

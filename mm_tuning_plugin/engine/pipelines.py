@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mm_tuning_plugin.engine.kinds import steps_of
+from mm_tuning_plugin.engine.label_steps import in_bytes, with_loader
 from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
@@ -59,8 +60,11 @@ def tuning_pipeline(
         if _loads(step) or (base_type(step) in keep and base_type(step) not in NEVER + PACKING)
     ]
     last = max((i for i, step in enumerate(kept) if _loads(step)), default=-1)
+    check = with_loader(check, kept[: last + 1], pipeline)
     kept.insert(last + 1, dict(check))
     kept = with_augmentation(kept, augment)
+    at, ignored = kept.index(check), check.get('ignore_values', ())
+    kept = kept[: at + 1] + [dict(in_bytes(step, ignored)) for step in kept[at + 1 :]]
     return [*kept, dict(sample), dict(type='mm_tuning_plugin.PackNodeInputs')]
 
 

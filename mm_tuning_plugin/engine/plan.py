@@ -98,7 +98,7 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
             f'load_from: {cfg["load_from"]!r} found, expected none: it would overwrite the tuned '
             'backbone; give the start as mix_and_match.checkpoint (--ssl-checkpoint)'
         )
-    model = user_config.read_model(cfg)
+    user_config.read_model(cfg)
     if not isinstance(cfg.get('train_dataloader'), Mapping):
         raise UserError('train_dataloader: none found, expected the data to tune and train on')
     user_config.refuse_pairs(cfg['train_dataloader'].get('dataset'))
@@ -111,15 +111,11 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
             )
     num_classes, class_names = user_config.read_classes(cfg)
     normalisation = user_config.read_normalisation(cfg)
-    head_ignores = user_config.find_key(user_config.read_head(model), 'ignore_index')
-    ignores = {255, normalisation.seg_pad_val}
-    if isinstance(head_ignores, int):
-        ignores.add(head_ignores)
     return Facts(
         options=options,
         num_classes=num_classes,
         class_names=class_names,
-        ignore_values=sorted(ignores),
+        ignore_values=user_config.read_ignored(cfg, normalisation.seg_pad_val),
         background_index=user_config.read_background(options['background_index'], class_names),
         normalisation=normalisation,
     )
@@ -183,7 +179,7 @@ def _graph_groups(options: Mapping[str, Any]) -> int:
 def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | None) -> None:
     # mmseg's with_cp is torch's reentrant kind: inside chunks it marks a parameter ready once a
     # chunk, which DDP refuses at the first backward pass. One process may nest the two.
-    if chunk_size and get_world_size() > 1 and user_config.find_key(backbone, 'with_cp'):
+    if chunk_size and get_world_size() > 1 and user_config.any_set(backbone, 'with_cp'):
         raise UserError(
             f'mix_and_match.chunk_size: {chunk_size} beside with_cp=True of the backbone over '
             f'{get_world_size()} ranks found, expected one of them: both recompute activations'

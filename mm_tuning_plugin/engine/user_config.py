@@ -93,23 +93,42 @@ def read_head(model: Mapping[str, Any]) -> Mapping[str, Any]:
     return head
 
 
-def find_key(config: Any, key: str) -> Any:
-    """The value of the outermost `key` in nested configs; None where there is none."""
-    level = [config]
+def head_key(head: Mapping[str, Any], key: str) -> Any:
+    """What a decode head's config says under a key; None where it says nothing.
+
+    A head that is made of other heads, as K-Net's is, says it in the outermost of theirs. Every
+    other nested config is passed over: a loss has an ``ignore_index`` of its own, and a sampler or
+    a pixel decoder can have keys of the same names as well.
+    """
+    level: list[Any] = [head]
     while level:
         for item in level:
             if isinstance(item, Mapping) and item.get(key) is not None:
                 return item[key]
-        level = [child for item in level for child in _children(item)]
+        level = [part for item in level for part in _inner_heads(item)]
     return None
 
 
-def _children(item: Any) -> list[Any]:
+def _inner_heads(item: Any) -> list[Any]:
+    """The heads right inside a head, and its lists of heads."""
     if isinstance(item, Mapping):
-        return list(item.values())
-    if isinstance(item, (list, tuple)):
-        return list(item)
-    return []
+        return [
+            part
+            for key, part in item.items()
+            if str(key).lower().endswith(('head', 'heads')) or _is_head(part)
+        ]
+    return list(item) if isinstance(item, (list, tuple)) else []
+
+
+def _is_head(part: Any) -> bool:
+    return isinstance(part, Mapping) and base_type(part).endswith('Head')
+
+
+def any_set(config: Any, key: str) -> bool:
+    """Whether `key` is true anywhere in nested configs: in a backbone, or in one inside it."""
+    if isinstance(config, Mapping):
+        return bool(config.get(key)) or any(any_set(part, key) for part in config.values())
+    return isinstance(config, (list, tuple)) and any(any_set(part, key) for part in config)
 
 
 def read_levels(model: Mapping[str, Any]) -> list[int] | None:
@@ -133,10 +152,10 @@ def read_levels(model: Mapping[str, Any]) -> list[int] | None:
 
 
 def _levels_of(head: Mapping[str, Any]) -> list[int] | None:
-    index = find_key(head, 'in_index')
+    index = head_key(head, 'in_index')
     if index is None:
         # mmseg's default is the last output, but heads with a list of channels read them all.
-        several = isinstance(find_key(head, 'in_channels'), (list, tuple))
+        several = isinstance(head_key(head, 'in_channels'), (list, tuple))
         return None if several else [-1]
     return list(index) if isinstance(index, (list, tuple)) else [index]
 
@@ -214,8 +233,9 @@ def refuse_pairs(dataset: Mapping[str, Any]) -> None:
 def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
     """Number of classes and their names.
 
-    The head says the number; where it does not (Mask2Former's kin), the data set's names do.
-    Nameless classes are called by their numbers.
+    The head says the number; where it does not (Mask2Former's kin), the data set's names do. One
+    output tells two classes apart: see `_label_values`. Nameless classes are called by their
+    numbers.
 
     Raises:
         UserError: Neither knows.
@@ -230,17 +250,54 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
         if known is None:
             raise UserError(f'dataset: no data set type {kind!r} is registered with mmseg')
         names = getattr(known, 'METAINFO', {}).get('classes')
-    number = find_key(read_head(cfg['model']), 'num_classes')
+    head = read_head(cfg['model'])
+    number = head_key(head, 'num_classes')
     if number is None and names is None:
         raise UserError(
             'num_classes: found in neither the decode head nor the metainfo of the data set'
         )
     require('num_classes', number, INTEGER)
-    number = len(names) if number is None else number
+    number = _label_values(head, len(names) if number is None else number)
     if not 1 <= number <= 255:
-        raise UserError(f'num_classes: {number} found, expected 1 to 255')
+        raise UserError(
+            f'num_classes: {number} found, expected 1 to 255: stage one keeps label maps in 8 '
+            'bits, of which 255 means "ignored"'
+        )
     names = list(names or [])[:number]
     return number, names + [f'class {i}' for i in range(len(names), number)]
+
+
+def _label_values(head: Mapping[str, Any], number: int) -> int:
+    """How many label values are classes, for a head of so many ``num_classes``.
+
+    mmseg predicts 0 or 1 by a threshold where there is one output (``num_classes=1``, or
+    ``out_channels=1``), and its losses take both as labels: all but the cross-entropy with a
+    softmax, which fails on 1.
+    """
+    outputs = head_key(head, 'out_channels')
+    if (number if outputs is None else outputs) != 1:
+        return number
+    given = head_key(head, 'loss_decode')
+    losses = given if isinstance(given, (list, tuple)) else [given or dict(type='CrossEntropyLoss')]
+    return 1 if any(_is_softmax(loss) for loss in losses) else max(2, number)
+
+
+def _is_softmax(loss: Any) -> bool:
+    known = isinstance(loss, Mapping) and base_type(loss) == 'CrossEntropyLoss'
+    return known and not loss.get('use_sigmoid')
+
+
+def read_ignored(cfg: Mapping[str, Any], seg_pad_val: int) -> list[int]:
+    """Label values that mean "ignore": the head's, the padding's, and 255, which always does.
+
+    Raises:
+        UserError: The head's is no integer.
+    """
+    index = head_key(read_head(cfg['model']), 'ignore_index')
+    if isinstance(index, float) and index.is_integer():
+        index = int(index)  # a comparison with labels is the same
+    require('model.decode_head.ignore_index', index, INTEGER)
+    return sorted({255, seg_pad_val, 255 if index is None else index})
 
 
 def _named_classes(leaf: Mapping[str, Any]) -> Sequence[str] | None:
