@@ -113,8 +113,9 @@ def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
             continue
         dataset, check = cfg[loader]['dataset'], check_labels(facts)
         scope = cfg.get('default_scope') or 'mmseg'
+        train = None if loader == 'train_dataloader' else cfg['train_dataloader']['dataset']
         try:
-            items = check_data(dataset, check, scope, f'{loader}.dataset', SAMPLES)
+            items = check_data(dataset, check, scope, f'{loader}.dataset', SAMPLES, train)
         except UserError as error:
             remedy = 'mend the data or what the config says of it; browse shows the labels'
             findings.append(Finding(ERROR, loader, str(error), remedy))

@@ -99,7 +99,7 @@ class CheckLabels(BaseTransform):
         if seg_map.shape != results['img'].shape[:2]:
             raise UserError(
                 f'{path}: label map of {_size(seg_map)} found, expected '
-                f'{_size(results["img"])}, the size of its image'
+                f'{_size(results["img"])}, the size of its image{_moved_alone(results)}'
             )
         results['gt_seg_map'] = map_labels(seg_map, self.table, path).astype(np.uint8)
         return results
@@ -276,6 +276,16 @@ def _seg_map(results: dict, table: np.ndarray) -> torch.Tensor:
 def _generator() -> torch.Generator:
     """A generator that follows NumPy's state, as mmseg's own random transforms do."""
     return torch.Generator().manual_seed(int(np.random.randint(2**31)))
+
+
+def _moved_alone(results: dict) -> str:
+    """Why the sizes of image and label map differ, where those of the files do not."""
+    if results.get('ori_shape') != results['gt_seg_map'].shape:
+        return ''
+    return (
+        ' behind what moves it before the labels are loaded; move the loading of labels before it, '
+        'or give label maps of that size'
+    )
 
 
 def _size(image: np.ndarray) -> str:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import mmcv
 import numpy as np
-from mmengine.fileio import get
 from mmengine.registry import DefaultScope
 
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
+from mm_tuning_plugin.engine.files import LABELS, Reader, find_leaf, find_readers
 from mm_tuning_plugin.engine.pipelines import tuning_pipeline, with_pipeline
 from mm_tuning_plugin.engine.preflight import build_dataset
 
@@ -64,15 +64,17 @@ def take_census(
         chosen = sorted({int(index) for index in indices(len(built))})
         for index in chosen:
             _add(loaded, load_sample(built, index)['gt_seg_map'])
-            if items[index].get('reduce_zero_label'):
-                _add(in_files, _read(items[index]['seg_map_path']))
+            path = items[index].get(LABELS)
+            if items[index].get('reduce_zero_label') and isinstance(path, str):
+                leaf, _ = find_leaf(built, index)
+                _add(in_files, _read(path, find_readers(leaf)[LABELS]))
     reduced = sum(bool(items[index].get('reduce_zero_label')) for index in chosen)
     return LabelCensus(len(chosen), loaded, in_files, reduced)
 
 
-def _read(path: str) -> np.ndarray:
-    """A label map as it lies in its file, by the reader that mmseg takes by default."""
-    return mmcv.imfrombytes(get(path), flag='unchanged', backend='pillow')
+def _read(path: str, reader: Reader) -> np.ndarray:
+    """A label map as it lies in its file, by the decoder that mmseg takes by default."""
+    return mmcv.imfrombytes(reader.read(path), flag='unchanged', backend='pillow')
 
 
 def _add(counts: Counts, seg_map: np.ndarray) -> None:

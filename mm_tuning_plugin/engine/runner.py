@@ -197,11 +197,13 @@ class MixAndMatchRunner:
         return self._fine_tune(lambda backbone: load_backbone_strict(backbone, tuned), begins)
 
     def _check_data(self, loader: str) -> list[dict]:
+        train = None if loader == 'train_dataloader' else self.cfg['train_dataloader']['dataset']
         return check_data(
             self.cfg[loader]['dataset'],
             check_labels(self.facts),
             self.tuning_cfg['default_scope'],
             f'{loader}.dataset',
+            train=train,
         )
 
     def _tuned(self, manifest: str) -> Path:
