@@ -25,6 +25,7 @@ from mm_tuning_plugin.errors import UserError
 IMAGE, LABELS = KEYS = ('img_path', 'seg_map_path')
 STORAGE = 'storage'
 """Key of an item: from where else than the local disk its label map is read."""
+MISSING_ROOT = 'data_root: {!r} found, expected an existing folder'
 SECONDS = 10.0  # for asking storage about the files of a data set
 
 
@@ -248,6 +249,9 @@ def _line(leaf: Any, item: Mapping[str, Any], key: str, error: Exception) -> str
             f'{item.get(IMAGE)}: no label map named, expected one for every image; does '
             f'data_prefix have seg_map_path?{reason}'
         )
-    text = str(path)
+    text, root = str(path), getattr(leaf, 'data_root', None)
+    below = isinstance(root, str) and root and text.startswith(root) and not os.path.isdir(root)
+    if below and find_readers(leaf)[key].storage(text) is None:
+        return MISSING_ROOT.format(root)
     shown = text if text.isprintable() else repr(text)
     return f'{shown}: no such file; expected a file for {key}{reason}{split_hint(leaf, key, text)}'

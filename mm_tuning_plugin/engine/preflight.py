@@ -23,7 +23,7 @@ from mmseg.registry import DATASETS
 
 from mm_tuning_plugin.datasets.labels import IGNORE
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
-from mm_tuning_plugin.engine.files import Reader, check_files, list_items
+from mm_tuning_plugin.engine.files import MISSING_ROOT, Reader, check_files, list_items
 from mm_tuning_plugin.engine.pipelines import (
     has_early_moves,
     tuning_pipeline,
@@ -185,11 +185,7 @@ def build_dataset(
             f'{where}: no image found in {root!r}, expected at least one; are '
             'data_prefix, ann_file and img_suffix right?'
         )
-    try:
-        check_files(built, items, samples)
-    except UserError:
-        _refuse_missing_root(config)
-        raise
+    check_files(built, items, samples)
     return built, items
 
 
@@ -202,7 +198,7 @@ def _refuse_missing_root(config: Mapping[str, Any]) -> None:
             continue  # mmengine joins whole paths to no root
         local = Reader(leaf.get('backend_args')).storage(root) is None
         if local and root and not os.path.isdir(root):
-            raise UserError(f'data_root: {root!r} found, expected an existing folder')
+            raise UserError(MISSING_ROOT.format(root))
 
 
 def _encoding(config: Mapping[str, Any], error: Exception) -> str:
