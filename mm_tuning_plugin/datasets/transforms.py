@@ -86,10 +86,15 @@ class CheckLabels(BaseTransform):
         """Check and map ``gt_seg_map``.
 
         Raises:
-            UserError: The label map has several channels, another size than the image, or
-                unknown values.
+            UserError: No label map, or one that has several channels, another size than the image,
+                or unknown values.
         """
         path = str(results.get('seg_map_path', results.get('img_path', 'label map')))
+        if results.get('gt_seg_map') is None:
+            raise UserError(
+                f'{path}: no label map loaded, expected gt_seg_map of a transform such as '
+                'LoadAnnotations'
+            )
         seg_map = results['gt_seg_map']
         if seg_map.ndim != 2:
             raise UserError(

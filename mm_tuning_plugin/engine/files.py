@@ -18,6 +18,7 @@ import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.fileio import FileClient, LocalBackend, get, get_file_backend
 
+from mm_tuning_plugin.datasets.wrappers import unreadable
 from mm_tuning_plugin.engine.pipelines import loads_image, loads_labels
 from mm_tuning_plugin.engine.split_file import split_hint
 from mm_tuning_plugin.errors import UserError
@@ -208,6 +209,8 @@ def check_files(dataset: Any, items: Sequence[Mapping[str, Any]], samples: int) 
         except UserError:
             raise
         except Exception as error:  # the user's own transforms can raise anything
+            if items[index].get(key) is None and not isinstance(error, KeyError):
+                raise unreadable(dataset, index, error) from error
             leaf, _ = find_leaf(dataset, index)
             raise UserError(_line(leaf, items[index], key, error)) from error
 
@@ -242,13 +245,13 @@ def _some_of_each(absent: Sequence[tuple[int, str]], most: int) -> Iterable[tupl
 
 def _line(leaf: Any, item: Mapping[str, Any], key: str, error: Exception) -> str:
     path = item.get(key)
-    expected = isinstance(error, (OSError, KeyError))
-    reason = '' if expected else f' ({type(error).__name__}: {error})'.splitlines()[0]
     if path is None:
         return (
             f'{item.get(IMAGE)}: no label map named, expected one for every image; does '
-            f'data_prefix have seg_map_path?{reason}'
+            'data_prefix have seg_map_path?'
         )
+    expected = isinstance(error, (OSError, KeyError))
+    reason = '' if expected else f' ({type(error).__name__}: {error})'.splitlines()[0]
     text, root = str(path), getattr(leaf, 'data_root', None)
     below = isinstance(root, str) and root and text.startswith(root) and not os.path.isdir(root)
     if below and find_readers(leaf)[key].storage(text) is None:

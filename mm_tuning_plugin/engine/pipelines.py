@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmcv.transforms import LoadAnnotations
@@ -39,6 +39,11 @@ PHOTOMETRIC = (
     'PhotoMetricDistortion', 'AdjustGamma', 'CLAHE', 'Rerange', 'RGB2Gray', 'RandomGrayscale',
     'Normalize',
 )  # fmt: skip
+CHOICES = ('RandomChoice', 'RandomApply')
+# Of these, each draw moves the image elsewhere, away from labels that are loaded behind them.
+MISPLACING = (
+    *FLIPS, 'RandomCrop', 'RandomResize', 'RandomChoiceResize', 'RandomRotate', 'RandomRotFlip',
+)  # fmt: skip
 # They need a second image, or another form of label; stage one always goes without.
 NEVER = (
     'RandomMosaic', 'GenerateEdge', 'RandomDepthMix', 'MultiScaleFlipAug', 'TestTimeAug',
@@ -50,6 +55,7 @@ IMAGE_LOADERS = (
 )  # fmt: skip
 LABEL_LOADER = re.compile(r'Load\w*(Ann|Label|Mask|Seg|Gt|GT)')
 NO_LABELS = ('LoadDepthAnnotation',)
+LABEL_METRICS = ('IoUMetric', 'ImageIoUMetric', 'CityscapesMetric')
 PACKING = ('PackSegInputs', 'DefaultFormatBundle', 'Collect', 'ToTensor', 'ImageToTensor')
 
 
@@ -78,7 +84,7 @@ def tuning_pipeline(
         copy.deepcopy(dict(step))
         for place, step in enumerate(pipeline)
         if _loads(step)
-        or (place < early and base_type(step) in GEOMETRIC)
+        or (place < early and _moves(step))
         or (base_type(step) in keep and base_type(step) not in NEVER + PACKING)
     ]
     last = max((i for i, step in enumerate(kept) if _loads(step)), default=-1)
@@ -140,7 +146,7 @@ def validation_pipeline(
         fit: Whether label maps may be of another size than their images' files.
     """
     loaded, early = labels_at(pipeline), early_moves(pipeline)
-    before = [step for step in pipeline[:loaded] if base_type(step) not in GEOMETRIC]
+    before = [step for step in pipeline[:loaded] if not _moves(step)]
     derived = tuning_pipeline([*before, *pipeline[loaded:]], (), check, sample)
     if not (fit and early):
         return _with_resizes(derived, resizes)
@@ -160,13 +166,48 @@ def resizes_of(pipeline: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 def early_moves(pipeline: Sequence[Mapping[str, Any]]) -> list[dict]:
     """The geometric transforms before the labels are loaded: they move the image alone."""
-    before = pipeline[: labels_at(pipeline)]
-    return [dict(step) for step in before if base_type(step) in GEOMETRIC]
+    return [dict(step) for step in pipeline[: labels_at(pipeline)] if _moves(step)]
 
 
 def has_early_moves(dataset: Mapping[str, Any]) -> bool:
     """Whether a data set, under any wrappers, has pipelines that move the image alone."""
     return any(early_moves(steps_of(leaf)) for leaf in leaf_datasets(dataset))
+
+
+def moving_warnings(dataset: Mapping[str, Any], where: str) -> list[str]:
+    """What is told of training data whose image moves at random before its labels are loaded.
+
+    Args:
+        dataset: The user's config.
+        where: Its place in the config.
+
+    Returns:
+        One line a type of transform.
+    """
+    early = [step for leaf in leaf_datasets(dataset) for step in early_moves(steps_of(leaf))]
+    random = sorted({kind for kind in types_within(early) if kind in MISPLACING})
+    return [
+        f'{where}: {kind} before the labels are loaded found: it moves the image and leaves the '
+        'labels, here as in mmseg; expected behind the loading of labels'
+        for kind in random
+    ]
+
+
+def validates_labels(cfg: Mapping[str, Any]) -> bool:
+    """Whether validation is about labels: it loads some, or a metric of mmseg's asks for them.
+
+    It may as well only write predictions, of images that have no labels (``format_only``).
+
+    Args:
+        cfg: The user's config, with a ``val_dataloader``.
+    """
+    leaves = leaf_datasets(cfg['val_dataloader'].get('dataset'))
+    steps = [step for leaf in leaves for step in steps_of(leaf)]
+    given = cfg.get('val_evaluator')
+    metrics = [m for m in (given if isinstance(given, list) else [given]) if isinstance(m, Mapping)]
+    return any(_loads(step) and not loads_image(step) for step in steps) or any(
+        base_type(metric) in LABEL_METRICS and not metric.get('format_only') for metric in metrics
+    )
 
 
 def labels_at(pipeline: Sequence[Mapping[str, Any]]) -> int:
@@ -196,6 +237,16 @@ def loads_image(step: Mapping[str, Any]) -> bool:
     if base_type(step) == 'Cached':
         return all(loads_image(inner) for inner in step.get('transforms') or ())
     return base_type(step) in IMAGE_LOADERS
+
+
+def types_within(steps: Any) -> Iterator[str]:
+    """Of transforms, and of those inside them."""
+    if isinstance(steps, Mapping):
+        yield base_type(steps)
+        yield from types_within(steps.get('transforms'))
+    elif isinstance(steps, (list, tuple)):
+        for step in steps:
+            yield from types_within(step)
 
 
 def with_pipeline(
@@ -235,6 +286,14 @@ def _is_kind_of(step: Mapping[str, Any], base: type) -> bool:
     kind = step.get('type')
     found = TRANSFORMS.get(kind) if isinstance(kind, str) and kind else kind
     return isinstance(found, type) and issubclass(found, base)
+
+
+def _moves(step: Mapping[str, Any]) -> bool:
+    """Whether a transform moves pixels or changes the size of an image."""
+    kind = base_type(step)
+    if kind in CHOICES:
+        return any(map(GEOMETRIC.__contains__, types_within(step.get('transforms'))))
+    return kind in GEOMETRIC and kind != 'RandomCutOut'
 
 
 def _loads(step: Mapping[str, Any]) -> bool:

@@ -334,10 +334,9 @@ def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
 
 
 def _measures(cfg: Mapping[str, Any], facts: Facts) -> bool:
-    """Whether node retrieval is measured."""
-    return bool(facts.options['retrieval_images']) and isinstance(
-        cfg.get('val_dataloader'), Mapping
-    )
+    """Whether node retrieval is measured: validation images have labels to measure it by."""
+    validates = isinstance(cfg.get('val_dataloader'), Mapping) and pipelines.validates_labels(cfg)
+    return bool(facts.options['retrieval_images']) and validates
 
 
 def _pictures_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:

@@ -24,8 +24,10 @@ from mmseg.registry import DATASETS
 from mm_tuning_plugin.datasets.labels import IGNORE
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
 from mm_tuning_plugin.engine.files import MISSING_ROOT, Reader, check_files, list_items
+from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.engine.pipelines import (
     has_early_moves,
+    moving_warnings,
     tuning_pipeline,
     validation_pipeline,
     with_pipeline,
@@ -39,7 +41,7 @@ SAMPLES_READ = 64
 
 def check_data(
     dataset: Mapping[str, Any],
-    check: Mapping[str, Any],
+    check: Mapping[str, Any] | None,
     scope: str = 'mmseg',
     where: str = 'train_dataloader.dataset',
     samples: int = SAMPLES_READ,
@@ -53,7 +55,7 @@ def check_data(
 
     Args:
         dataset: The user's config of the data set.
-        check: Config of the transform `CheckLabels`.
+        check: Config of the transform `CheckLabels`; None: of images without labels.
         scope: The config's ``default_scope``.
         where: Its place in the config.
         samples: How many are read.
@@ -71,15 +73,23 @@ def check_data(
 
     def derive(steps: Sequence[Mapping[str, Any]]) -> list[dict]:
         if train is None:
-            return tuning_pipeline(steps, (), check, dict(type='_'))[:-2]
-        return validation_pipeline(steps, (), check, dict(type='_'), fit)[:-2]
+            derived = tuning_pipeline(steps, (), check or {}, {})
+        else:
+            derived = validation_pipeline(steps, (), check or {}, {}, fit)
+        return derived[:-3] if check is None else derived[:-2]
 
+    for line in moving_warnings(dataset, where) if train is None else ():
+        warn(line)
     config = with_pipeline(dataset, derive)
     # No Runner lives yet, so nothing has said in whose scope unprefixed types are meant.
     with random_state(0), DefaultScope.overwrite_default_scope(scope):
         built, items = build_dataset(config, where, samples)
         chosen = np.linspace(0, len(built) - 1, min(samples, len(built)), dtype=int).tolist()
         rest = sorted(set(range(len(built))) - set(chosen))
+        if check is None:
+            for index in chosen:
+                load_sample(built, index)
+            return items
         usable = [_is_usable(built, index) for index in chosen]
         if not any(usable) and not any(_is_usable(built, index) for index in rest):
             raise UserError(

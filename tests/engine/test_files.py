@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import TRANSFORMS
 
 from mm_tuning_plugin.datasets.demo import METAINFO
+from mm_tuning_plugin.engine import derive_tuning_config, pipelines
 from mm_tuning_plugin.engine.files import Look, Reader, find_absent, list_items
 from mm_tuning_plugin.engine.fingerprint import data_manifest
 from mm_tuning_plugin.engine.label_census import take_census
@@ -201,7 +202,7 @@ def test_what_the_loader_does_not_open_may_be_missing(root, named):
     assert manifest == data_manifest(check_data(dataset, CHECK, samples=2))
     assert take_census(dataset, range).images == 8
     (root / 'ann' / 'train' / '00000.png').unlink()
-    expected = 'no such file' if named else 'no label map named'
+    expected = 'no such file' if named else '00000.jpg: .* cannot be read'
     with pytest.raises(UserError, match=f'{expected}.*AttributeError'):
         check_data(dataset, CHECK, samples=2)
 
@@ -276,6 +277,24 @@ def test_arguments_of_data_sets_are_let_pass(root, count, options):
     assert len(check_data(dataset, CHECK, samples=2)) == count
     nest = dict(type='RepeatDataset', times=2, dataset=dataset)
     assert len(check_data(nest, CHECK, samples=2)) == 2 * count
+
+
+def test_validation_without_labels(toy_cfg, root):
+    """It only writes predictions: images alone are looked at, and no node is retrieved."""
+    dataset = toy_cfg.val_dataloader.dataset
+    dataset.update(test_mode=True, data_root=str(root))
+    dataset.data_prefix = dict(img_path='img/val')
+    dataset.pipeline.pop(1)
+    assert pipelines.validates_labels(toy_cfg), 'the metric asks for labels'
+    with pytest.raises(UserError, match=r'no label map loaded, expected .* LoadAnnotations'):
+        check_data(dataset, CHECK, train=toy_cfg.train_dataloader.dataset)
+    toy_cfg.val_evaluator = [dict(type='IoUMetric', format_only=True, output_dir='x')]
+    assert not pipelines.validates_labels(toy_cfg)
+    assert derive_tuning_config(toy_cfg).val_dataloader is None
+    assert len(check_data(dataset, None, train=toy_cfg.train_dataloader.dataset)) == 4
+    next((root / 'img' / 'val').iterdir()).write_bytes(b'')
+    with pytest.raises(UserError, match='cannot be read'):
+        check_data(dataset, None, train=toy_cfg.train_dataloader.dataset)
 
 
 def test_split_files_with_folders_and_whole_paths(root, tmp_path):
