@@ -117,14 +117,28 @@ class Library:
         names = next(chosen)
         if not names:
             return None
-        copied['ann_file'] = str(self._write(names))
-        copied.pop('indices', None)
+        if Reader(copied.get('backend_args')).storage('names.txt') is None:
+            copied['ann_file'] = str(self._write(names))
+            copied.pop('indices', None)
+        else:  # mmseg would read a manifest from there too
+            copied['indices'] = self._places(copied, names)
         if self._names(copied) != names:
             raise UserError(
                 f'dataset: {copied["type"]} reads other images than its ann_file '
-                f'{copied["ann_file"]} names, expected a data set that reads names from it'
+                f'{copied.get("ann_file")} names, expected a data set that reads names from it'
             )
         return copied
+
+    def _places(self, leaf: Mapping[str, Any], names: Sequence[str]) -> list[int]:
+        """Where the names stand in all that a data set lists."""
+        places = {name: i for i, name in enumerate(self._names({**leaf, 'indices': None}))}
+        unknown = [name for name in names if name not in places]
+        if unknown:
+            raise UserError(
+                f'dataset: {unknown[0]!r} found, expected the name of one of the '
+                f'{len(places)} images of {leaf["type"]}'
+            )
+        return [places[name] for name in names]
 
     def _write(self, names: Sequence[str]) -> Path:
         text = '\n'.join(names) + '\n'

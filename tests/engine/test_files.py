@@ -11,7 +11,7 @@ import pytest
 import storages
 from mmcv.transforms import BaseTransform
 from mmengine.registry import DefaultScope
-from mmseg.registry import TRANSFORMS
+from mmseg.registry import DATASETS, TRANSFORMS
 
 from mm_tuning_plugin.datasets.demo import METAINFO
 from mm_tuning_plugin.engine import derive_tuning_config, pipelines
@@ -19,6 +19,7 @@ from mm_tuning_plugin.engine.files import Look, Reader, find_absent, list_items
 from mm_tuning_plugin.engine.fingerprint import data_manifest
 from mm_tuning_plugin.engine.label_census import take_census
 from mm_tuning_plugin.engine.preflight import build_dataset, check_data
+from mm_tuning_plugin.engine.user_config import read_classes
 from mm_tuning_plugin.errors import UserError
 
 CHECK = dict(type='mm_tuning_plugin.CheckLabels', num_classes=8)
@@ -381,3 +382,32 @@ def test_a_file_that_is_simply_missing_is_told_without_a_hint(root, split):
     (root / 'img' / 'train' / '00001.jpg').unlink()
     with pytest.raises(UserError, match=r'expected a file for img_path$'):
         check_data(data_set(root, ann_file=split), CHECK)
+
+
+@pytest.mark.parametrize('place', [dict(data_root='memory://store/img'), 'key'])
+def test_a_folder_of_images_may_lie_in_other_storage(root, place):
+    storages.fill(root)
+    storages.FILES['img/notes.txt'] = b'no image'
+    if place == 'key':
+        place = dict(data_root='img', backend_args=dict(backend='memory'))
+    config = dict(type='mm_tuning_plugin.UnlabelledFolder', **place)
+    step = dict(type='LoadImageFromFile', backend_args=place.get('backend_args'))
+    built = DATASETS.build({**config, 'pipeline': [step]})
+    on_disk = DATASETS.build({**config, 'data_root': root / 'img', 'backend_args': None})
+    assert [Path(item['img_path']).name for item in built] == [
+        Path(item['img_path']).name for item in on_disk
+    ]
+    assert built[0]['img'].shape == (64, 64, 3)
+    with pytest.raises(UserError, match=r'nowhere.* expected at least one'):
+        DATASETS.build({**config, 'data_root': 'memory://nowhere'})
+    with pytest.raises(UserError, match=r'expected storage whose backend can list it'):
+        DATASETS.build({**config, 'data_root': 'img', 'backend_args': dict(backend='bare')})
+
+
+def test_names_of_classes_may_lie_in_other_storage(toy_cfg):
+    storages.FILES['names.txt'] = '\n'.join('abcdefgh').encode()
+    toy_cfg.train_dataloader.dataset.metainfo = dict(classes='memory://store/names.txt')
+    assert read_classes(toy_cfg) == (8, list('abcdefgh'))
+    toy_cfg.train_dataloader.dataset.metainfo = dict(classes='memory://store/none.txt')
+    with pytest.raises(UserError, match='expected a list of names, or a file of them'):
+        read_classes(toy_cfg)
