@@ -108,6 +108,7 @@ def test_stage_one_sees_what_mmseg_feeds_the_network(cfg, nodes):
 def test_all_that_is_derived_of_training_data_keeps_the_step(cfg):
     check(cfg)
     cfg.mix_and_match.bn_crops = 4
+    steps(cfg, 'val')[1] = dict(type='Resize', scale_factor=0.5)  # not done to it once more
     derived = derive_tuning_config(cfg)
     counts = take_census(cfg.train_dataloader.dataset, range).loaded
     assert sum(counts.values()) == 8 * 32 * 32
@@ -186,7 +187,7 @@ def early(*found):
 
 def test_where_labels_are_loaded():
     assert early('LoadImageFromFile', HALF, 'LoadAnnotations', 'Resize') == ['Resize']
-    assert early('LoadImageFromFile', HALF, 'ReadClasses', 'Pad') == ['Resize']
+    assert early('LoadImageFromFile', 'MyBands', HALF, 'ReadClasses', 'Pad') == ['Resize']
     assert early('LoadImageFromFile', HALF, dict(type=LoadAnnotations)) == ['Resize']
     assert early('LoadImageFromFile', 'MyBands', HALF, 'LoadMyMask', 'Pad') == ['Resize']
     assert early('LoadImageFromFile', HALF, 'MyReader', 'Pad', 'MyMapping') == ['Resize']

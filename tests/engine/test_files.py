@@ -4,18 +4,20 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import storages
-from mmcv.transforms import BaseTransform
+from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.registry import DefaultScope
+from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from mm_tuning_plugin.datasets.demo import METAINFO
 from mm_tuning_plugin.engine import derive_tuning_config, pipelines
-from mm_tuning_plugin.engine.files import Look, Reader, find_absent, list_items
+from mm_tuning_plugin.engine.files import Look, Reader, find_absent, find_readers, list_items
 from mm_tuning_plugin.engine.fingerprint import data_manifest
 from mm_tuning_plugin.engine.label_census import take_census
 from mm_tuning_plugin.engine.preflight import build_dataset, check_data
@@ -100,9 +102,9 @@ STORAGES = (
 def test_data_in_any_storage_are_read_as_on_disk(root, split, monkeypatch, kind):
     storages.fill(root)
     storages.stand_in_for_clients(monkeypatch)
-    on_disk = take_census(data_set(root), range)
+    on_disk = take_census(data_set(root, reduce_zero_label=True), range)
     shutil.rmtree(root)
-    dataset = stored(kind, split)
+    dataset = dict(stored(kind, split), reduce_zero_label=True)
     items = check_data(dataset, CHECK, samples=3)
     assert [Path(item['img_path']).stem for item in items] == NAMES
     assert take_census(dataset, range) == on_disk
@@ -153,6 +155,27 @@ def test_each_file_is_asked_of_the_backend_that_reads_it(root, split):
     dataset['ann_file'] = split
     with pytest.raises(UserError, match=r'00004\.jpg: no such file; expected a file for img_path'):
         check_data(dataset, CHECK, samples=1)
+
+
+def test_which_step_tells_where_a_file_is_read():
+    """The one that is known to read it; else any that says so, as loaders of the user's may."""
+    image, labels = LoadImageFromFile(), LoadAnnotations(backend_args=dict(backend='b'))
+    own = SimpleNamespace(backend_args=dict(backend='own'))
+
+    def found(*steps):
+        readers = find_readers(SimpleNamespace(pipeline=SimpleNamespace(transforms=steps)))
+        return [reader.backend_args for reader in readers.values()]
+
+    assert found(own, image, labels) == [None, dict(backend='b')]
+    assert found(own, labels) == [dict(backend='own'), dict(backend='b')]
+    assert found(image, own) == [None, dict(backend='own')]
+    assert found() == [None, None]
+
+
+def test_a_file_that_is_repeated_is_asked_for_once(root):
+    storages.fill(root)
+    check_data(dict(type='RepeatDataset', times=5, dataset=data_set('memory://store/')), CHECK)
+    assert len(storages.ASKED) == 16
 
 
 def test_older_clients_are_not_asked(root):
