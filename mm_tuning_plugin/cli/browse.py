@@ -207,6 +207,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     require_stack()
     cfg = read_config(args)
     from mm_tuning_plugin.engine.label_census import label_warnings, take_census
+    from mm_tuning_plugin.engine.pipelines import moving_warnings
     from mm_tuning_plugin.engine.plan import derive_tuning_config, read_facts
     from mm_tuning_plugin.engine.survey import first_indices, survey
     from mm_tuning_plugin.engine.survey_figures import class_rows, sampling_warnings
@@ -220,8 +221,10 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
 
     facts = read_facts(cfg)
     tuning = derive_tuning_config(cfg)
+    dataset = cfg['train_dataloader']['dataset']
+    warn(moving_warnings(dataset, 'train_dataloader.dataset'))
     census = take_census(
-        cfg['train_dataloader']['dataset'],
+        dataset,
         lambda size: first_indices(tuning, size, args.images),
         tuning['default_scope'],
     )

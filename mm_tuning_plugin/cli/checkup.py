@@ -103,6 +103,7 @@ def train_arguments(args: argparse.Namespace, work_dir: str | None) -> list[str]
 
 def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
     """Whether each data set is there, its files too, and some of its labels fit the classes."""
+    from mm_tuning_plugin.engine.pipelines import validates_labels
     from mm_tuning_plugin.engine.plan import check_labels
     from mm_tuning_plugin.engine.preflight import check_data
 
@@ -111,16 +112,20 @@ def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
         if cfg.get(loader) is None:
             findings.append(Finding(NOTE, loader, 'none: nothing will be validated'))
             continue
-        dataset, check = cfg[loader]['dataset'], check_labels(facts)
-        scope = cfg.get('default_scope') or 'mmseg'
+        dataset, scope = cfg[loader]['dataset'], cfg.get('default_scope') or 'mmseg'
+        train = None if loader == 'train_dataloader' else cfg['train_dataloader']['dataset']
+        check = check_labels(facts) if train is None or validates_labels(cfg) else None
         try:
-            items = check_data(dataset, check, scope, f'{loader}.dataset', SAMPLES)
+            items = check_data(dataset, check, scope, f'{loader}.dataset', SAMPLES, train)
         except UserError as error:
             remedy = 'mend the data or what the config says of it; browse shows the labels'
             findings.append(Finding(ERROR, loader, str(error), remedy))
             continue
         read = min(SAMPLES, len(items))
-        found = f'{len(items)} images with labels; {read} read, their values fit the classes'
+        fits = 'with labels; {} read, their values fit the classes'
+        found = f'{len(items)} images ' + (fits if check else 'without labels; {} read').format(
+            read
+        )
         findings.append(Finding(OK, loader, found))
     return findings
 

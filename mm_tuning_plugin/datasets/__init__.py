@@ -1,6 +1,7 @@
 """Drawing labelled nodes from the user's own data sets."""
 
 from mm_tuning_plugin.datasets.cached import Cached, cache_loading
+from mm_tuning_plugin.datasets.fitting import FitToLabels
 from mm_tuning_plugin.datasets.folder import UnlabelledFolder
 from mm_tuning_plugin.datasets.label_transforms import CheckLabels, MapLabels
 from mm_tuning_plugin.datasets.samplers import SeededIndex, SeededInfiniteSampler
@@ -15,6 +16,7 @@ from mm_tuning_plugin.datasets.wrappers import RetrievalDataset, SeededDataset
 __all__ = [
     'Cached',
     'CheckLabels',
+    'FitToLabels',
     'GreyImage',
     'MapLabels',
     'PackNodeInputs',

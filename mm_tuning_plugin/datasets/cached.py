@@ -21,6 +21,7 @@ from mm_tuning_plugin.registry import TRANSFORMS
 TYPE = 'mm_tuning_plugin.Cached'
 # They draw nothing, and read nothing of a sample but what `READ` names.
 CACHEABLE = ('LoadImageFromFile', 'LoadAnnotations', 'MapLabels', 'CheckLabels')
+PACKAGES = ('mmcv', 'mmseg', 'mm_tuning_plugin')  # whose steps of these names are meant
 READ = ('img_path', 'seg_map_path', 'label_map', 'reduce_zero_label')
 MAX_BYTES = 2 * 1024**3
 
@@ -97,7 +98,7 @@ def cache_loading(cfg: Config, max_bytes: int = MAX_BYTES) -> Config:
     copied = copy.deepcopy(cfg)
     loader = copied.get('train_dataloader')
     if isinstance(loader, Mapping) and isinstance(loader.get('dataset'), Mapping):
-        _cache_dataset(loader['dataset'], max_bytes)
+        _cache_dataset(loader['dataset'], max_bytes, cfg.get('default_scope') or 'mmseg')
     return copied
 
 
@@ -114,23 +115,30 @@ def without_cache(config: Any) -> Any:
     return config
 
 
-def _cache_dataset(dataset: Any, max_bytes: int) -> None:
+def _cache_dataset(dataset: Any, max_bytes: int, scope: str) -> None:
     """Put the cache into a data set's config, in place, through any nest of wrappers."""
     inner = dataset.get('datasets') or dataset.get('dataset')
     if inner:  # the steps of a wrapper come after those of what it wraps
         for part in inner if isinstance(inner, (list, tuple)) else [inner]:
-            _cache_dataset(part, max_bytes)
+            _cache_dataset(part, max_bytes, scope)
         return
     steps = list(dataset.get('pipeline') or ())
-    count = next((i for i, step in enumerate(steps) if not _cacheable(step)), len(steps))
+    count = next((i for i, s in enumerate(steps) if not _cacheable(s, scope)), len(steps))
     if count:
         cached = dict(type=TYPE, transforms=steps[:count], max_bytes=max_bytes)
         dataset['pipeline'] = [cached, *steps[count:]]
 
 
-def _cacheable(step: Mapping[str, Any]) -> bool:
+def _cacheable(step: Mapping[str, Any], scope: str) -> bool:
+    """Whether a step is one of `CACHEABLE`, and not a user's own of the same name."""
     kind = step.get('type')
-    return isinstance(kind, str) and kind.rsplit('.', 1)[-1] in CACHEABLE
+    if isinstance(kind, str):
+        if kind.rsplit('.', 1)[-1] not in CACHEABLE:
+            return False
+        with TRANSFORMS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(kind)
+    package = getattr(kind, '__module__', '').split('.')[0]
+    return package in PACKAGES and getattr(kind, '__name__', '') in CACHEABLE
 
 
 def _hashable(value: Any) -> Hashable:

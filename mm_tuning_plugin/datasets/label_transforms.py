@@ -102,10 +102,15 @@ class CheckLabels(BaseTransform):
         """Check and map ``gt_seg_map``.
 
         Raises:
-            UserError: The label map has several channels, another size than the image, unknown
-                values, or others than its file.
+            UserError: No label map, or one that has several channels, another size than the image,
+                unknown values, or others than its file.
         """
         path = label_source(results)
+        if results.get('gt_seg_map') is None:
+            raise UserError(
+                f'{path}: no label map loaded, expected gt_seg_map of a transform such as '
+                'LoadAnnotations'
+            )
         seg_map = results['gt_seg_map']
         if seg_map.ndim == 3 and len(seg_map) == 1:  # as PackSegInputs takes it
             seg_map = seg_map[0]
@@ -118,7 +123,7 @@ class CheckLabels(BaseTransform):
         if seg_map.shape != results['img'].shape[:2]:
             raise UserError(
                 f'{path}: label map of {_size(seg_map)} found, expected '
-                f'{_size(results["img"])}, the size of its image'
+                f'{_size(results["img"])}, the size of its image{_moved_alone(results)}'
             )
         if seg_map.dtype == np.uint8:  # what mmseg's loader gives
             self._refuse_changed(seg_map, results, path)
@@ -170,6 +175,16 @@ class CheckLabels(BaseTransform):
 def label_source(results: Mapping[str, Any]) -> str:
     """What to call the label map of a sample in an error: its path, or its image's."""
     return str(results.get('seg_map_path', results.get('img_path', 'label map')))
+
+
+def _moved_alone(results: Mapping[str, Any]) -> str:
+    """Why the sizes of image and label map differ, where those of the files do not."""
+    if results.get('ori_shape') != results['gt_seg_map'].shape:
+        return ''
+    return (
+        ' behind what moves it before the labels are loaded; move the loading of labels before it, '
+        'or give label maps of that size'
+    )
 
 
 def _size(image: np.ndarray) -> str:

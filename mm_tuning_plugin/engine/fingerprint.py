@@ -69,22 +69,34 @@ def _start(path: str | None, prefix: str | None) -> str:
 
 
 def data_manifest(items: Sequence[Mapping[str, Any]]) -> str:
-    """Hash the names of images and label maps below their common folder, and the maps' sizes.
+    """Hash the names of images and label maps, and the sizes of the files that labels are in.
+
+    Names on the local disk count below their common folder, so that data may be moved. Elsewhere
+    sizes are not asked for: the whole names count, with the arguments of the storage.
 
     Args:
-        items: Per sample, ``img_path`` and ``seg_map_path``.
+        items: Per sample, ``img_path`` and, unless labels lie in the image's file,
+            ``seg_map_path``; ``storage``, where that is not the local disk.
 
     Returns:
         'N images, HASH'.
     """
-    pairs = [(str(i.get('img_path', '')), str(i.get('seg_map_path', ''))) for i in items]
     digest = hashlib.sha256()
-    roots = [_common([pair[k] for pair in pairs]) for k in (0, 1)]
-    for image, seg_map in pairs:
-        size = os.path.getsize(seg_map) if os.path.isfile(seg_map) else -1
-        names = os.path.relpath(image, roots[0]), os.path.relpath(seg_map, roots[1])
-        digest.update(f'{names[0]}|{names[1]}|{size}\n'.encode())
-    return f'{len(pairs)} images, {digest.hexdigest()[:16]}'
+    local = [item for item in items if 'storage' not in item]
+    keys = ('img_path', 'seg_map_path')
+    roots = {key: _common([str(i[key]) for i in local if i.get(key)]) for key in keys}
+    for item in items:
+        paths = {key: str(item[key]) for key in keys if item.get(key)}
+        if 'storage' in item or not paths:
+            plain = {k: v for k, v in item.items() if isinstance(v, (str, int))}
+            line = json.dumps(plain, sort_keys=True)
+        else:
+            labelled = paths.get('seg_map_path', paths.get('img_path', ''))
+            size = os.path.getsize(labelled) if os.path.isfile(labelled) else -1
+            names = {key: os.path.relpath(path, roots[key]) for key, path in paths.items()}
+            line = f'{names.get("img_path", "")}|{names.get("seg_map_path", "")}|{size}'
+        digest.update(f'{line}\n'.encode())
+    return f'{len(items)} images, {digest.hexdigest()[:16]}'
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:

@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 from mm_tuning_plugin.datasets.label_files import LabelFiles
 from mm_tuning_plugin.datasets.labels import as_integers
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
+from mm_tuning_plugin.engine.files import LABELS, find_leaf, find_readers
 from mm_tuning_plugin.engine.pipelines import tuning_pipeline, with_pipeline
 from mm_tuning_plugin.engine.preflight import build_dataset
 
@@ -61,12 +62,14 @@ def take_census(
     config = with_pipeline(dataset, lambda steps: tuning_pipeline(steps, (), {}, {})[:-3])
     loaded: Counts = {}
     in_files: Counts = {}
-    files, jpegs = LabelFiles(), 0
+    jpegs = 0
     with random_state(0), DefaultScope.overwrite_default_scope(scope):
         built, items = build_dataset(config, where)
         chosen = sorted({int(index) for index in indices(len(built))})
         for index in chosen:
-            path = str(items[index].get('seg_map_path'))
+            path = str(items[index].get(LABELS))
+            leaf, _ = find_leaf(built, index)
+            files = LabelFiles(find_readers(leaf)[LABELS].backend_args)
             _add(loaded, load_sample(built, index)['gt_seg_map'], path)
             jpegs += files.is_jpeg(path)
             if items[index].get('reduce_zero_label'):

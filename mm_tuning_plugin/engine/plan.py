@@ -294,8 +294,9 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
     leaf = next(user_config.leaf_datasets(loader.get('dataset')))
     resizes = pipelines.resizes_of(steps_of(leaf))
 
-    def derive(steps: Any) -> list[dict]:
-        return pipelines.retrieval_pipeline(steps, resizes, check_labels(facts), _sample(facts))
+    check, sample = check_labels(facts), _sample(facts)
+    train = cfg['train_dataloader']['dataset']
+    fit = pipelines.has_early_moves(train)
 
     return dict(
         val_dataloader=dict(
@@ -304,8 +305,13 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
                 type=f'{SCOPE}.RetrievalDataset',
-                gallery=pipelines.with_pipeline(cfg['train_dataloader']['dataset'], derive),
-                queries=pipelines.with_pipeline(loader['dataset'], derive),
+                gallery=pipelines.with_pipeline(
+                    train, lambda s: pipelines.retrieval_pipeline(s, resizes, check, sample)
+                ),
+                queries=pipelines.with_pipeline(
+                    loader['dataset'],
+                    lambda s: pipelines.validation_pipeline(s, resizes, check, sample, fit),
+                ),
                 max_images=facts.options['retrieval_images'],
             ),
             collate_fn=dict(type='pseudo_collate'),
@@ -324,10 +330,9 @@ def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
 
 
 def _measures(cfg: Mapping[str, Any], facts: Facts) -> bool:
-    """Whether node retrieval is measured."""
-    return bool(facts.options['retrieval_images']) and isinstance(
-        cfg.get('val_dataloader'), Mapping
-    )
+    """Whether node retrieval is measured: validation images have labels to measure it by."""
+    validates = isinstance(cfg.get('val_dataloader'), Mapping) and pipelines.validates_labels(cfg)
+    return bool(facts.options['retrieval_images']) and validates
 
 
 def _pictures_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:

@@ -44,6 +44,7 @@ from mm_tuning_plugin.engine.fingerprint import (
 from mm_tuning_plugin.engine.hooks import LOAD_REPORT, TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
+from mm_tuning_plugin.engine.pipelines import validates_labels
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
 from mm_tuning_plugin.engine.preflight import check_data, check_types
 from mm_tuning_plugin.engine.resume import ResumableRunner
@@ -197,11 +198,14 @@ class MixAndMatchRunner:
         return self._fine_tune(lambda backbone: load_backbone_strict(backbone, tuned), begins)
 
     def _check_data(self, loader: str) -> list[dict]:
+        train = None if loader == 'train_dataloader' else self.cfg['train_dataloader']['dataset']
+        labelled = train is None or validates_labels(self.cfg)
         return check_data(
             self.cfg[loader]['dataset'],
-            check_labels(self.facts),
+            check_labels(self.facts) if labelled else None,
             self.tuning_cfg['default_scope'],
             f'{loader}.dataset',
+            train=train,
         )
 
     def _tuned(self, manifest: str) -> Path:

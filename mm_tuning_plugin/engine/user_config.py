@@ -6,7 +6,7 @@ plain value, or refuses the config in one line.
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -305,8 +305,9 @@ def _named_classes(leaf: Mapping[str, Any]) -> Sequence[str] | None:
     metainfo = leaf.get('metainfo') or {}
     require('dataset.metainfo', metainfo, CONFIG)
     names = metainfo.get('classes')
-    if isinstance(names, str) and os.path.isfile(names):
-        names = list_from_file(names)
+    if isinstance(names, str):
+        with contextlib.suppress(Exception):  # no such file: the name of a kind, refused below
+            names = list_from_file(names)
     require('dataset.metainfo.classes', names, NAMES)
     return names
 
