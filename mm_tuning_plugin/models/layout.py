@@ -18,8 +18,8 @@ from mm_tuning_plugin.models.outputs import run_probe
 FIRST = 1  # the dimension of channels that mmseg reads
 FORMATS = {'NCHW': FIRST, 'NHWC': 3}  # timm's names
 # Sizes at which a backbone is asked again, in the sides of the first image: a small one is cheap,
-# a large one moves the last cell of a coarse map.
-OTHER_SIDES = ((0.75, 0.5), (1.5, 2.0))
+# larger ones tell of coarse maps, and where a small one is refused.
+OTHER_SIDES = ((0.75, 0.5), (1.5, 2.0), (2.0, 3.0))
 
 
 def channel_dims(backbone: nn.Module, image: Tensor, maps: Sequence[Tensor]) -> list[int]:
