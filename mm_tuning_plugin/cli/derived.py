@@ -5,10 +5,7 @@ Each check takes what it looks at and returns what is wrong in words, '' if noth
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -123,21 +120,13 @@ def _of_datasets(config: Any) -> list[tuple[Registry, Any]]:
 
 def check_built(derived: Config) -> str:
     """The backbone, without its weights, and the optimizer over it, by its constructor."""
-    from mmengine.optim import build_optim_wrapper
-    from mmengine.registry import DefaultScope
-    from torch import nn
-
-    from mm_tuning_plugin.engine.outline import outline
-    from mm_tuning_plugin.engine.start import remove_pretrained
+    from mm_tuning_plugin.engine.rates import optimizer_over
 
     scope, wrapper = derived['default_scope'], copy.deepcopy(derived['optim_wrapper'])
     if wrapper['type'] == 'AmpOptimWrapper':  # it wants an accelerator, its constructor does not
         wrapper = dict(optimizer=wrapper['optimizer'], **_constructor_options(wrapper))
     try:
-        with _silence(), DefaultScope.overwrite_default_scope(scope):
-            tuner = nn.Module()
-            tuner.backbone = outline(remove_pretrained(derived['model']['backbone']), scope)
-            built = build_optim_wrapper(tuner, wrapper)
+        built, tuner = optimizer_over(derived['model']['backbone'], wrapper, scope)
     except Exception as error:  # constructors can raise anything
         return f'cannot be built: {type(error).__name__}: {error}'
     covered = sum(len(group['params']) for group in built.param_groups)
@@ -145,18 +134,6 @@ def check_built(derived: Config) -> str:
     if covered < trained:
         return f'the optimizer has {covered} of {trained} parameters that train'
     return ''
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Constructors of optimizers print and log a line for every parameter."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _constructor_options(wrapper: Mapping[str, Any]) -> dict[str, Any]:

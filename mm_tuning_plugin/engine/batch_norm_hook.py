@@ -20,6 +20,7 @@ from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import pipelines
 from mm_tuning_plugin.engine.hooks import unwrap
 from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.normalisation import read_size
 from mm_tuning_plugin.engine.user_config import read_fixed_size
 from mm_tuning_plugin.models.batch_norm import estimate_statistics
 from mm_tuning_plugin.registry import DATASETS, HOOKS
@@ -106,8 +107,7 @@ def estimate_config(
             steps, pipelines.GEOMETRIC + pipelines.PHOTOMETRIC, check, point
         ),
     )
-    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    size = None if read_fixed_size(model['backbone']) else preprocessor.get('size')
+    size = None if read_fixed_size(model['backbone']) else read_size(cfg)
     return dict(
         type='mm_tuning_plugin.EstimateBatchNormHook',
         num_crops=number,

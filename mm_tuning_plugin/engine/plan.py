@@ -18,6 +18,7 @@ from mm_tuning_plugin.engine import pipelines, user_config
 from mm_tuning_plugin.engine.augmentation import augmentation
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
+from mm_tuning_plugin.engine.normalisation import Normalisation, read_normalisation
 from mm_tuning_plugin.engine.options import like, resolve_options
 from mm_tuning_plugin.engine.picture_hooks import pictures_config
 from mm_tuning_plugin.engine.schedule import schedule
@@ -53,7 +54,7 @@ class Facts(NamedTuple):
     class_names: list[str]
     ignore_values: list[int]
     background_index: int | None
-    normalisation: user_config.Normalisation
+    normalisation: Normalisation
 
 
 def derive_tuning_config(cfg: Config) -> Config:
@@ -110,7 +111,7 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
                 'worker to persist'
             )
     num_classes, class_names = user_config.read_classes(cfg)
-    normalisation = user_config.read_normalisation(cfg)
+    normalisation = read_normalisation(cfg)
     return Facts(
         options=options,
         num_classes=num_classes,

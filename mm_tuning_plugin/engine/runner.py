@@ -44,9 +44,12 @@ from mm_tuning_plugin.engine.fingerprint import (
 from mm_tuning_plugin.engine.hooks import LOAD_REPORT, TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
+from mm_tuning_plugin.engine.normalisation import describe_derived, read_derived
 from mm_tuning_plugin.engine.pipelines import validates_labels
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
 from mm_tuning_plugin.engine.preflight import check_data, check_types
+from mm_tuning_plugin.engine.rates import describe_thawed
+from mm_tuning_plugin.engine.readers import check_readers
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.run_report import (
@@ -255,6 +258,8 @@ class MixAndMatchRunner:
                 aside.write_text(cfg.pretty_text, encoding='utf-8')
         begun = time.time()
         runner = self._build(ResumableRunner, cfg)
+        check_readers(self.cfg['model'], unwrap(runner.model), cfg['default_scope'])
+        self._tell_of_differences(cfg)
         runner.logger.info(
             f'stage 1 of 2: mix-and-match tuning, {self.options["max_iters"]} iterations, '
             f'in {self.tuning_dir}'
@@ -271,6 +276,17 @@ class MixAndMatchRunner:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         barrier()
+
+    def _tell_of_differences(self, tuning_cfg: Config) -> None:
+        """Say where stage one does not do as the user's config does, for want of its sense."""
+        derived = read_derived(self.cfg)
+        if derived is not None:
+            told = describe_derived(derived)
+            lost = derived.overridden or derived.options
+            print_log(told, logger='current', level=logging.WARNING if lost else logging.INFO)
+        told = describe_thawed(self.cfg['optim_wrapper'], tuning_cfg['optim_wrapper'])
+        if told:
+            warn(told)
 
     def _start_handover(self) -> Handover | None:
         """The start of the baseline: the same file, by the same strict hand-over."""

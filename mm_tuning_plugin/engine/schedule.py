@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mm_tuning_plugin.engine import user_config
+from mm_tuning_plugin.engine.rates import thawed
 from mm_tuning_plugin.errors import UserError
 
 
@@ -27,6 +28,7 @@ def schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
     if not isinstance(wrapper.get('optimizer'), Mapping):
         raise UserError(f'optim_wrapper: {wrapper or None!r} found, expected one with an optimizer')
     wrapper.pop('accumulative_counts', None)
+    wrapper = thawed(wrapper, cfg['model']['backbone'], cfg.get('default_scope') or 'mmseg')
     iters = options['max_iters']
     if user_config.base_type(wrapper['optimizer']) == 'SGD':
         lr = 0.01 if options['lr'] is None else options['lr']

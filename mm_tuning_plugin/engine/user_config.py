@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmengine.fileio import list_from_file
 
@@ -34,18 +34,8 @@ REFUSED_BACKBONES = {
     'VPD': "it is the network of a text-to-image model, built from that model's weights and from "
     'embeddings of prompts, and no self-supervised backbone',
 }
-KNOWN_PREPROCESSORS = ('SegDataPreProcessor', 'mmseg.SegDataPreProcessor')
 # These accept images of their own img_size only: mmseg's, then mmpretrain's.
 FIXED_SIZE_BACKBONES = ('BEiT', 'MAE', 'BEiTViT', 'LeViT', 'RepMLPNet')
-
-
-class Normalisation(NamedTuple):
-    """What the user's preprocessor does to pixels: see `NodeDataPreprocessor`."""
-
-    mean: list[float] | None
-    std: list[float] | None
-    swap_channels: bool
-    seg_pad_val: int
 
 
 def base_type(config: Mapping[str, Any]) -> str:
@@ -171,30 +161,6 @@ def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
         return None
     side = backbone.get('img_size', 224)
     return [side, side] if isinstance(side, int) else list(side)
-
-
-def read_normalisation(cfg: Mapping[str, Any]) -> Normalisation:
-    """Mean, std and channel order.
-
-    Raises:
-        UserError: The preprocessor is of an unknown type.
-    """
-    config = cfg['model'].get('data_preprocessor') or cfg.get('data_preprocessor')
-    if config is None:
-        return Normalisation(None, None, False, 255)
-    kind = config.get('type', 'SegDataPreProcessor')
-    if kind not in KNOWN_PREPROCESSORS and getattr(kind, '__name__', '') != 'SegDataPreProcessor':
-        raise UserError(
-            f'data_preprocessor: {kind} found, expected SegDataPreProcessor: how another one '
-            'normalises images cannot be read from its config'
-        )
-    mean, std = config.get('mean'), config.get('std')
-    return Normalisation(
-        mean=None if mean is None else [float(value) for value in mean],
-        std=None if std is None else [float(value) for value in std],
-        swap_channels=bool(config.get('bgr_to_rgb') or config.get('rgb_to_bgr')),
-        seg_pad_val=255 if config.get('seg_pad_val') is None else config['seg_pad_val'],
-    )
 
 
 def leaf_datasets(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
