@@ -41,11 +41,12 @@ from mm_tuning_plugin.engine.fingerprint import (
     fingerprint,
     write_json,
 )
+from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.engine.hooks import LOAD_REPORT, TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
-from mm_tuning_plugin.engine.preflight import check_data, check_types
+from mm_tuning_plugin.engine.preflight import check_data
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.run_report import (
@@ -177,7 +178,8 @@ class MixAndMatchRunner:
         items = self._check_data('train_dataloader')
         if isinstance(self.cfg.get('val_dataloader'), Mapping):
             self._check_data('val_dataloader')
-        check_types(self.cfg, self.tuning_cfg['default_scope'])
+        look = look_at_fine_tuning(self.cfg, loads_weights=self.options['checkpoint'] is None)
+        look_at_first_batch(look)
         return items
 
     def _train(self) -> torch.nn.Module:
