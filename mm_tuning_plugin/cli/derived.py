@@ -137,10 +137,9 @@ def _of_datasets(config: Any) -> list[tuple[Registry, Any]]:
 def check_built(derived: Config) -> str:
     """The backbone, without its weights, and the optimizer over it, by its constructor."""
     from mmengine.optim import build_optim_wrapper
-    from mmengine.registry import DefaultScope
     from torch import nn
 
-    from mm_tuning_plugin.engine.no_trace import silence
+    from mm_tuning_plugin.engine.no_trace import no_trace
     from mm_tuning_plugin.engine.outline import outline
     from mm_tuning_plugin.engine.start import remove_pretrained
 
@@ -148,7 +147,7 @@ def check_built(derived: Config) -> str:
     if wrapper['type'] == 'AmpOptimWrapper':  # it wants an accelerator, its constructor does not
         wrapper = dict(optimizer=wrapper['optimizer'], **_constructor_options(wrapper))
     try:
-        with silence(), DefaultScope.overwrite_default_scope(scope):
+        with no_trace(scope):
             tuner = nn.Module()
             tuner.backbone = outline(remove_pretrained(derived['model']['backbone']), scope)
             built = build_optim_wrapper(tuner, wrapper)

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmengine.utils import ManagerMixin
 
@@ -32,17 +33,20 @@ def no_trace(scope: str) -> Iterator[None]:
         stack.enter_context(_device_state_kept())
         stack.enter_context(random_state(0))
         stack.enter_context(_instances_kept())
-        stack.enter_context(silence())
+        stack.enter_context(_silence())
         stack.enter_context(DefaultScope.overwrite_default_scope(scope))
         yield
 
 
 @contextlib.contextmanager
-def silence() -> Iterator[None]:
+def _silence() -> Iterator[None]:
     """Without the output and the warnings of constructors, which say them again in the run.
 
     Constructors of optimizers print and log a line for every parameter.
     """
+    # mmengine's loggers note which levels are enabled, and do not hear of a change: ones that are
+    # made inside the block are asked there, and forgotten with it.
+    MMLogger._instance_dict = OrderedDict()
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -35,13 +35,13 @@ from mm_tuning_plugin.checkpoint import (
 )
 from mm_tuning_plugin.checkpoint.store import SAFETENSORS
 from mm_tuning_plugin.engine.class_iou import ClassIoUHook
+from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.engine.fingerprint import (
     data_manifest,
     differences,
     fingerprint,
     write_json,
 )
-from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.engine.hooks import LOAD_REPORT, TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,7 +26,6 @@ from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
 LOADERS = ('train_dataloader', 'val_dataloader')
-MOST = 2  # images of a batch that are read
 
 
 def check_loaders(cfg: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ def _transforms(place: str, dataset: Any) -> Iterator[tuple[str, Mapping[str, An
     yield from _transforms(f'{place}.dataset', dataset.get('dataset'))
 
 
-def build_loader(cfg: Mapping[str, Any], name: str) -> DataLoader | None:
+def build_loader(cfg: Mapping[str, Any], name: str) -> DataLoader:
     """A loader as a Runner builds it; its workers are not started.
 
     Args:
@@ -80,7 +80,7 @@ def build_loader(cfg: Mapping[str, Any], name: str) -> DataLoader | None:
     except UserError:
         raise
     except Exception as error:  # data sets of the user's can raise anything
-        raise mistake(name, error) from error
+        raise mistake(name, 'it', error) from error
 
 
 @contextlib.contextmanager
@@ -95,20 +95,29 @@ def _little_garbage() -> Iterator[None]:
             gc.unfreeze()
 
 
-def first_batch(loader: DataLoader, name: str) -> Any:
-    """The first images of a data set in a batch; of some loaders, which go no by index, None.
+def first_batch(loader: DataLoader, name: str, size: int) -> Any:
+    """The first image of a data set, so often in a batch; None of data that go by no index.
+
+    It is one image, because which others a sampler puts beside it is not known here.
+
+    Args:
+        loader: The loader.
+        name: Of it in the config.
+        size: Of the batch.
 
     Raises:
-        UserError: They cannot be loaded, or make no batch.
+        UserError: The image cannot be loaded, or makes no batch.
     """
     if not hasattr(loader.dataset, '__len__') or not hasattr(loader.dataset, '__getitem__'):
         return None
-    count = min(loader.batch_size or MOST, MOST, len(loader.dataset))
-    samples = [load_sample(loader.dataset, i) for i in range(count)]
     try:
-        return loader.collate_fn(samples)
+        sample = load_sample(loader.dataset, 0)
+    except UserError as error:
+        raise UserError(f'{name}.dataset.pipeline: {error}') from error
+    try:
+        return loader.collate_fn([copy.deepcopy(sample) for _ in range(size)])
     except Exception as error:  # functions of the user's can raise anything
-        raise mistake(f'{name}: a batch', error) from error
+        raise mistake(name, 'a batch', error) from error
 
 
 def preprocess(model: Mapping[str, Any], batch: Any, training: bool) -> Any:
@@ -116,14 +125,14 @@ def preprocess(model: Mapping[str, Any], batch: Any, training: bool) -> Any:
 
     Args:
         model: Config of the segmentor.
-        batch: As a loader gives it.
+        batch: As a loader gives it, or None.
         training: Whether it is for training.
 
     Raises:
         UserError: It cannot take these images.
     """
     config = model.get('data_preprocessor') or dict(type='mmengine.BaseDataPreprocessor')
-    if isinstance(config, nn.Module):
+    if batch is None or isinstance(config, nn.Module):
         return None
     preprocessor = build('model.data_preprocessor', MODELS, config)
     try:

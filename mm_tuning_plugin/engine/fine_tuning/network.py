@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -38,8 +39,9 @@ class Network:
     def __init__(self, config: Mapping[str, Any], scope: str) -> None:
         self.config, self.scope = config, scope
         self._real: nn.Module | None = None
+        self.normalises_over_ranks = False
         try:
-            self.seen = _trainable(outline(self.config, scope))
+            self.seen = self._trainable(outline(copy.deepcopy(config), scope))
         except Exception:  # told by the real one, if it is a mistake
             self.seen = self.real()
 
@@ -51,9 +53,9 @@ class Network:
         """
         if self._real is None:
             try:
-                self._real = _trainable(MODELS.build(self.config))
+                self._real = self._trainable(MODELS.build(copy.deepcopy(self.config)))
             except Exception as error:  # constructors can raise anything
-                raise mistake(self._place(error), error) from error
+                raise mistake(*self._place(error), error, MODELS) from error
         return self._real
 
     def ask(
@@ -94,15 +96,21 @@ class Network:
                     return f'{first}.{rest[0]}' if several and listed else first
         return ''
 
-    def _place(self, error: Exception) -> str:
-        """Where in the config the part stands that raises the same when it is built alone."""
+    def _trainable(self, model: nn.Module) -> nn.Module:
+        """As it is trained by one process: BatchNorm over ranks needs ranks."""
+        kinds = {type(module).__name__ for module in model.modules()}  # torch's, or mmcv's own
+        self.normalises_over_ranks |= 'SyncBatchNorm' in kinds
+        return revert_sync_batchnorm(model).train()
+
+    def _place(self, error: Exception) -> tuple[str, str]:
+        """Place and type of the part that raises the same when it is built alone."""
         for place, part in _parts(self.config):
             try:
-                outline(part, self.scope)
+                outline(copy.deepcopy(part), self.scope)
             except Exception as own:
                 if (type(own), str(own)) == (type(error), str(error)):
-                    return f'model.{place}: {base_type(part)}'
-        return f'model: {base_type(self.config)}'
+                    return f'model.{place}', base_type(part)
+        return 'model', base_type(self.config)
 
 
 def without_weights(cfg: Mapping[str, Any]) -> ConfigDict:
@@ -128,11 +136,6 @@ def initialise(module: nn.Module) -> None:
         initialize(module, [given] if isinstance(given, dict) else list(given))
     for child in module.children():
         initialise(child)
-
-
-def _trainable(model: nn.Module) -> nn.Module:
-    """As it is trained by one process: BatchNorm over ranks needs ranks."""
-    return revert_sync_batchnorm(model).train()
 
 
 def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

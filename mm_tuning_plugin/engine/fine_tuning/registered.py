@@ -5,17 +5,22 @@ Unprefixed types are meant in mmengine's current default scope, as a Runner mean
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import difflib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.registry import Registry
 
-from mm_tuning_plugin.engine.kinds import shown
 from mm_tuning_plugin.errors import UserError
 
+# Arguments that name a folder to write to, which some constructors make and some destructors clear.
+WRITTEN = ('out_dir', 'output_dir', 'save_dir', 'result_path')
 _NOT_REGISTERED = re.compile(r'^(\S+) is not in the (?:\S+::)?(\S.*?) registry\b')
 
 
@@ -41,10 +46,7 @@ def find(place: str, root: Registry, config: Mapping[str, Any]) -> Callable[...,
         except Exception as error:  # modules of the user's are imported
             raise UserError(f'{place}: type {kind!r} cannot be found: {told(error)}') from error
         if found is None:
-            raise UserError(
-                f'{place}: type {kind!r} found, expected the registered name of a '
-                f'{registry.name}{_nearest(kind, registry)}'
-            )
+            raise UserError(f'{place}: {_unknown(kind, registry)}')
     return found
 
 
@@ -92,45 +94,65 @@ def build(place: str, root: Registry, config: Mapping[str, Any], **supplied: Any
     called = find(place, root, config)
     check_arguments(place, called, config, supplied)
     try:
-        return root.build(config.copy(), default_args=supplied)
+        return root.build(copy.deepcopy(config), default_args=supplied)
     except UserError:
         raise
     except Exception as error:  # constructors of the user's can raise anything
-        raise mistake(f'{place}: {getattr(called, "__name__", called)}', error) from error
+        raise mistake(place, getattr(called, '__name__', str(called)), error, root) from error
 
 
-def mistake(what: str, error: Exception) -> UserError:
-    """The one line for something that cannot be built."""
-    return UserError(f'{what} cannot be built: {told(error)}')
+def mistake(place: str, name: str, error: Exception, root: Registry | None = None) -> UserError:
+    """The one line for something that cannot be built.
+
+    Args:
+        place: Of its config, in dotted words.
+        name: What it is called.
+        error: What was raised.
+        root: The registry that it is built from.
+    """
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    unknown = _NOT_REGISTERED.match(text)
+    if unknown and root is not None:  # in its own config, or deeper
+        with root.switch_scope_and_registry(None) as registry:
+            return UserError(f'{place}: {_unknown(unknown[1], registry)}')
+    return UserError(f'{place}: {name} cannot be built: {told(error)}')
 
 
 def told(error: Exception) -> str:
-    """What an exception says, in one line; of an unknown type that alone, without advice."""
-    if isinstance(error, UserError):
-        return str(error)
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    unknown = _NOT_REGISTERED.match(text)
-    if unknown:
-        return f'type {unknown[1]!r} found, expected the registered name of a {unknown[2]}'
-    return shown_whole(f'{type(error).__name__}: {text}')
-
-
-def shown_whole(text: str) -> str:
-    """A text in one line, whatever it holds."""
+    """What an exception says, in one line."""
+    text = str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
     return ' '.join(text.split())
 
 
-def _nearest(kind: str, registry: Registry) -> str:
+def _unknown(kind: str, registry: Registry) -> str:
+    """A name that nobody registered, and the nearest one that somebody did."""
     names: set[str] = set()
     level: Registry | None = registry
     while level is not None:
         names |= set(level.module_dict)
         level = level.parent
     near = difflib.get_close_matches(kind.rsplit('.', 1)[-1], sorted(names), n=1)
-    return f'; the nearest known one is {near[0]}' if near else ''
+    nearest = f'; the nearest known one is {near[0]}' if near else ''
+    return f'type {kind!r} found, expected a registered {registry.name}{nearest}'
 
 
-def described(config: Any) -> str:
-    """A config's type for a message."""
-    kind = config.get('type') if isinstance(config, Mapping) else config
-    return shown(kind) if not callable(kind) else getattr(kind, '__name__', str(kind))
+@contextlib.contextmanager
+def written_aside(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A config whose folders to write to are temporary ones, for the length of the block.
+
+    What a destructor clears must still be there: what was built has to be dropped inside.
+    """
+    named = [key for key in WRITTEN if isinstance(config.get(key), (str, Path))]
+    if not named:
+        yield dict(config)
+        return
+    with tempfile.TemporaryDirectory(prefix='mm_tuning_look_') as folder:
+        yield {**config, **{key: str(Path(folder, key)) for key in named}}
+
+
+def items(place: str, config: Any) -> Iterator[tuple[str, Any]]:
+    """The entries of a list, or the only one, each with its place; none of None."""
+    if isinstance(config, (list, tuple)):
+        yield from ((f'{place}.{i}', item) for i, item in enumerate(config))
+    elif config is not None:
+        yield place, config

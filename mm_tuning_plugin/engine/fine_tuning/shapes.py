@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from mm_tuning_plugin.engine.fine_tuning.network import Network
 from mm_tuning_plugin.engine.fine_tuning.registered import told
 from mm_tuning_plugin.errors import UserError
 
-# What torch says where the sizes of two things do not fit.
+# What torch says where the sizes of two things do not fit; some of it on the 'meta' device alone.
 _UNFIT = re.compile(
     r'to have \d+ channels, but got \d+'
     r'|running_mean should contain \d+ elements'
@@ -27,6 +27,8 @@ _UNFIT = re.compile(
     r'|must match the (?:existing )?size|Sizes of tensors must match'
     r'|is invalid for input of size'
     r'|index out of range'
+    r'|Invalid channel dimensions|Attempting to broadcast|must be broadcastable'
+    r'|expecting embedding dimension|input to be divisible by num_groups'
 )
 
 
@@ -53,7 +55,7 @@ def _step(model: nn.Module, data: Mapping[str, Any]) -> None:
 
 
 def _does_not_fit(error: Exception) -> bool:
-    return isinstance(error, (RuntimeError, ValueError, IndexError)) and bool(
+    return isinstance(error, (RuntimeError, ValueError, IndexError, AssertionError)) and bool(
         _UNFIT.search(str(error))
     )
 
@@ -155,6 +157,3 @@ def _part(model: nn.Module, place: str) -> nn.Module | None:
         return model.get_submodule(place) if place else None
     except AttributeError:
         return None
-
-
-Question = Callable[[nn.Module], Any]
