@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModule, revert_sync_batchnorm
@@ -17,7 +17,6 @@ from mm_tuning_plugin.engine.outline import outline
 from mm_tuning_plugin.engine.start import remove_pretrained
 from mm_tuning_plugin.engine.user_config import base_type
 
-T = TypeVar('T')
 PARTS = ('data_preprocessor', 'backbone', 'neck', 'decode_head', 'auxiliary_head')
 
 
@@ -58,32 +57,19 @@ class Network:
                 raise mistake(*self._place(error), error, MODELS) from error
         return self._real
 
-    def ask(
-        self, question: Callable[[nn.Module], T], counts: Callable = lambda e: True
-    ) -> T | None:
+    def ask(self, question: Callable[[nn.Module], None]) -> None:
         """Ask the outline; where it raises, the real network.
 
         Args:
             question: Anything that raises where the config is at fault.
-            counts: Whether an error is of the kind that is looked for; others are no answer.
-
-        Returns:
-            The answer, None where there is none.
 
         Raises:
-            Exception: What the real network raised, if it counts.
+            Exception: What the real network raised.
         """
         try:
-            return question(self.seen)
-        except Exception as error:
-            if not counts(error):
-                return None
-        try:
-            return question(self.real())
-        except Exception as error:
-            if counts(error):
-                raise
-            return None
+            question(self.seen)
+        except Exception:
+            question(self.real())
 
     def name_of(self, module: nn.Module) -> str:
         """The part of the config that a module was built from, in dotted words; '' if unknown."""

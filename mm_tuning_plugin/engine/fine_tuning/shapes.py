@@ -1,9 +1,13 @@
-"""A training step on shapes alone: what a network cannot read is found without computing."""
+"""A training step on shapes alone: what a network cannot read is found without computing.
+
+Shape legend: N images, C channels, H x W pixels.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,18 +21,22 @@ from mm_tuning_plugin.errors import UserError
 
 # What torch says where the sizes of two things do not fit; some of it on the 'meta' device alone.
 _UNFIT = re.compile(
-    r'to have \d+ channels, but got \d+'
-    r'|running_mean should contain \d+ elements'
-    r'|shapes cannot be multiplied|same reduction dim|size mismatch'
-    r'|[Gg]iven normalized_shape'
-    r'|vector of size equal to the number of channels'
+    r'to have \d+ channels, but got \d+|Invalid channel dimensions'
+    r'|running_mean should contain|[Gg]iven normalized_shape'
+    r'|vector of size equal to the number of channels|input to be divisible by num_groups'
+    r'|shapes cannot be multiplied|same reduction dim|size mismatch|expecting embedding dimension'
     r'|weight tensor should be defined either for all'
     r'|Expected more than 1 value per channel'
     r'|must match the (?:existing )?size|Sizes of tensors must match'
-    r'|is invalid for input of size'
-    r'|index out of range'
-    r'|Invalid channel dimensions|Attempting to broadcast|must be broadcastable'
-    r'|expecting embedding dimension|input to be divisible by num_groups'
+    r'|Attempting to broadcast|must be broadcastable'
+    r'|is invalid for input of size|index out of range'
+)
+# How torch's own layers call the number of channels that they read, and where it is in their input.
+_READS = (
+    (nn.modules.conv._ConvNd, 'in_channels', 1),
+    (nn.modules.batchnorm._BatchNorm, 'num_features', 1),
+    (nn.GroupNorm, 'num_channels', 1),
+    (nn.Linear, 'in_features', -1),
 )
 
 
@@ -42,22 +50,114 @@ def check_step(network: Network, data: Mapping[str, Any]) -> None:
     Raises:
         UserError: Something does not fit: channels, levels, weights of classes.
     """
-    try:
-        network.ask(lambda model: _step(model, data), _does_not_fit)
-    except Exception as error:
-        raise _unfit(network, data, error) from error
+    error = _raised(network.seen, data)
+    if error is None:
+        return
+    explained = _explained(network, data, error)
+    if not explained and _does_not_fit(error):
+        error = _raised(network.real(), data)
+        explained = told(error) if error is not None and _does_not_fit(error) else ''
+    if explained and error is not None:
+        place = '.'.join(filter(None, ('model', _place(network, error))))
+        raise UserError(f'{place}: {explained}') from error
 
 
-def _step(model: nn.Module, data: Mapping[str, Any]) -> None:
+def _raised(model: nn.Module, data: Mapping[str, Any]) -> Exception | None:
+    """What a training step raises."""
     device = next(iter(model.parameters())).device
-    with torch.no_grad(), MadeUp() if device.type == 'meta' else torch.no_grad():
-        model(**_moved(data, device), mode='loss')
+    try:
+        with torch.no_grad(), MadeUp() if device.type == 'meta' else nullcontext():
+            model(**_moved(data, device), mode='loss')
+    except Exception as error:  # networks of the user's can raise anything
+        return error
+    return None
 
 
 def _does_not_fit(error: Exception) -> bool:
-    return isinstance(error, (RuntimeError, ValueError, IndexError, AssertionError)) and bool(
-        _UNFIT.search(str(error))
+    kinds = (RuntimeError, ValueError, IndexError, AssertionError)
+    return isinstance(error, kinds) and bool(_UNFIT.search(str(error)))
+
+
+def _explained(network: Network, data: Mapping[str, Any], error: Exception) -> str:
+    """What is wrong, where arithmetic alone shows that something is; '' where it does not."""
+    head = next((module for module in _modules(error) if hasattr(module, 'in_index')), None)
+    read = next(filter(None, map(_read_and_given, _frames(error))), None)
+    if head is not None and (read or isinstance(error, IndexError)):
+        found = _levels(head, _given_to_heads(network, data))
+        if found:
+            return found
+    if read:
+        return f'a layer of {read[0]} input channels found, expected {read[1]}: as many come to it'
+    if isinstance(error, ValueError) and 'more than 1 value per channel' in str(error):
+        return (
+            'BatchNorm over a single value found, expected a larger batch_size, or ranks with '
+            f'SyncBN: {told(error)}'
+        )
+    return ''
+
+
+def _levels(head: nn.Module, given: Sequence[int]) -> str:
+    """What a head of mmseg's reads that it is not given; '' where that is not known.
+
+    Args:
+        head: It.
+        given: Channels of each feature map that comes to the heads.
+    """
+    index, read = head.in_index, getattr(head, 'in_channels', None)
+    several = isinstance(index, (list, tuple))
+    levels = list(index) if several else [index]
+    if not given or not all(isinstance(level, int) for level in levels):
+        return ''
+    if any(not -len(given) <= level < len(given) for level in levels):
+        return f'in_index={index} found, expected less than {len(given)}, the number of outputs'
+    channels = [given[level] for level in levels]
+    if channels == (list(read) if isinstance(read, (list, tuple)) else [read]):
+        return ''
+    return (
+        f'in_channels={read} found, expected {channels if several else channels[0]}: so many '
+        f'channels come to in_index={index}'
     )
+
+
+def _read_and_given(frame: Any) -> tuple[int, int] | None:
+    """Channels that a layer of torch's reads, and those it was given, where they are not equal."""
+    layer, given = frame.f_locals.get('self'), frame.f_locals.get('input')
+    for kind, name, axis in _READS:
+        if isinstance(layer, kind) and isinstance(given, Tensor) and given.dim() > 1:
+            read = int(getattr(layer, name))
+            return (read, int(given.shape[axis])) if read != given.shape[axis] else None
+    return None
+
+
+def _given_to_heads(network: Network, data: Mapping[str, Any]) -> list[int]:
+    """Channels of each feature map that heads are given; [] where that cannot be told."""
+    model = network.seen
+    try:
+        with torch.no_grad():
+            maps = model.extract_feat(_moved(data['inputs'], next(iter(model.parameters())).device))
+        return [int(item.shape[1]) for item in maps]
+    except Exception:  # it serves a message about another failure, which it must not hide
+        return []
+
+
+def _place(network: Network, error: Exception) -> str:
+    """The part of the config in whose code an error was raised; '' if in none."""
+    return next(filter(None, map(network.name_of, _modules(error))), '')
+
+
+def _modules(error: Exception) -> Iterator[nn.Module]:
+    """The modules in whose code an error was raised, the innermost first."""
+    owners = (frame.f_locals.get('self') for frame in _frames(error))
+    return (owner for owner in owners if isinstance(owner, nn.Module))
+
+
+def _frames(error: Exception) -> list[Any]:
+    """The frames that an error passed through, the innermost first."""
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        frames.append(trace.tb_frame)
+        trace = trace.tb_next
+    return frames[::-1]
 
 
 class MadeUp(TorchDispatchMode):
@@ -74,9 +174,7 @@ class MadeUp(TorchDispatchMode):
             shape = (args[0].numel(), args[0].dim())
             return torch.empty(shape, dtype=torch.long, device='meta')
         if func is aten.index.Tensor and args[0].is_meta:
-            args = (args[0], [_positions(index) for index in args[1]])
-            flat = [index for item in args[1] for index in item]
-            args = (args[0], flat)
+            args = (args[0], [index for item in args[1] for index in _positions(item)])
         return func(*args, **kwargs)
 
 
@@ -96,64 +194,3 @@ def _moved(value: Any, device: torch.device) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_moved(item, device) for item in value)
     return value
-
-
-def _unfit(network: Network, data: Mapping[str, Any], error: Exception) -> UserError:
-    """The one line for sizes that do not fit, with what the head reads and what it is given."""
-    module = _raising(error, network)
-    place = network.name_of(module) if module is not None else ''
-    head = _part(network.real(), place)
-    found = f'model{"." if place else ""}{place}: '
-    given = _given_to_heads(network, data)
-    if head is not None and place.split('.')[0].endswith('_head') and given:
-        index, expected = getattr(head, 'in_index', None), getattr(head, 'in_channels', None)
-        levels = index if isinstance(index, (list, tuple)) else [index]
-        if all(isinstance(level, int) for level in levels):
-            beyond = [level for level in levels if not -len(given) <= level < len(given)]
-            if beyond:
-                return UserError(
-                    f'{found}in_index={index} found, expected less than {len(given)}: the backbone '
-                    f'gives {len(given)} outputs'
-                )
-            channels = [given[level] for level in levels]
-            wanted = list(expected) if isinstance(expected, (list, tuple)) else [expected]
-            if channels != wanted:
-                own = channels if isinstance(index, (list, tuple)) else channels[0]
-                return UserError(
-                    f'{found}in_channels={expected} found, expected {own}: so many channels come '
-                    f'to in_index={index}'
-                )
-    return UserError(f'{found}the first training step fails: {told(error)}')
-
-
-def _given_to_heads(network: Network, data: Mapping[str, Any]) -> list[int]:
-    """Channels of each feature map that heads are given; [] where that cannot be told."""
-
-    def ask(model: nn.Module) -> list[int]:
-        device = next(iter(model.parameters())).device
-        with torch.no_grad():
-            maps = model.extract_feat(_moved(data['inputs'], device))
-        return [int(item.shape[1]) for item in maps]
-
-    try:
-        return network.ask(ask) or []
-    except Exception:  # it serves a message about another failure, which it must not hide
-        return []
-
-
-def _raising(error: BaseException, network: Network) -> nn.Module | None:
-    """The innermost module of the network in whose code an error was raised."""
-    found, trace = None, error.__traceback__
-    while trace is not None:
-        owner = trace.tb_frame.f_locals.get('self')
-        if isinstance(owner, nn.Module) and network.name_of(owner):
-            found = owner
-        trace = trace.tb_next
-    return found
-
-
-def _part(model: nn.Module, place: str) -> nn.Module | None:
-    try:
-        return model.get_submodule(place) if place else None
-    except AttributeError:
-        return None
