@@ -1,21 +1,15 @@
-"""Entries of a config that stand for themselves: groups of them, metrics, log processor."""
+"""Entries of a config that stand for themselves, and which belong together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.evaluator import Evaluator
-from mmengine.registry import EVALUATOR, LOG_PROCESSORS, METRICS, MODEL_WRAPPERS, TRANSFORMS
+from mmengine.registry import LOG_PROCESSORS, MODEL_WRAPPERS, TRANSFORMS
 
 from mm_tuning_plugin.engine.fine_tuning.loops import check_loop
-from mm_tuning_plugin.engine.fine_tuning.registered import (
-    build,
-    check_arguments,
-    find,
-    items,
-    written_aside,
-)
+from mm_tuning_plugin.engine.fine_tuning.metrics import check_evaluator
+from mm_tuning_plugin.engine.fine_tuning.registered import build, find, items
 from mm_tuning_plugin.errors import UserError
 
 # What belongs together: all of it is there, or nothing.
@@ -43,28 +37,6 @@ def check_groups(cfg: Mapping[str, Any]) -> None:
     scaling = cfg.get('auto_scale_lr') or {}
     if scaling.get('enable') and 'base_batch_size' not in scaling:
         raise UserError('auto_scale_lr: enable=True found, expected base_batch_size beside it')
-
-
-def check_evaluator(place: str, config: Any) -> None:
-    """Build the metrics of an evaluator, and drop them.
-
-    Args:
-        place: Its name in the config.
-        config: It.
-
-    Raises:
-        UserError: One cannot be built.
-    """
-    if config is None or isinstance(config, Evaluator):
-        return
-    if isinstance(config, Mapping) and 'metrics' in config:
-        called = find(place, EVALUATOR, {'type': 'Evaluator', **config})
-        check_arguments(place, called, config)
-        config, place = config['metrics'], f'{place}.metrics'
-    for at, item in items(place, config):
-        if isinstance(item, Mapping):
-            with written_aside(item) as given:
-                build(at, METRICS, given)
 
 
 def remark_on_testing(cfg: Mapping[str, Any]) -> str:

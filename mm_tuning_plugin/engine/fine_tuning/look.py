@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from mm_tuning_plugin.engine.fine_tuning import batch, entries, hooks, training
+from mm_tuning_plugin.engine.fine_tuning import batch, entries, hooks, metrics, training
 from mm_tuning_plugin.engine.fine_tuning.loops import check_loops, length_of
 from mm_tuning_plugin.engine.fine_tuning.network import Network, without_weights
 from mm_tuning_plugin.engine.fine_tuning.shapes import check_step
@@ -63,9 +63,10 @@ def look_at_fine_tuning(cfg: Config, loads_weights: bool = True) -> Look:
         entries.check_groups(cfg)
         check_loops(cfg)
         entries.check_others(cfg)
-        entries.check_evaluator('val_evaluator', cfg.get('val_evaluator'))
+        names = metrics.check_evaluator('val_evaluator', cfg.get('val_evaluator'))
         batch.check_loaders(cfg)
         built = hooks.build_hooks(cfg, hooks.check_visualizer(cfg))
+        metrics.check_best(built, names)
         network = Network(without_weights(cfg), scope)
         if loads_weights:
             training.check_files(cfg['model'], network)
