@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mm_tuning_plugin.engine.fine_tuning.network import Network
 from mm_tuning_plugin.engine.fine_tuning.registered import told
+from mm_tuning_plugin.engine.messages import MISTAKES
 from mm_tuning_plugin.errors import UserError
 
 # What torch says where the sizes of two things do not fit; some of it on the 'meta' device alone.
@@ -31,6 +32,7 @@ _UNFIT = re.compile(
     r'|Attempting to broadcast|must be broadcastable'
     r'|is invalid for input of size|index out of range'
 )
+_OF_DEVICES = re.compile('meta|cuda|gpu|device', re.IGNORECASE)
 # How torch's own layers call the number of channels that they read, and where it is in their input.
 _READS = (
     (nn.modules.conv._ConvNd, 'in_channels', 1),
@@ -48,15 +50,17 @@ def check_step(network: Network, data: Mapping[str, Any]) -> None:
         data: ``inputs`` (N, C, H, W) and ``data_samples``, as its preprocessor gives them.
 
     Raises:
-        UserError: Something does not fit: channels, levels, weights of classes.
+        UserError: Something does not fit: channels, levels, weights of classes, missing labels.
     """
     error = _raised(network.seen, data)
     if error is None:
         return
     explained = _explained(network, data, error)
-    if not explained and _does_not_fit(error):
+    if not explained and _is_of_the_config(error):
         error = _raised(network.real(), data)
-        explained = told(error) if error is not None and _does_not_fit(error) else ''
+        explained = told(error) if error is not None and _is_of_the_config(error) else ''
+        if 'weight tensor should be defined' in explained:
+            explained = f'class_weight with a value for each class expected; {explained}'
     if explained and error is not None:
         place = '.'.join(filter(None, ('model', _place(network, error))))
         raise UserError(f'{place}: {explained}') from error
@@ -73,9 +77,16 @@ def _raised(model: nn.Module, data: Mapping[str, Any]) -> Exception | None:
     return None
 
 
-def _does_not_fit(error: Exception) -> bool:
-    kinds = (RuntimeError, ValueError, IndexError, AssertionError)
-    return isinstance(error, kinds) and bool(_UNFIT.search(str(error)))
+def _is_of_the_config(error: Exception) -> bool:
+    """Whether an error comes of what the config says, whatever device computes.
+
+    An operator that is not there for a device raises too, and is no mistake: training may run on
+    another.
+    """
+    text = str(error)
+    if isinstance(error, RuntimeError):
+        return bool(_UNFIT.search(text))
+    return isinstance(error, MISTAKES) and bool(text) and not _OF_DEVICES.search(text)
 
 
 def _explained(network: Network, data: Mapping[str, Any], error: Exception) -> str:
