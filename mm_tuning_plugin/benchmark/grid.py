@@ -24,7 +24,9 @@ from mm_tuning_plugin.benchmark.settings import (
 from mm_tuning_plugin.benchmark.splits import Library, Part, read_folds
 from mm_tuning_plugin.benchmark.steps import Job, Step
 from mm_tuning_plugin.engine import derive_tuning_config
+from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.engine.user_config import leaf_datasets
+from mm_tuning_plugin.errors import UserError
 
 PRODUCTS = {
     'start': 'backbone.pth',  # of a random start: made by the first step that asks for it
@@ -88,7 +90,13 @@ def build_jobs(plan: Plan, work_dir: Path, cache: Path, read: Read = Config.from
     Raises:
         UserError: A config is wrong, or an arm does not fit it.
     """
-    return list(Grid(plan, work_dir, cache, read).jobs())
+    grid = Grid(plan, work_dir, cache, read)
+    for name, base in grid.bases.items():
+        try:
+            look_at_first_batch(look_at_fine_tuning(placed(base, 'fine_tuning', work_dir, False)))
+        except UserError as error:
+            raise UserError(f'configs.{name}: {error}') from error
+    return list(grid.jobs())
 
 
 class Grid:

@@ -81,13 +81,9 @@ def check_types(derived: Config) -> str:
     """All that stage one builds by name is registered: data, transforms, model, hooks, loop."""
     from mmengine import registry as roots
 
-    from mm_tuning_plugin.engine import preflight
+    from mm_tuning_plugin.engine.fine_tuning.registered import find
 
     config = derived.to_dict()
-    try:
-        preflight.check_types(config, config['default_scope'])
-    except UserError as error:
-        return str(error)
     model = config['model']
     hooks = [*config['custom_hooks'], *config['default_hooks'].values()]
     wanted: list[tuple[Registry, Any]] = [(roots.HOOKS, hook) for hook in hooks]
@@ -96,11 +92,31 @@ def check_types(derived: Config) -> str:
     wanted += [(roots.MODELS, model[part]) for part in parts]
     for loader in (config['train_dataloader'], config['val_dataloader'] or {}):
         wanted += _of_datasets(loader.get('dataset'))
-    for root, part in wanted:
-        with root.switch_scope_and_registry(config['default_scope']) as registry:
-            if registry.get(part['type']) is None:
-                return f'{part["type"]} is no registered {registry.name}'
+    wanted += _of_loops(config)
+    with roots.DefaultScope.overwrite_default_scope(config['default_scope']):
+        for root, part in wanted:
+            try:
+                find('the derived config', root, part)
+            except UserError as error:
+                return str(error)
     return ''
+
+
+def _of_loops(config: Mapping[str, Any]) -> list[tuple[Registry, Any]]:
+    """Loops, optimizer and its schedule, sampler and metric, with their registries."""
+    from mmengine import registry as roots
+
+    schedules = config.get('param_scheduler') or ()
+    found: list[tuple[Registry, Any]] = [
+        (roots.LOOPS, config.get('train_cfg')),
+        (roots.LOOPS, config.get('val_cfg')),
+        (roots.OPTIM_WRAPPERS, config.get('optim_wrapper')),
+        (roots.OPTIMIZERS, (config.get('optim_wrapper') or {}).get('optimizer')),
+        (roots.DATA_SAMPLERS, config['train_dataloader'].get('sampler')),
+        (roots.METRICS, config.get('val_evaluator')),
+        *((roots.PARAM_SCHEDULERS, schedule) for schedule in schedules),
+    ]
+    return [(root, part) for root, part in found if isinstance(part, Mapping) and 'type' in part]
 
 
 def _of_datasets(config: Any) -> list[tuple[Registry, Any]]:

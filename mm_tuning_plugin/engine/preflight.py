@@ -8,16 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from mmengine.registry import (
-    DATA_SAMPLERS,
-    LOOPS,
-    METRICS,
-    OPTIM_WRAPPERS,
-    OPTIMIZERS,
-    PARAM_SCHEDULERS,
-    TRANSFORMS,
-    DefaultScope,
-)
+from mmengine.registry import DefaultScope
 from mmengine.utils import is_abs
 from mmseg.registry import DATASETS
 
@@ -97,44 +88,6 @@ def check_data(
                 'labels of at least one class; are ignore_index and reduce_zero_label right?'
             )
     return items
-
-
-def check_types(cfg: Mapping[str, Any], scope: str = 'mmseg') -> None:
-    """Look up what the stages will be built of, before stage one takes its hours.
-
-    Args:
-        cfg: The user's config.
-        scope: Its ``default_scope``.
-
-    Raises:
-        UserError: A type that nobody registered, or a package that is not installed.
-    """
-    for place, package in missing_packages(cfg.get('model')):
-        raise UserError(
-            f'model{place}: a type of {package} found, which is not installed; expected '
-            f'it beside mmseg: pip install {package}'
-        )
-    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer')
-    sampler = (cfg.get('train_dataloader') or {}).get('sampler')
-    wanted = [
-        ('train_cfg', LOOPS, cfg.get('train_cfg')),
-        ('val_cfg', LOOPS, cfg.get('val_cfg')),
-        ('optim_wrapper', OPTIM_WRAPPERS, cfg.get('optim_wrapper')),
-        ('optim_wrapper.optimizer', OPTIMIZERS, optimizer),
-        ('train_dataloader.sampler', DATA_SAMPLERS, sampler),
-        ('val_evaluator', METRICS, cfg.get('val_evaluator')),
-        ('param_scheduler', PARAM_SCHEDULERS, cfg.get('param_scheduler')),
-        ('mix_and_match.augment', TRANSFORMS, (cfg.get('mix_and_match') or {}).get('augment')),
-    ]
-    for where, root, config in wanted:
-        with root.switch_scope_and_registry(scope) as registry:
-            for part in config if isinstance(config, (list, tuple)) else [config]:
-                kind = part.get('type') if isinstance(part, Mapping) else None
-                if isinstance(kind, str) and registry.get(kind) is None:
-                    raise UserError(
-                        f'{where}: type {kind!r} found, expected the registered name of a '
-                        f'{registry.name}'
-                    )
 
 
 def missing_packages(config: Any, place: str = '') -> Iterator[tuple[str, str]]:

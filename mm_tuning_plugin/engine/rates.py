@@ -7,17 +7,14 @@ stays, as does ``frozen_stages``.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DefaultScope
 from torch import nn
 
+from mm_tuning_plugin.engine.no_trace import no_trace
 from mm_tuning_plugin.engine.outline import outline
 from mm_tuning_plugin.engine.start import remove_pretrained
 
@@ -97,7 +94,7 @@ def optimizer_over(backbone: Mapping[str, Any], wrapper: Mapping[str, Any], scop
     Raises:
         Exception: Whatever the constructors raise.
     """
-    with _silence(), DefaultScope.overwrite_default_scope(scope):
+    with no_trace(scope):
         tuner = nn.Module()
         tuner.backbone = outline(remove_pretrained(backbone), scope)
         return build_optim_wrapper(tuner, copy.deepcopy(dict(wrapper))), tuner
@@ -156,15 +153,3 @@ def _is_zero(value: Any) -> bool:
 
 def _shown(place: tuple[str, ...]) -> str:
     return place[0] if len(place) == 1 else f'{place[0]}[{place[1]!r}].{place[2]}'
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Constructors of optimizers print and log a line for every parameter."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)

@@ -35,6 +35,7 @@ from mm_tuning_plugin.checkpoint import (
 )
 from mm_tuning_plugin.checkpoint.store import SAFETENSORS
 from mm_tuning_plugin.engine.class_iou import ClassIoUHook
+from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.engine.fingerprint import (
     data_manifest,
     differences,
@@ -47,7 +48,7 @@ from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.normalisation import describe_derived, read_derived
 from mm_tuning_plugin.engine.pipelines import validates_labels
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
-from mm_tuning_plugin.engine.preflight import check_data, check_types
+from mm_tuning_plugin.engine.preflight import check_data
 from mm_tuning_plugin.engine.rates import describe_thawed
 from mm_tuning_plugin.engine.readers import check_readers
 from mm_tuning_plugin.engine.resume import ResumableRunner
@@ -181,7 +182,8 @@ class MixAndMatchRunner:
         items = self._check_data('train_dataloader')
         if isinstance(self.cfg.get('val_dataloader'), Mapping):
             self._check_data('val_dataloader')
-        check_types(self.cfg, self.tuning_cfg['default_scope'])
+        look = look_at_fine_tuning(self.cfg, loads_weights=self.options['checkpoint'] is None)
+        look_at_first_batch(look)
         return items
 
     def _train(self) -> torch.nn.Module:
