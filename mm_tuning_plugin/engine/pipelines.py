@@ -99,6 +99,22 @@ def resizes_of(pipeline: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
     return [step for step in pipeline if base_type(step) in RESIZES]
 
 
+def crop_size(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(H, W) of the crops that a training data set gives, pixels; None: it gives none.
+
+    That of the last transform that crops; of several data sets, of the first that has one.
+    """
+    for step in reversed(steps_of(dataset)):
+        if base_type(step) in CROPS and step.get('crop_size') is not None:
+            size = step['crop_size']
+            height, width = (size, size) if isinstance(size, int) else size
+            # mmcv counts (W, H) where mmseg counts (H, W)
+            return (width, height) if base_type(step) == 'CenterCrop' else (height, width)
+    inner = [dataset.get('dataset'), *(dataset.get('datasets') or [])]
+    found = (crop_size(part) for part in inner if isinstance(part, Mapping))
+    return next((size for size in found if size is not None), None)
+
+
 def with_pipeline(
     dataset: Mapping[str, Any],
     derive: Callable[[Sequence[Mapping[str, Any]]], list[dict]],

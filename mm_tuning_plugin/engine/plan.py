@@ -296,7 +296,7 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
     if not _measures(cfg, facts):
         return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
     leaf = next(user_config.leaf_datasets(loader.get('dataset')))
-    resizes = pipelines.resizes_of(steps_of(leaf))
+    resizes = [*pipelines.resizes_of(steps_of(leaf)), *_window(cfg, facts)]
 
     def derive(steps: Any) -> list[dict]:
         return pipelines.retrieval_pipeline(steps, resizes, check_labels(facts), _sample(facts))
@@ -317,6 +317,14 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
         val_cfg=dict(type='ValLoop'),
         val_evaluator=dict(type=f'{SCOPE}.NodeRetrievalMetric'),
     )
+
+
+def _window(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
+    """What keeps an image from passing the backbone whole that is far larger than training's."""
+    if like(facts.options['nodes']) == 'patches':  # each of which is an image of its own
+        return []
+    size = pipelines.crop_size(cfg['train_dataloader']['dataset'])
+    return [dict(type=f'{SCOPE}.CutLargeImage', crop_size=size and list(size))]
 
 
 def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
