@@ -141,11 +141,11 @@ class Rounds:
 
     def ask(self, batch: int, interruption: Interruption) -> bool:
         """Ask before a batch that is due: whether to end; every rank gets the same answer."""
-        now = time.monotonic()
-        pace = interruption.exchange((now - self._then) / max(1, batch - self._last))
+        now, passed = time.monotonic(), batch - self._last
+        pace = interruption.exchange((now - self._then) / max(1, passed))
         self._last, self._then = batch, now
-        # the first batches are slower than those that follow: never far more steps than before
-        self.step = max(1, min(2 * self.step, int(RANKS_ASK / max(pace, 1e-6))))
+        if passed:  # never far more steps than before: batches may become slower
+            self.step = max(1, min(2 * self.step, int(RANKS_ASK / max(pace, 1e-6))))
         self.next = batch + self.step
         return interruption.signum != 0
 
