@@ -179,6 +179,7 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         UserError: An option has no meaning here, mmpretrain is needed and cannot be imported, or
             something in the config cannot be built.
+        SystemExit: After SIGINT or SIGTERM, with a checkpoint and one line.
     """
     for name in ('ssl_checkpoint', 'allow_pickle', 'no_tuning', 'overwrite'):
         if getattr(args, name):
@@ -192,18 +193,9 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
         raise UserError(
             f'{args.config}: mmpretrain cannot be imported ({error}); expected it beside mmseg'
         )
-    from mm_tuning_plugin.engine.launch import join_ranks
-    from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
-    from mm_tuning_plugin.engine.resume import ResumableRunner
+    from mm_tuning_plugin.engine.alone import train_alone
 
-    join_ranks(cfg)
-    try:
-        runner = ResumableRunner.from_cfg(cfg)
-    except UserError:
-        raise
-    except MISTAKES as error:
-        raise config_mistake(error) from error
-    runner.train()
+    train_alone(cfg)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:

@@ -11,11 +11,13 @@ from mm_tuning_plugin.datasets.transforms import (
     SamplePatches,
     SamplePoints,
 )
+from mm_tuning_plugin.datasets.windows import CutLargeImage
 from mm_tuning_plugin.datasets.wrappers import RetrievalDataset, SeededDataset
 
 __all__ = [
     'Cached',
     'CheckLabels',
+    'CutLargeImage',
     'FitToLabels',
     'GreyImage',
     'MapLabels',

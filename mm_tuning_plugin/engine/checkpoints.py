@@ -105,8 +105,15 @@ class CarefulCheckpointHook(CheckpointHook):
         self.file_backend = _RemovesLater(None)  # a validation may come before `before_train`
 
     def before_train(self, runner: Any) -> None:
-        """See mmengine; also take hold of what removes files."""
+        """See mmengine; also take hold of what removes files, and of what a resumed run wrote last.
+
+        Without it a resumed run would neither keep the score of its first validation nor publish
+        its last checkpoint, as an uninterrupted one does.
+        """
         super().before_train(runner)
+        last = runner.message_hub.runtime_info.get('last_ckpt')
+        if runner.iter > 0 and self.last_ckpt is None and last is not None:
+            self.last_ckpt = last if self.file_backend.exists(last) else None
         self.file_backend = _RemovesLater(self.file_backend)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:

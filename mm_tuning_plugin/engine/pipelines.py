@@ -127,7 +127,7 @@ def retrieval_pipeline(
         sample: Config of the transform that draws the nodes.
     """
     derived = tuning_pipeline(pipeline, (), check, sample)
-    return derived if early_moves(pipeline) else _with_resizes(derived, resizes)
+    return derived if early_moves(pipeline) else before_sampling(derived, resizes)
 
 
 def validation_pipeline(
@@ -153,19 +153,36 @@ def validation_pipeline(
     before = [step for step in pipeline[:loaded] if not _moves(step)]
     derived = tuning_pipeline([*before, *pipeline[loaded:]], (), check, sample)
     if not (fit and early):
-        return _with_resizes(derived, resizes)
+        return before_sampling(derived, resizes)
     at = labels_at(derived) + 1
     derived.insert(at, dict(type='mm_tuning_plugin.FitToLabels', transforms=copy.deepcopy(early)))
-    return _with_resizes(derived, resizes_of(pipeline[loaded:]) if resizes else ())
+    return before_sampling(derived, resizes_of(pipeline[loaded:]) if resizes else ())
 
 
-def _with_resizes(derived: list[dict], resizes: Sequence[Mapping[str, Any]]) -> list[dict]:
-    return [*derived[:-2], *(copy.deepcopy(dict(step)) for step in resizes), *derived[-2:]]
+def before_sampling(derived: list[dict], steps: Sequence[Mapping[str, Any]]) -> list[dict]:
+    """A derived pipeline with further steps before nodes are drawn and packed."""
+    return [*derived[:-2], *(copy.deepcopy(dict(step)) for step in steps), *derived[-2:]]
 
 
 def resizes_of(pipeline: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The transforms of a validation pipeline that only resize."""
     return [step for step in pipeline if base_type(step) in RESIZES]
+
+
+def crop_size(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(H, W) of the crops that a training data set gives, pixels; None: it gives none.
+
+    That of the last transform that crops; of several data sets, of the first that has one.
+    """
+    for step in reversed(steps_of(dataset)):
+        if base_type(step) in CROPS and step.get('crop_size') is not None:
+            size = step['crop_size']
+            height, width = (size, size) if isinstance(size, int) else size
+            # mmcv counts (W, H) where mmseg counts (H, W)
+            return (width, height) if base_type(step) == 'CenterCrop' else (height, width)
+    inner = [dataset.get('dataset'), *(dataset.get('datasets') or [])]
+    found = (crop_size(part) for part in inner if isinstance(part, Mapping))
+    return next((size for size in found if size is not None), None)
 
 
 def early_moves(pipeline: Sequence[Mapping[str, Any]]) -> list[dict]:

@@ -293,11 +293,19 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
     if not _measures(cfg, facts):
         return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
     leaf = next(user_config.leaf_datasets(loader.get('dataset')))
-    resizes = pipelines.resizes_of(steps_of(leaf))
+    resizes, window = pipelines.resizes_of(steps_of(leaf)), _window(cfg, facts)
 
     check, sample = check_labels(facts), _sample(facts)
     train = cfg['train_dataloader']['dataset']
     fit = pipelines.has_early_moves(train)
+
+    def gallery(steps: Any) -> list[dict]:
+        derived = pipelines.retrieval_pipeline(steps, resizes, check, sample)
+        return pipelines.before_sampling(derived, window)
+
+    def queries(steps: Any) -> list[dict]:
+        derived = pipelines.validation_pipeline(steps, resizes, check, sample, fit)
+        return pipelines.before_sampling(derived, window)
 
     return dict(
         val_dataloader=dict(
@@ -306,13 +314,8 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
                 type=f'{SCOPE}.RetrievalDataset',
-                gallery=pipelines.with_pipeline(
-                    train, lambda s: pipelines.retrieval_pipeline(s, resizes, check, sample)
-                ),
-                queries=pipelines.with_pipeline(
-                    loader['dataset'],
-                    lambda s: pipelines.validation_pipeline(s, resizes, check, sample, fit),
-                ),
+                gallery=pipelines.with_pipeline(train, gallery),
+                queries=pipelines.with_pipeline(loader['dataset'], queries),
                 max_images=facts.options['retrieval_images'],
             ),
             collate_fn=dict(type='pseudo_collate'),
@@ -320,6 +323,14 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
         val_cfg=dict(type='ValLoop'),
         val_evaluator=dict(type=f'{SCOPE}.NodeRetrievalMetric'),
     )
+
+
+def _window(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
+    """What keeps an image from passing the backbone whole that is far larger than training's."""
+    if like(facts.options['nodes']) == 'patches':  # each of which is an image of its own
+        return []
+    size = pipelines.crop_size(cfg['train_dataloader']['dataset'])
+    return [dict(type=f'{SCOPE}.CutLargeImage', crop_size=size and list(size))]
 
 
 def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:

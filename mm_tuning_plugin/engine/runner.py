@@ -60,7 +60,7 @@ from mm_tuning_plugin.engine.run_report import (
     note_circumstances,
     write_report,
 )
-from mm_tuning_plugin.engine.signals import Interruption
+from mm_tuning_plugin.engine.signals import BEFORE, GOES_ON, Interruption
 from mm_tuning_plugin.engine.start import (
     adopt_self_supervised,
     changed_arguments,
@@ -171,6 +171,7 @@ class MixAndMatchRunner:
         """Around a run: what signals do, what a full disk is called, the line of progress."""
         self.line = ProgressLine(stages)
         with Interruption() as self.interruption, full_disk_named(self.work_dir), self.line:
+            self.interruption.idle(BEFORE)
             yield
 
     def _begin(self) -> list[dict]:
@@ -184,6 +185,7 @@ class MixAndMatchRunner:
             self._check_data('val_dataloader')
         look = look_at_fine_tuning(self.cfg, loads_weights=self.options['checkpoint'] is None)
         look_at_first_batch(look)
+        self.interruption.end_if_idle()
         return items
 
     def _train(self) -> torch.nn.Module:
@@ -198,6 +200,8 @@ class MixAndMatchRunner:
                 raise UserError(f'{tuned}: no such file; expected a tuned backbone')
         else:
             tuned = self._tuned(data_manifest(items))
+            self.interruption.idle(f'between the stages; {GOES_ON}')
+            self.interruption.end_if_idle()
             self._show_load_report()
         begins = f'tuned {read_backbone(tuned)[1].get("hash_after")}'
         return self._fine_tune(lambda backbone: load_backbone_strict(backbone, tuned), begins)
@@ -350,7 +354,6 @@ class MixAndMatchRunner:
             # Nothing is downloaded or read only to be overwritten.
             cfg['model'] = remove_pretrained(cfg['model'])
         begun = time.time()
-        self._stop_between_stages()
         runner = self._build(FineTuningRunner, cfg)
         runner.handover = handover
         runner.register_hook(ClassIoUHook())
@@ -390,10 +393,6 @@ class MixAndMatchRunner:
             return
         print_log(f'report: {path}', logger='current')
 
-    def _stop_between_stages(self) -> None:
-        if self.interruption.asked():
-            self.interruption.end('between the stages; --resume (resume=True) goes on from there')
-
     def _build(self, kind: type[ResumableRunner], cfg: Config) -> Any:
         """Build the Runner of a stage; what is wrong with its config becomes one line.
 
@@ -406,6 +405,7 @@ class MixAndMatchRunner:
             raise
         except MISTAKES as error:
             raise config_mistake(error) from error
+        self.interruption.end_if_idle()
         runner.interruption = self.interruption
         runner.run_id = self.record.id
         return runner

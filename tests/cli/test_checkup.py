@@ -224,6 +224,7 @@ def test_a_trial_takes_two_steps_and_its_files_are_as_large_as_foretold(project,
     work_dir = tmp_path / 'work'
     trial.main([str(project[0]), '--work-dir', str(work_dir), '--cfg-options',
                 'default_hooks.checkpoint.interval=100', 'mix_and_match.max_iters=500',
+                'train_cfg.max_iters=100', 'train_cfg.val_interval=100',
                 'visualizer.vis_backends.0.type=NoSuchBackend'])  # fmt: skip
     stages = json.loads((work_dir / 'stages.json').read_text())
     assert stages['tuning']['iterations'] == stages['fine_tuning']['iterations'] == 2
@@ -281,11 +282,14 @@ def test_what_an_optimizer_keeps_takes_room(toy_cfg, optimizer, numbers):
 def test_a_trial_validates_on_two_images_and_tells_nobody(toy_cfg):
     toy_cfg.mix_and_match.bn_crops = 64
     toy_cfg.visualizer.vis_backends = [dict(type='WandbVisBackend', init_kwargs=dict(project='x'))]
-    trial.shorten(toy_cfg)
+    before = toy_cfg.copy()
+    trial.make_cheap(toy_cfg)
     assert toy_cfg.val_dataloader.sampler == dict(type='mm_tuning_plugin.FirstSampler', count=2)
     assert toy_cfg.mix_and_match.bn_crops == toy_cfg.mix_and_match.retrieval_images == 2
     assert toy_cfg.visualizer.vis_backends == [dict(type='LocalVisBackend')]
     assert toy_cfg.mix_and_match.images_per_batch == 4  # what a step costs stays
+    for part in ('train_cfg', 'param_scheduler', 'default_hooks', 'log_processor'):
+        assert toy_cfg[part] == before[part], 'what a run is measured against stays'
 
     sampler = FirstSampler(range(5), 2, shuffle=True)
     assert list(sampler) == [0, 1] and len(sampler) == 2
