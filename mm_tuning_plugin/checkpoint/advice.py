@@ -78,6 +78,8 @@ def _refused(foreign: list[str]) -> str:
 
 def _is_installed(name: str) -> bool:
     """Whether the package of a dotted name can be found; nothing of it is imported."""
+    if '.' not in name:  # one of Python's own
+        return True
     try:
         return importlib.util.find_spec(name.split('.')[0]) is not None
     except (ImportError, ValueError):  # __main__ of another program
