@@ -1,6 +1,6 @@
 """Finds which tensors of a file are the backbone's: container, prefix and naming in one search.
 
-Every dotted prefix that occurs in the file is tried with every convention of `all_namings`; the
+Every dotted prefix that occurs in the file is tried with every convention of `namings_for`; the
 pair under which the largest share of the backbone's parameters finds a tensor of its own shape
 wins. The search sees names and shapes only (tensors on torch's 'meta' device), so it neither reads
 nor copies weights. Of one prefix the convention wins that leaves fewer parameters of the file
@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .naming import Naming, all_namings
+from .naming import Naming, namings_for
+from .parts import is_buffer
 from .resize import Tokens, backbone_grid, resized
-from .stages import Stages, is_buffer
+from .stages import Stages
 
 
 class Fit(NamedTuple):
@@ -73,14 +74,13 @@ def best_fits(
     }
     stages = Stages(targets)
     grid = backbone_grid(backbone)
+    namings = namings_for(backbone)
     fits: list[Fit] = []
     best = 0
     for place in sorted(groups, key=lambda place: (-sizes[place], place)):
         if fits and 9 * sizes[place] < best:  # a grey stem of one channel may grow to three
             break
-        choices = [
-            _fit(place, groups[place], naming, targets, stages, grid) for naming in all_namings()
-        ]
+        choices = [_fit(place, groups[place], naming, targets, stages, grid) for naming in namings]
         fits.append(min(choices, key=_badness))
         best = max(best, fits[-1].matched)
     total = sum(target.numel() for name, target in targets.items() if not is_buffer(name))

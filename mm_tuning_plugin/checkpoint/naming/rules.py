@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Callable, NamedTuple, Union
 
@@ -42,6 +43,33 @@ def apply_rules(rules: Rules, name: str) -> str:
     for pattern, replacement in rules:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def rename_all(tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> Tensors:
+    """Renames tensors so that none takes the place of another.
+
+    Args:
+        tensors: By name.
+        rename: A name -> the new one.
+
+    Returns:
+        The same tensors. Where several would get one name, one that has it already keeps it, and
+        the others keep their own: they are then left over, and seen.
+    """
+    wanted = {name: rename(name) for name in tensors}
+    counts = Counter(wanted.values())
+    kept = {name for name, new in wanted.items() if counts[new] > 1}
+    while True:
+        more = {name for name, new in wanted.items() if new in kept and name not in kept}
+        if not more:
+            break
+        kept |= more
+    return {name if name in kept else wanted[name]: tensor for name, tensor in tensors.items()}
+
+
+def rename_by_rules(rules: Rules, tensors: Mapping[str, Tensor]) -> Tensors:
+    """Renames tensors by a list of patterns, so that none takes the place of another."""
+    return rename_all(tensors, lambda name: apply_rules(rules, name))
 
 
 def last_index(names: Iterable[str], parent: str) -> int:
