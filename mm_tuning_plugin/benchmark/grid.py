@@ -23,6 +23,7 @@ from mm_tuning_plugin.benchmark.settings import (
 )
 from mm_tuning_plugin.benchmark.splits import Library, Part, read_folds
 from mm_tuning_plugin.benchmark.steps import Job, Step
+from mm_tuning_plugin.config_types import with_named_types
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.user_config import leaf_datasets
 
@@ -97,12 +98,13 @@ class Grid:
     def __init__(
         self, plan: Plan, work_dir: Path, cache: Path, read: Read = Config.fromfile
     ) -> None:
-        self.plan, self.work_dir, self.cache, self.read = plan, work_dir, cache, read
+        self.plan, self.work_dir, self.cache = plan, work_dir, cache
+        self.read = lambda path: with_named_types(read(path))
         self.arms = [parse_arm(name, plan.recipes) for name in plan.arms]
         self.fingerprints = Fingerprints(cache)
         self.costs = CostBook(cache / 'costs', self.fingerprints)
         self.bases = {
-            name: comparable(with_options(read(path), plan.cfg_options))
+            name: comparable(with_options(self.read(path), plan.cfg_options))
             for name, path in plan.configs.items()
         }
         self.folds = None if plan.folds is None else read_folds(Path(plan.folds['file']))

@@ -67,8 +67,10 @@ def check_start(cfg: Config) -> str:
 
 def loading_places(config: Any, place: str = '') -> Iterator[str]:
     """Dotted names of all that loads weights into a model: ``pretrained``, ``init_cfg``."""
+    from mm_tuning_plugin.config_types import base_type
+
     if isinstance(config, Mapping):
-        kind = str(config.get('type', '')).rsplit('.', 1)[-1]
+        kind = base_type(config)
         if kind in ('Pretrained', 'PretrainedInit', 'SelfSupervised'):
             yield place
         if config.get('pretrained') or (kind == 'TIMMBackbone' and 'pretrained' not in config):
@@ -84,6 +86,7 @@ def check_types(derived: Config) -> str:
     """All that stage one builds by name is registered: data, transforms, model, hooks, loop."""
     from mmengine import registry as roots
 
+    from mm_tuning_plugin.config_types import class_of
     from mm_tuning_plugin.engine import preflight
 
     config = derived.to_dict()
@@ -101,7 +104,7 @@ def check_types(derived: Config) -> str:
         wanted += _of_datasets(loader.get('dataset'))
     for root, part in wanted:
         with root.switch_scope_and_registry(config['default_scope']) as registry:
-            if registry.get(part['type']) is None:
+            if class_of(part, registry) is None:
                 return f'{part["type"]} is no registered {registry.name}'
     return ''
 
@@ -127,11 +130,12 @@ def check_built(derived: Config) -> str:
     from mmengine.registry import DefaultScope
     from torch import nn
 
+    from mm_tuning_plugin.config_types import base_type
     from mm_tuning_plugin.engine.outline import outline
     from mm_tuning_plugin.engine.start import remove_pretrained
 
     scope, wrapper = derived['default_scope'], copy.deepcopy(derived['optim_wrapper'])
-    if wrapper['type'] == 'AmpOptimWrapper':  # it wants an accelerator, its constructor does not
+    if base_type(wrapper) == 'AmpOptimWrapper':  # it wants an accelerator, its constructor does not
         wrapper = dict(optimizer=wrapper['optimizer'], **_constructor_options(wrapper))
     try:
         with _silence(), DefaultScope.overwrite_default_scope(scope):

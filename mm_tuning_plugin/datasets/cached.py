@@ -15,6 +15,7 @@ from mmcv.transforms import BaseTransform, Compose
 from mmengine.config import Config
 from torch.utils.data import get_worker_info
 
+from mm_tuning_plugin.config_types import base_type, full_type
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import TRANSFORMS
 
@@ -108,7 +109,7 @@ def without_cache(config: Any) -> Any:
     if isinstance(config, (list, tuple)):
         flat: list[Any] = []
         for item in config:
-            cached = isinstance(item, Mapping) and item.get('type') == TYPE
+            cached = isinstance(item, Mapping) and full_type(item) == TYPE
             flat += without_cache(item['transforms']) if cached else [without_cache(item)]
         return tuple(flat) if isinstance(config, tuple) else flat
     return config
@@ -129,8 +130,7 @@ def _cache_dataset(dataset: Any, max_bytes: int) -> None:
 
 
 def _cacheable(step: Mapping[str, Any]) -> bool:
-    kind = step.get('type')
-    return isinstance(kind, str) and kind.rsplit('.', 1)[-1] in CACHEABLE
+    return base_type(step) in CACHEABLE
 
 
 def _hashable(value: Any) -> Hashable:

@@ -12,6 +12,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mm_tuning_plugin.checkpoint import hash_file, write_aside
+from mm_tuning_plugin.config_types import full_type, plain_name, with_plain_types
 from mm_tuning_plugin.datasets.cached import without_cache
 
 # Options that change neither a weight nor a sample of tuning. The start counts by its content,
@@ -54,7 +55,7 @@ def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -
     if tuning_cfg.get('sync_bn') is not None:
         parts['sync_bn'] = tuning_cfg['sync_bn']
     for hook in tuning_cfg['custom_hooks']:
-        if hook['type'].endswith('.EstimateBatchNormHook'):
+        if full_type(hook) == 'mm_tuning_plugin.EstimateBatchNormHook':
             counted = {key: hook[key] for key in ('num_crops', 'batch_size', 'dataset', 'size')}
             parts['batch_norm'] = _without_paths(without_cache(counted))
     return _flatten(json.loads(json.dumps(parts, default=str)))

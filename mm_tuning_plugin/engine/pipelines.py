@@ -11,8 +11,8 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.kinds import steps_of
-from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
 RESIZES = ('Resize', 'ResizeShortestEdge', 'ResizeToMultiple')

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from mmengine.fileio import list_from_file
 
+from mm_tuning_plugin.config_types import base_type, class_of, full_type
 from mm_tuning_plugin.engine.kinds import (
     CONFIG,
     INTEGER,
@@ -34,7 +35,7 @@ REFUSED_BACKBONES = {
     'VPD': "it is the network of a text-to-image model, built from that model's weights and from "
     'embeddings of prompts, and no self-supervised backbone',
 }
-KNOWN_PREPROCESSORS = ('SegDataPreProcessor', 'mmseg.SegDataPreProcessor')
+KNOWN_PREPROCESSORS = ('mmseg.SegDataPreProcessor',)
 # These accept images of their own img_size only: mmseg's, then mmpretrain's.
 FIXED_SIZE_BACKBONES = ('BEiT', 'MAE', 'BEiTViT', 'LeViT', 'RepMLPNet')
 
@@ -46,13 +47,6 @@ class Normalisation(NamedTuple):
     std: list[float] | None
     swap_channels: bool
     seg_pad_val: int
-
-
-def base_type(config: Mapping[str, Any]) -> str:
-    """The type of a config without its scope: 'mmseg.ResNet' -> 'ResNet'."""
-    kind = config.get('type', '')
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
-    return name.rsplit('.', 1)[-1]
 
 
 def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -163,10 +157,9 @@ def read_normalisation(cfg: Mapping[str, Any]) -> Normalisation:
     config = cfg['model'].get('data_preprocessor') or cfg.get('data_preprocessor')
     if config is None:
         return Normalisation(None, None, False, 255)
-    kind = config.get('type', 'SegDataPreProcessor')
-    if kind not in KNOWN_PREPROCESSORS and getattr(kind, '__name__', '') != 'SegDataPreProcessor':
+    if config.get('type') is not None and full_type(config, 'mmseg') not in KNOWN_PREPROCESSORS:
         raise UserError(
-            f'data_preprocessor: {kind} found, expected SegDataPreProcessor: how another one '
+            f'data_preprocessor: {config["type"]} found, expected SegDataPreProcessor: how another one '
             'normalises images cannot be read from its config'
         )
     mean, std = config.get('mean'), config.get('std')
@@ -225,10 +218,9 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
     leaf = next(leaf_datasets(cfg['train_dataloader']['dataset']))
     names = _named_classes(leaf)
     if names is None:
-        kind = leaf['type']
-        known = DATASETS.get(kind) if isinstance(kind, str) else kind
+        known = class_of(leaf, DATASETS, 'mmseg')
         if known is None:
-            raise UserError(f'dataset: no data set type {kind!r} is registered with mmseg')
+            raise UserError(f'dataset: no data set type {leaf["type"]!r} is registered with mmseg')
         names = getattr(known, 'METAINFO', {}).get('classes')
     number = find_key(read_head(cfg['model']), 'num_classes')
     if number is None and names is None:
