@@ -263,7 +263,7 @@ def _registered(kind: Any) -> TypeName | None:
 
 
 def _registries() -> Iterator[Registry]:
-    """mmengine's registries, each before those of other projects below it."""
+    """Mmengine's registries, each before those of other projects below it."""
     for registry in vars(root).values():
         if isinstance(registry, Registry):
             yield from _with_children(registry)

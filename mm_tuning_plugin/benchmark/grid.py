@@ -12,8 +12,9 @@ from mmengine.config import Config
 
 from mm_tuning_plugin.benchmark import arms
 from mm_tuning_plugin.benchmark.arms import Arm, parse_arm
+from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.cost import CostBook, StepCost, equal_iterations
-from mm_tuning_plugin.benchmark.fingerprints import Fingerprints, code_digest
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.benchmark.plan import Plan
 from mm_tuning_plugin.benchmark.settings import (
     STEP_OPTIONS,

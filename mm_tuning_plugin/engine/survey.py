@@ -158,9 +158,7 @@ def survey(cfg: Config, facts: Facts, count: int, window: int, pictures: int = 0
     return Survey(facts, images, len(dataset), palette)
 
 
-def _look_at(
-    sample: Mapping[str, Any], table: np.ndarray, facts: Facts, window: int
-) -> ImageNodes:
+def _look_at(sample: Mapping[str, Any], table: np.ndarray, facts: Facts, window: int) -> ImageNodes:
     """Figures of one sample."""
     source, labels = sample['source'], sample['labels']
     # transforms behind the check can have padded it with ignored values

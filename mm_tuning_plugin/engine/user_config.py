@@ -159,8 +159,8 @@ def read_normalisation(cfg: Mapping[str, Any]) -> Normalisation:
         return Normalisation(None, None, False, 255)
     if config.get('type') is not None and full_type(config, 'mmseg') not in KNOWN_PREPROCESSORS:
         raise UserError(
-            f'data_preprocessor: {config["type"]} found, expected SegDataPreProcessor: how another one '
-            'normalises images cannot be read from its config'
+            f'data_preprocessor: {config["type"]} found, expected SegDataPreProcessor: how another '
+            'one normalises images cannot be read from its config'
         )
     mean, std = config.get('mean'), config.get('std')
     return Normalisation(
