@@ -11,7 +11,7 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 NAME = 'mm_tuning_plugin'
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -27,72 +27,100 @@ SHOWS = (
 )  # fmt: skip
 
 
+class Source(NamedTuple):
+    """What a source file says.
+
+    Attributes:
+        imports: Of each import the level (0: absolute), the module, and the names taken from it.
+        texts: All strings in it.
+        digest: Of what it does.
+    """
+
+    imports: tuple[tuple[int, str, tuple[str, ...]], ...]
+    texts: frozenset[str]
+    digest: str
+
+
 @functools.cache
 def code_digest(package: Path = PACKAGE) -> str:
     """12 hex digits of the code that determines weights, as it is now."""
-    digest = hashlib.sha256()
-    for name, tree in counted_code(package).items():
-        digest.update(f'{name}\n{_plain(tree)}\n'.encode())
-    return digest.hexdigest()[:12]
+    digests = [f'{name} {source.digest}\n' for name, source in counted_code(package).items()]
+    return hashlib.sha256(''.join(digests).encode()).hexdigest()[:12]
 
 
-def counted_code(package: Path = PACKAGE) -> dict[str, ast.Module]:
+def counted_code(package: Path = PACKAGE) -> dict[str, Source]:
     """The source files that determine weights: what `ROOT` imports, at once or late.
 
+    Args:
+        package: The folder of the package.
+
     Returns:
-        Their paths below the package, in order, and their syntax trees.
+        By their paths below it, in order.
     """
-    found: dict[str, ast.Module] = {}
-    left = [ROOT]
+    found: dict[str, Source] = {}
+    seen, left = set(), [ROOT]
     while left:
         module = left.pop()
-        path = _source(package, module)
-        if path is None or _shows(module):
+        if module in seen or _shows(module):
             continue
-        name = path.relative_to(package).as_posix()
-        if name not in found:
-            found[name] = ast.parse(path.read_text(encoding='utf-8'))
-            left += _imported(module, path, found[name])
-            left.append(module.rpartition('.')[0])  # a module's packages are imported before it
+        seen.add(module)
+        path = _file(package, module)
+        if path is not None:
+            source = read_source(path.read_text(encoding='utf-8'))
+            found[path.relative_to(package).as_posix()] = source
+            is_package = path.name == '__init__.py'
+            left += _imported(module, module if is_package else _above(module), source)
+            left.append(_above(module))  # a module's packages are imported before it
     return dict(sorted(found.items()))
 
 
-def _shows(module: str) -> bool:
-    return any(module == name or module.startswith(f'{name}.') for name in SHOWS)
-
-
-def _source(package: Path, module: str) -> Path | None:
-    """The file of a module, named from the package on; None for what is no module of it."""
-    path = package.joinpath(*filter(None, module.split('.')))
-    candidates = [path / '__init__.py', *([path.with_suffix('.py')] if module else [])]
-    return next((file for file in candidates if file.is_file()), None)
-
-
-def _imported(module: str, path: Path, tree: ast.Module) -> Iterator[str]:
-    """What a module imports of the package; names of classes are among it."""
-    package = module if path.name == '__init__.py' else module.rpartition('.')[0]
+@functools.cache
+def read_source(text: str) -> Source:
+    """Read a source file."""
+    imports: list[tuple[int, str, tuple[str, ...]]] = []
+    texts = set()
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            imports += [(0, alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            stem = _absolute(package, node)
-            names = [stem, *(f'{stem}.{alias.name}' for alias in node.names)]
-        elif module == REGISTRY and isinstance(node, ast.Constant) and _is_dotted(node.value):
-            names = [f'{NAME}.{node.value}']
+            names = tuple(alias.name for alias in node.names)
+            imports.append((node.level, node.module or '', names))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.add(node.value)
+    digest = hashlib.sha256(repr(_plain(tree)).encode()).hexdigest()
+    return Source(tuple(imports), frozenset(texts), digest)
+
+
+def _shows(module: str) -> bool:
+    return any(f'{module}.'.startswith(f'{name}.') for name in SHOWS)
+
+
+def _above(module: str) -> str:
+    return module.rpartition('.')[0]
+
+
+def _file(package: Path, module: str) -> Path | None:
+    """The file of a module, named from the package on; None for what is no module of it."""
+    path = package.joinpath(*module.split('.'))
+    files = [path / '__init__.py', *([path.with_name(f'{path.name}.py')] if module else [])]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _imported(module: str, package: str, source: Source) -> Iterator[str]:
+    """What a module imports of ours, named from our package on; names in modules are among it."""
+    for level, stem, names in source.imports:
+        if level:
+            above = package.split('.') if package else []
+            stem = '.'.join(filter(None, [*above[: len(above) - level + 1], stem]))
+        elif stem == NAME or stem.startswith(f'{NAME}.'):
+            stem = stem[len(NAME) + 1 :]
         else:
             continue
-        yield from (name[len(NAME) + 1 :] for name in names if f'{name}.'.startswith(f'{NAME}.'))
-
-
-def _absolute(package: str, node: ast.ImportFrom) -> str:
-    """The module that names are taken from, in full."""
-    parts = [NAME, *filter(None, package.split('.'))]
-    own = parts[: len(parts) - node.level + 1] if node.level else []
-    return '.'.join([*own, *filter(None, [node.module])])
-
-
-def _is_dotted(value: Any) -> bool:
-    return isinstance(value, str) and all(part.isidentifier() for part in value.split('.'))
+        yield stem
+        yield from (f'{stem}.{name}'.lstrip('.') for name in names)
+    if module == REGISTRY:
+        yield from (text for text in source.texts if text.replace('.', '_').isidentifier())
 
 
 def _plain(node: Any) -> Any:
