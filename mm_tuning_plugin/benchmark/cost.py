@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from mm_tuning_plugin.benchmark.fingerprints import Fingerprints, code_digest
+from mm_tuning_plugin.benchmark.code import code_digest
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.fingerprint import write_json
 from mm_tuning_plugin.engine.versions import device_name

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mm_tuning_plugin.engine.user_config import base_type
+from mm_tuning_plugin.config_types import base_type
 
 # Iterations at which something of a scheduler happens, or how many there are between two of them.
 MOMENTS = ('begin', 'end', 'milestones', 'T_max', 'step_size', 'total_steps', 'periods')

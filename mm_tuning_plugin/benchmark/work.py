@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
-from mm_tuning_plugin.benchmark.fingerprints import code_digest
+from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.retrieval import measure_recall
 from mm_tuning_plugin.benchmark.settings import RUN, STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Step, read_step

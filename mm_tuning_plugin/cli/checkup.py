@@ -46,8 +46,10 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     except UserError as error:
         yield Finding(ERROR, 'config', str(error), 'mend the config or the option named')
         return
+    from mm_tuning_plugin.engine.options import nodes_called
+
     options = facts.options
-    stage_one = f'{options["max_iters"]} iterations on {options["nodes"]}'
+    stage_one = f'{options["max_iters"]} iterations on {nodes_called(options["nodes"])}'
     found = f'{facts.num_classes} classes; stage one: {stage_one if options["enabled"] else "off"}'
     yield Finding(OK, 'config', found)
     data = check_data_sets(cfg, facts)

@@ -64,8 +64,10 @@ def check_start(cfg: Config) -> str:
 
 def loading_places(config: Any, place: str = '') -> Iterator[str]:
     """Dotted names of all that loads weights into a model: ``pretrained``, ``init_cfg``."""
+    from mm_tuning_plugin.config_types import base_type
+
     if isinstance(config, Mapping):
-        kind = str(config.get('type', '')).rsplit('.', 1)[-1]
+        kind = base_type(config)
         if kind in ('Pretrained', 'PretrainedInit', 'SelfSupervised'):
             yield place
         if config.get('pretrained') or (kind == 'TIMMBackbone' and 'pretrained' not in config):
@@ -136,10 +138,11 @@ def _of_datasets(config: Any) -> list[tuple[Registry, Any]]:
 
 def check_built(derived: Config) -> str:
     """The backbone, without its weights, and the optimizer over it, by its constructor."""
+    from mm_tuning_plugin.config_types import base_type
     from mm_tuning_plugin.engine.rates import optimizer_over
 
     scope, wrapper = derived['default_scope'], copy.deepcopy(derived['optim_wrapper'])
-    if wrapper['type'] == 'AmpOptimWrapper':  # it wants an accelerator, its constructor does not
+    if base_type(wrapper) == 'AmpOptimWrapper':  # it wants an accelerator, its constructor does not
         wrapper = dict(optimizer=wrapper['optimizer'], **_constructor_options(wrapper))
     try:
         built, tuner = optimizer_over(derived['model']['backbone'], wrapper, scope)

@@ -15,6 +15,7 @@ from mmcv.transforms import BaseTransform, Compose
 from mmengine.config import Config
 from torch.utils.data import get_worker_info
 
+from mm_tuning_plugin.config_types import base_type, class_of, full_type
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import TRANSFORMS
 
@@ -109,7 +110,7 @@ def without_cache(config: Any) -> Any:
     if isinstance(config, (list, tuple)):
         flat: list[Any] = []
         for item in config:
-            cached = isinstance(item, Mapping) and item.get('type') == TYPE
+            cached = isinstance(item, Mapping) and full_type(item) == TYPE
             flat += without_cache(item['transforms']) if cached else [without_cache(item)]
         return tuple(flat) if isinstance(config, tuple) else flat
     return config
@@ -131,14 +132,9 @@ def _cache_dataset(dataset: Any, max_bytes: int, scope: str) -> None:
 
 def _cacheable(step: Mapping[str, Any], scope: str) -> bool:
     """Whether a step is one of `CACHEABLE`, and not a user's own of the same name."""
-    kind = step.get('type')
-    if isinstance(kind, str):
-        if kind.rsplit('.', 1)[-1] not in CACHEABLE:
-            return False
-        with TRANSFORMS.switch_scope_and_registry(scope) as registry:
-            kind = registry.get(kind)
-    package = getattr(kind, '__module__', '').split('.')[0]
-    return package in PACKAGES and getattr(kind, '__name__', '') in CACHEABLE
+    if base_type(step) not in CACHEABLE:
+        return False
+    return getattr(class_of(step, TRANSFORMS, scope), '__module__', '').split('.')[0] in PACKAGES
 
 
 def _hashable(value: Any) -> Hashable:

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.pipelines import (
     CROPS,
     FLIPS,
@@ -17,7 +18,6 @@ from mm_tuning_plugin.engine.pipelines import (
     PACKING,
     types_within,
 )
-from mm_tuning_plugin.engine.user_config import base_type
 
 Steps = Sequence[Mapping[str, Any]]
 
@@ -63,5 +63,5 @@ def moves_without_crop(pipeline: Steps, extra: Steps) -> bool:
 
 
 def _is_step(step: Any) -> bool:
-    named = isinstance(step, Mapping) and isinstance(step.get('type'), str)
+    named = isinstance(step, Mapping) and bool(base_type(step))
     return named and base_type(step) not in NEVER + PACKING

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
 
 from mm_tuning_plugin.checkpoint.pickles import DAMAGED
+from mm_tuning_plugin.config_types import class_of
 from mm_tuning_plugin.engine.histories import allow_histories
 from mm_tuning_plugin.engine.messages import warn
 
@@ -149,7 +151,6 @@ class _RemovesLater:
 
 def with_careful_hook(hook: Any) -> Any:
     """The config of a hook with our class in the place of mmengine's CheckpointHook."""
-    names = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)
-    if isinstance(hook, dict) and hook.get('type') in names:
+    if isinstance(hook, dict) and class_of(hook, HOOKS) is CheckpointHook:
         return {**hook, 'type': CarefulCheckpointHook}
     return hook

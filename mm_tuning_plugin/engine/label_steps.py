@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mmseg.registry import TRANSFORMS
+
+from mm_tuning_plugin.config_types import base_type, class_of
 from mm_tuning_plugin.datasets.cached import without_cache
 from mm_tuning_plugin.datasets.label_files import loader_of
-from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
 KNOWN_PACKAGES = ('mmseg', 'mmcv', 'mm_tuning_plugin')  # behind a loader none reads labels anew
@@ -36,7 +38,7 @@ def with_loader(check: Mapping[str, Any], before: Steps, pipeline: Steps) -> dic
     if not found:
         return found
     steps = without_cache([dict(step) for step in before])
-    kinds = [_class_of(step.get('type')) for step in steps]
+    kinds = [class_of(step, TRANSFORMS) for step in steps]
     at = max((i for i, kind in enumerate(kinds) if loader_of(kind) != 'own'), default=None)
     if at is None:
         found['label_loader'] = 'own'
@@ -104,18 +106,6 @@ def _changed(config: Any, change: Callable[[str, float], float], key: str = '') 
         return tuple(parts) if isinstance(config, tuple) else list(parts)
     number = isinstance(config, (int, float)) and not 0 <= config <= 255
     return change(key, config) if number and key in FILLING_KEYS + COUNTING_KEYS else config
-
-
-def _class_of(kind: Any) -> type | None:
-    """The class that a transform's type names, as far as mmseg's registry knows."""
-    from mmseg.registry import TRANSFORMS
-
-    if not isinstance(kind, str):
-        return kind if isinstance(kind, type) else None
-    try:
-        return TRANSFORMS.get(kind)
-    except Exception:  # of a package that is not there: whoever builds it tells
-        return None
 
 
 def _is_known(kind: type | None) -> bool:

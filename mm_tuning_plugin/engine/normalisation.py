@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
+from mm_tuning_plugin.config_types import base_type, class_of
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.errors import UserError
 
-STOCK = ('SegDataPreProcessor', 'mmseg.SegDataPreProcessor')
 
 
 class Normalisation(NamedTuple):
@@ -80,20 +80,18 @@ def read_derived(cfg: Mapping[str, Any]) -> Derived | None:
         UserError: It is of another type, or cannot be built.
     """
     config = _config(cfg)
-    kind = STOCK[0] if config is None else config.get('type', STOCK[0])
-    if kind in STOCK:
+    if config is None or config.get('type') is None:
         return None
     from mmseg.models.data_preprocessor import SegDataPreProcessor
 
     scope = cfg.get('default_scope') or 'mmseg'
-    known = _class_of(kind, scope)
+    known = class_of(config, MODELS, scope)
     if known is SegDataPreProcessor:
         return None
     if not (isinstance(known, type) and issubclass(known, SegDataPreProcessor)):
-        name = getattr(kind, '__name__', kind)
         raise UserError(
-            f'data_preprocessor: {name} found, expected SegDataPreProcessor or a class derived '
-            'from it: how another one normalises images cannot be read from its config'
+            f'data_preprocessor: {base_type(config)} found, expected SegDataPreProcessor or a '
+            'class derived from it: how another one normalises images cannot be read from its config'
         )
     try:
         with random_state(0), DefaultScope.overwrite_default_scope(scope):
@@ -123,13 +121,6 @@ def describe_derived(derived: Derived) -> str:
 
 def _config(cfg: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return cfg['model'].get('data_preprocessor') or cfg.get('data_preprocessor')
-
-
-def _class_of(kind: Any, scope: str) -> Any:
-    if not isinstance(kind, str):
-        return kind
-    with MODELS.switch_scope_and_registry(scope) as registry:
-        return registry.get(kind)
 
 
 def _is_method(value: Any) -> bool:

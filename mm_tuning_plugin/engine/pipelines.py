@@ -24,9 +24,10 @@ from typing import Any
 from mmcv.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
 
+from mm_tuning_plugin.config_types import base_type, class_of
 from mm_tuning_plugin.engine.kinds import steps_of
 from mm_tuning_plugin.engine.label_steps import in_bytes, with_loader
-from mm_tuning_plugin.engine.user_config import base_type, leaf_datasets
+from mm_tuning_plugin.engine.user_config import leaf_datasets
 from mm_tuning_plugin.errors import UserError
 
 RESIZES = ('Resize', 'ResizeShortestEdge', 'ResizeToMultiple')
@@ -304,8 +305,7 @@ def with_pipeline(
 
 def _is_kind_of(step: Mapping[str, Any], base: type) -> bool:
     """Whether a transform is registered, or named as a class, that derives from `base`."""
-    kind = step.get('type')
-    found = TRANSFORMS.get(kind) if isinstance(kind, str) and kind else kind
+    found = class_of(step, TRANSFORMS)
     return isinstance(found, type) and issubclass(found, base)
 
 

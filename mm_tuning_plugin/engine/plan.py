@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
+from mm_tuning_plugin.config_types import base_type, full_type, with_named_types
 from mm_tuning_plugin.engine import pipelines, user_config
 from mm_tuning_plugin.engine.augmentation import augmentation
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
@@ -70,7 +71,7 @@ def derive_tuning_config(cfg: Config) -> Config:
     Raises:
         ValueError: (`UserError`) The config cannot be tuned, or an option is wrong.
     """
-    cfg = adopt_self_supervised(cfg)
+    cfg = adopt_self_supervised(with_named_types(cfg))
     facts = read_facts(cfg)
     derived: dict[str, Any] = {
         key: copy.deepcopy(cfg[key]) for key in KEPT_KEYS if cfg.get(key) is not None
@@ -83,7 +84,7 @@ def derive_tuning_config(cfg: Config) -> Config:
     derived.update(schedule(cfg, facts.options))
     derived.update(_validation(cfg, facts))
     derived.update(_runtime(cfg, facts))
-    return Config(derived)
+    return with_named_types(Config(derived))
 
 
 def read_facts(cfg: Mapping[str, Any]) -> Facts:
@@ -191,7 +192,7 @@ def _criterion(facts: Facts) -> dict:
     loss = facts.options['loss']
     if isinstance(loss, Mapping):
         known = dict(num_classes=facts.num_classes, channels=None)
-        return {**(known if loss['type'] == f'{SCOPE}.PMLLoss' else {}), **copy.deepcopy(loss)}
+        return {**(known if full_type(loss) == f'{SCOPE}.PMLLoss' else {}), **copy.deepcopy(loss)}
     fixed, parameters = LOSS_TYPES[loss]
     known = {**facts.options, 'num_classes': facts.num_classes}
     given = {name: known[name] for name in parameters}
@@ -360,7 +361,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
     kept = [
         copy.deepcopy(hook)
         for hook in cfg.get('custom_hooks') or []
-        if user_config.base_type(hook) in options['keep_hooks']
+        if base_type(hook) in options['keep_hooks']
     ]
     visualizer = copy.deepcopy(dict(cfg.get('visualizer') or dict(type='Visualizer')))
     visualizer.pop('name', None)  # mmengine then names it after this run

@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import is_abs
 from mmseg.registry import DATASETS
 
+from mm_tuning_plugin.config_types import name_of
 from mm_tuning_plugin.datasets.labels import IGNORE
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
 from mm_tuning_plugin.engine.files import MISSING_ROOT, Reader, check_files, list_items
@@ -101,8 +102,7 @@ def missing_packages(config: Any, place: str = '') -> Iterator[tuple[str, str]]:
         Dotted place and name of the package.
     """
     if isinstance(config, Mapping):
-        kind = config.get('type')
-        package = kind.split('.', 1)[0] if isinstance(kind, str) and '.' in kind else ''
+        package = name_of(config.get('type')).scope.split('.')[0]
         if package.isidentifier() and importlib.util.find_spec(package) is None:
             yield place, package
     parts = config.items() if isinstance(config, Mapping) else ()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.registry import MODELS
 
+from mm_tuning_plugin.config_types import base_type, class_of
 from mm_tuning_plugin.engine.outline import outline
 from mm_tuning_plugin.engine.start import remove_pretrained
 from mm_tuning_plugin.engine.user_config import read_levels
@@ -73,10 +74,7 @@ def _readers(model: Mapping[str, Any], scope: str) -> Iterator[tuple[str, Sequen
 
 def _is_known(config: Mapping[str, Any], methods: Sequence[str], scope: str) -> bool:
     """Whether all that a class does with the outputs is code of `PACKAGES`."""
-    kind = config.get('type')
-    if isinstance(kind, str):
-        with MODELS.switch_scope_and_registry(scope) as registry:
-            kind = registry.get(kind)
+    kind = class_of(config, MODELS, scope)
     if not isinstance(kind, type):
         return False
     owners = (next((c for c in kind.__mro__ if name in vars(c)), None) for name in methods)
@@ -113,6 +111,5 @@ def _remedy(backbone: Mapping[str, Any], scope: str) -> str:
 
 def _name(config: Mapping[str, Any]) -> str:
     """A type, and of a wrapper of timm's the network in it."""
-    kind = config.get('type')
-    name = getattr(kind, '__name__', str(kind))
+    name = base_type(config)
     return f'{name} {config["model_name"]}' if 'model_name' in config else name

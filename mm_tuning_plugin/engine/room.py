@@ -9,10 +9,10 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
+from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.fine_tuning.network import without_weights
 from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
 from mm_tuning_plugin.engine.outline import outline
-from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
 TUNING_KEPT = 2  # checkpoints of stage one that stay

@@ -34,6 +34,7 @@ from mm_tuning_plugin.checkpoint import (
     write_aside,
 )
 from mm_tuning_plugin.checkpoint.store import SAFETENSORS
+from mm_tuning_plugin.config_types import full_type, with_named_types
 from mm_tuning_plugin.engine.class_iou import ClassIoUHook
 from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.engine.fingerprint import (
@@ -119,6 +120,7 @@ class MixAndMatchRunner:
     """
 
     def __init__(self, cfg: Config) -> None:
+        cfg = with_named_types(cfg)
         join_ranks(cfg)
         self.cfg = cfg = adopt_self_supervised(cfg)
         self.facts = read_facts(cfg)
@@ -256,7 +258,7 @@ class MixAndMatchRunner:
         cfg = derive_tuning_config(self.cfg)  # once more: it has a seed by now
         cfg['resume'] = resume
         for hook in cfg['custom_hooks']:
-            if hook['type'].endswith('.SaveBackboneHook'):
+            if full_type(hook) == 'mm_tuning_plugin.SaveBackboneHook':
                 hook['fingerprint'] = current
         if is_main_process():
             write_json(self.tuning_dir / FINGERPRINT, current)

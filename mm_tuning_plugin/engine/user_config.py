@@ -12,6 +12,7 @@ from typing import Any
 
 from mmengine.fileio import list_from_file
 
+from mm_tuning_plugin.config_types import base_type, class_of
 from mm_tuning_plugin.engine.kinds import (
     CONFIG,
     INTEGER,
@@ -36,13 +37,6 @@ REFUSED_BACKBONES = {
 }
 # These accept images of their own img_size only: mmseg's, then mmpretrain's.
 FIXED_SIZE_BACKBONES = ('BEiT', 'MAE', 'BEiTViT', 'LeViT', 'RepMLPNet')
-
-
-def base_type(config: Mapping[str, Any]) -> str:
-    """The type of a config without its scope: 'mmseg.ResNet' -> 'ResNet'."""
-    kind = config.get('type', '')
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
-    return name.rsplit('.', 1)[-1]
 
 
 def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -211,10 +205,9 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
     leaf = next(leaf_datasets(cfg['train_dataloader']['dataset']))
     names = _named_classes(leaf)
     if names is None:
-        kind = leaf['type']
-        known = DATASETS.get(kind) if isinstance(kind, str) else kind
+        known = class_of(leaf, DATASETS, 'mmseg')
         if known is None:
-            raise UserError(f'dataset: no data set type {kind!r} is registered with mmseg')
+            raise UserError(f'dataset: no data set type {leaf["type"]!r} is registered with mmseg')
         names = getattr(known, 'METAINFO', {}).get('classes')
     head = read_head(cfg['model'])
     number = head_key(head, 'num_classes')

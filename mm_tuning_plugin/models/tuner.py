@@ -20,6 +20,7 @@ from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
 from mm_tuning_plugin.models.chunks import embed_in_chunks
 from mm_tuning_plugin.models.gather import gather_nodes
 from mm_tuning_plugin.models.layout import FIRST, bring_forward, channel_dims, layout_name
+from mm_tuning_plugin.models.losses import touching_zero
 from mm_tuning_plugin.models.outputs import (
     as_maps,
     freeze_unreached,
@@ -183,14 +184,25 @@ class MixAndMatchTuner(BaseModel):
     ) -> dict[str, Tensor]:
         """The loss and its diagnostics: means over the groups, and how many triplets in all."""
         if self.graph_groups == 1:
-            return dict(self.criterion(embeddings, labels, generator))
+            return self._judge(embeddings, labels, generator)
         members = [groups == group for group in range(self.graph_groups)]
-        parts = [self.criterion(embeddings[own], labels[own], generator) for own in members]
+        parts = [self._judge(embeddings[own], labels[own], generator) for own in members]
         shared = [name for name in parts[0] if all(name in part for part in parts)]
         values = {name: torch.stack([part[name] for part in parts]) for name in shared}
         return {
             name: value.sum() if name == 'triplets' else value.mean()
             for name, value in values.items()
+        }
+
+    def _judge(
+        self, embeddings: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """What the criterion says of nodes. It need not know of a batch that has none."""
+        if len(labels):
+            return dict(self.criterion(embeddings, labels, generator))
+        return {
+            'loss': touching_zero(embeddings, self.criterion),
+            'triplets': labels.new_zeros((), dtype=torch.float32),
         }
 
     def _predict(self, nodes: NodeBatch, counts: Sequence[int]) -> list[dict[str, Tensor]]:

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.datasets.wrappers import load_sample
 from mm_tuning_plugin.engine.fine_tuning.registered import (
     build,
@@ -22,7 +23,6 @@ from mm_tuning_plugin.engine.fine_tuning.registered import (
     told,
 )
 from mm_tuning_plugin.engine.kinds import steps_of
-from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
 LOADERS = ('train_dataloader', 'val_dataloader')

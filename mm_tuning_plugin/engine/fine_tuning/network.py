@@ -12,10 +12,10 @@ from mmengine.model.weight_init import initialize
 from mmengine.registry import MODELS
 from torch import nn
 
+from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.fine_tuning.registered import mistake
 from mm_tuning_plugin.engine.outline import outline
 from mm_tuning_plugin.engine.start import remove_pretrained
-from mm_tuning_plugin.engine.user_config import base_type
 
 PARTS = ('data_preprocessor', 'backbone', 'neck', 'decode_head', 'auxiliary_head')
 
