@@ -49,6 +49,12 @@ def base_type(config: Mapping[str, Any]) -> str:
     return name_of(config.get('type')).name
 
 
+def shown_type(config: Mapping[str, Any]) -> str:
+    """The type for an error message: as the config says it, a class by its own name."""
+    kind = _built(config.get('type'))
+    return kind if isinstance(kind, str) else _own_name(kind)
+
+
 def full_type(config: Mapping[str, Any], scope: str = 'mmengine') -> str:
     """The type of a config with its scope: 'ResNet' -> 'mmseg.ResNet'.
 

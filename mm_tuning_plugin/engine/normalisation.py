@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
-from mm_tuning_plugin.config_types import base_type, class_of
+from mm_tuning_plugin.config_types import class_of, shown_type
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.errors import UserError
-
 
 
 class Normalisation(NamedTuple):
@@ -90,8 +89,9 @@ def read_derived(cfg: Mapping[str, Any]) -> Derived | None:
         return None
     if not (isinstance(known, type) and issubclass(known, SegDataPreProcessor)):
         raise UserError(
-            f'data_preprocessor: {base_type(config)} found, expected SegDataPreProcessor or a '
-            'class derived from it: how another one normalises images cannot be read from its config'
+            f'data_preprocessor: {shown_type(config)} found, expected SegDataPreProcessor or '
+            'a class derived from it: how another one normalises images cannot be read from its '
+            'config'
         )
     try:
         with random_state(0), DefaultScope.overwrite_default_scope(scope):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.registry import MODELS
 
-from mm_tuning_plugin.config_types import base_type, class_of
+from mm_tuning_plugin.config_types import class_of, shown_type
+from mm_tuning_plugin.engine.no_trace import no_trace
 from mm_tuning_plugin.engine.outline import outline
 from mm_tuning_plugin.engine.start import remove_pretrained
 from mm_tuning_plugin.engine.user_config import read_levels
@@ -55,6 +56,27 @@ def check_readers(model: Mapping[str, Any], tuner: MixAndMatchTuner, scope: str)
                 f'{layout_name(min(dims))} found, expected (B, C, H, W), as {reader} reads them: '
                 f'{_remedy(model["backbone"], scope)}'
             )
+
+
+def refuse_misread(model: Mapping[str, Any], tuner: Mapping[str, Any], scope: str) -> None:
+    """As `check_readers`, where a look at fine-tuning has failed.
+
+    Maps with their channels last look like maps with a wrong number of channels.
+
+    Args:
+        model: The segmentor's config, of fine-tuning.
+        tuner: Config of stage one's model.
+        scope: The config's ``default_scope``.
+
+    Raises:
+        UserError: As `check_readers`. Nothing where stage one's model cannot be built either.
+    """
+    try:
+        with no_trace(scope):
+            built = MODELS.build(tuner)
+    except Exception:  # what is wrong is told already
+        return
+    check_readers(model, built, scope)
 
 
 def _readers(model: Mapping[str, Any], scope: str) -> Iterator[tuple[str, Sequence[int] | None]]:
@@ -111,5 +133,5 @@ def _remedy(backbone: Mapping[str, Any], scope: str) -> str:
 
 def _name(config: Mapping[str, Any]) -> str:
     """A type, and of a wrapper of timm's the network in it."""
-    name = base_type(config)
+    name = shown_type(config)
     return f'{name} {config["model_name"]}' if 'model_name' in config else name

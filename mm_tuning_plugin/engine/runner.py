@@ -51,7 +51,7 @@ from mm_tuning_plugin.engine.pipelines import validates_labels
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
 from mm_tuning_plugin.engine.preflight import check_data
 from mm_tuning_plugin.engine.rates import describe_thawed
-from mm_tuning_plugin.engine.readers import check_readers
+from mm_tuning_plugin.engine.readers import check_readers, refuse_misread
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.run_report import (
@@ -185,10 +185,20 @@ class MixAndMatchRunner:
         items = self._check_data('train_dataloader')
         if isinstance(self.cfg.get('val_dataloader'), Mapping):
             self._check_data('val_dataloader')
-        look = look_at_fine_tuning(self.cfg, loads_weights=self.options['checkpoint'] is None)
-        look_at_first_batch(look)
+        self._look_at_fine_tuning()
         self.interruption.end_if_idle()
         return items
+
+    def _look_at_fine_tuning(self) -> None:
+        """Whatever only stage two would meet is told before stage one."""
+        model, tuning = self.cfg['model'], self.tuning_cfg
+        try:
+            look = look_at_fine_tuning(self.cfg, loads_weights=self.options['checkpoint'] is None)
+            look_at_first_batch(look)
+        except UserError:
+            if self.options['enabled']:
+                refuse_misread(model, tuning['model'], tuning['default_scope'])
+            raise
 
     def _train(self) -> torch.nn.Module:
         items = self._begin()
