@@ -177,23 +177,22 @@ def test_labels_are_those_that_fine_tuning_gets(kind, imported):
 def test_nothing_of_this_is_another_tuning(toy_cfg, registered):
     """And of an ordinary config nothing is derived that was not there before."""
 
-    def of(cfg):
-        derived = derive_tuning_config(cfg)
-        return derived, fingerprint(derived, resolve_options(cfg.mix_and_match), 'data')
+    def checks(derived):
+        steps = derived.train_dataloader.dataset.dataset.pipeline
+        return [step for step in steps if step['type'] == CHECK['type']]
 
-    plain, expected = of(toy_cfg)
-    (check,) = [
-        step
-        for step in plain.train_dataloader.dataset.dataset.pipeline
-        if step['type'].endswith('CheckLabels')
-    ]
-    assert set(check) == {'type', 'num_classes', 'ignore_values'}
-    cached, _ = of(cache_loading(toy_cfg))
-    assert cached.train_dataloader.dataset.dataset.pipeline[1] == check
-    own = copy.deepcopy(toy_cfg)
-    own.train_dataloader.dataset.pipeline[1] = dict(type='LoadsItself')
-    found, told = of(own)
-    assert found.train_dataloader.dataset.dataset.pipeline[2]['label_loader'] == 'own'
-    assert {k for k in told if told[k] != expected.get(k)} == {
-        k for k in told if str(told[k]).find('LoadsItself') >= 0
-    }
+    (plain,) = checks(derive_tuning_config(toy_cfg))
+    assert set(plain) == set(CHECK)
+    assert checks(derive_tuning_config(cache_loading(toy_cfg))) == [plain]
+
+    users = toy_cfg.train_dataloader.dataset.pipeline
+    users[1] = dict(type='LoadsMore', backend_args=dict(backend='local'))
+    users.insert(2, PAD)
+    toy_cfg.model.decode_head.ignore_index = -1
+    derived, options = derive_tuning_config(toy_cfg), resolve_options(toy_cfg.mix_and_match)
+    told = fingerprint(derived, options, 'data')
+    (check,) = checks(derived)
+    assert set(check) == {*CHECK, 'label_loader', 'backend_args', 'filled'}
+    for key in set(check) - set(CHECK):
+        del check[key]
+    assert fingerprint(derived, options, 'data') == told
