@@ -46,6 +46,7 @@ SOUND = [
     (OK, 'config'),
     (OK, 'train_dataloader'),
     (OK, 'val_dataloader'),
+    (OK, 'fine-tuning'),
     (NOTE, 'start'),
     (OK, 'work_dir'),
 ]
@@ -70,11 +71,18 @@ def test_a_trial_that_fails_is_told_in_one_line(examine):
         '--trial-seconds',
         '900',
         '--cfg-options',
-        'model.decode_head.in_channels=5',
+        'optim_wrapper.clip_grad.max_norm=large',
         with_trial=True,
     )
     error = one_error(findings)
-    assert error.subject == 'trial' and 'status 1: RuntimeError: ' in error.found
+    assert error.subject == 'trial' and 'status 1: ' in error.found
+
+
+def test_what_does_not_fit_the_first_batch_is_told_without_a_trial(examine):
+    findings = examine('--cfg-options', 'model.decode_head.in_channels=5', with_trial=True)
+    error = one_error(findings)
+    assert error.subject == 'fine-tuning' and 'in_channels=5 found, expected 64' in error.found
+    assert 'trial' not in [finding.subject for finding in findings]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +158,7 @@ def test_a_start_that_fits_and_others(examine, project, tmp_path):
 
     backbone = build_backbone(Config.fromfile(project[0]).model.backbone)
     torch.save(backbone.state_dict(), tmp_path / 'fits.pth')
-    finding = examine('--ssl-checkpoint', tmp_path / 'fits.pth')[3]
+    finding = examine('--ssl-checkpoint', tmp_path / 'fits.pth')[4]
     assert (finding.level, finding.subject) == (OK, 'start')
     assert 'fits.pth: fills 100.0% of ResNet, layout ' in finding.found
     torch.save({'a.weight': torch.ones(3)}, tmp_path / 'other.pth')
@@ -180,6 +188,7 @@ def test_a_work_dir_that_cannot_be_made(examine, tmp_path):
         (['mix_and_match.max_iter=5'], 'the nearest known one is max_iters'),
         (['load_from=a.pth'], 'load_from'),
         (['train_cfg.type=NoSuchLoop'], "train_cfg: type 'NoSuchLoop' found"),
+        (['default_hooks.timer.type=Timer'], "default_hooks.timer: type 'Timer' found"),
         (['model.type=mm_tuning_plugin.JigsawModel'], 'a proxy has a single stage'),
     ],
 )

@@ -118,7 +118,9 @@ MISTAKES = {
     'a constructor for others': (
         {
             'optim_wrapper.constructor': 'LearningRateDecayOptimizerConstructor',
-            'optim_wrapper.paramwise_cfg': dict(num_layers=2, decay_rate=1, decay_type='layer'),
+            'optim_wrapper.paramwise_cfg': dict(
+                num_layers=2, decay_rate=1, decay_type='layer_wise'
+            ),
         },
         ['optim_wrapper', 'NotImplementedError'],
     ),
