@@ -58,7 +58,9 @@ class Canvas:
     def __init__(self, height: int, width: int, background: Colour = WHITE) -> None:
         self.pixels = np.empty((height, width, 3), dtype=np.uint8)
         self.pixels[:] = background
-        self._figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, layout='none')
+        # without a background: what is drawn goes over the pixels
+        size = width / _DPI, height / _DPI
+        self._figure = Figure(figsize=size, dpi=_DPI, layout='none', frameon=False)
 
     def fill(self, top: int, left: int, height: int, width: int, colour: Colour) -> None:
         """Fills a rectangle, in pixels, with one colour; what reaches outside is cut off."""
@@ -164,11 +166,11 @@ class Canvas:
 
     def render(self) -> np.ndarray:
         """Returns the (H, W, 3) uint8 picture; the canvas can be written on and rendered again."""
-        image = self._figure.figimage(self.pixels, 0, 0, origin='upper', zorder=-10)
         agg = FigureCanvasAgg(self._figure)
-        agg.draw()
-        image.remove()
-        return np.asarray(agg.buffer_rgba())[..., :3].copy()
+        drawn = np.asarray(agg.get_renderer().buffer_rgba())  # a view
+        drawn[..., :3], drawn[..., 3] = self.pixels, 255
+        self._figure.draw(agg.get_renderer())
+        return drawn[..., :3].copy()
 
     def _clip(self, start: int, extent: int, axis: int) -> slice:
         limit = self.pixels.shape[axis]

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from forking import forked_processes  # noqa: F401  a fixture
 
 
 @pytest.fixture

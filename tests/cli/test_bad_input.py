@@ -1,7 +1,7 @@
 """A user's mistake: one line that names the thing, exit status 2, no traceback.
 
 The commands run in this process, as their entry points do, so that many mistakes fit into a
-minute; one of each kind of ending also runs as a real process.
+minute; one of each kind of ending also runs as a process.
 """
 
 import copy
@@ -258,7 +258,8 @@ def run_process(*argv, **env):
     )
 
 
-def test_as_a_process(project):
+def test_as_a_process(project, forked_processes):
+    """By an interpreter of its own: tests/test_mim_layout.py."""
     config, _ = project
     done = run_process(
         ROOT / 'tools' / 'train.py', config, '--cfg-options', 'mix_and_match.max_iters=0'

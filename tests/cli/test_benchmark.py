@@ -75,7 +75,7 @@ def test_mistakes_are_one_line(plan, capfd, tmp_path):
     assert 'cannot be read as a config' in fails(capfd, path, *at)
 
 
-def test_it_goes_on_after_a_kill_and_reports(plan, capfd):
+def test_it_goes_on_after_a_kill_and_reports(plan, capfd, forked_processes):
     path, work_dir = plan
     argv = [path, '--work-dir', str(work_dir), '--workers', '1', '--arms', 'direct']
     process = subprocess.Popen(

@@ -52,7 +52,9 @@ SOUND = [
 ]
 
 
-def test_two_steps_of_both_stages_of_which_nothing_stays(examine, tmp_path, monkeypatch):
+def test_two_steps_of_both_stages_of_which_nothing_stays(
+    examine, tmp_path, monkeypatch, forked_processes
+):
     (tmp_path / 'scratch').mkdir()
     monkeypatch.setattr(checkup.tempfile, 'tempdir', str(tmp_path / 'scratch'))
     before = {path for path in tmp_path.rglob('*') if path.is_file()}
@@ -66,7 +68,7 @@ def test_two_steps_of_both_stages_of_which_nothing_stays(examine, tmp_path, monk
     assert not (tmp_path / 'results').exists() and not any((tmp_path / 'scratch').iterdir())
 
 
-def test_a_trial_that_fails_is_told_in_one_line(examine):
+def test_a_trial_that_fails_is_told_in_one_line(examine, forked_processes):
     findings = examine(
         '--trial-seconds',
         '900',
