@@ -47,6 +47,8 @@ def measure_recall(
     if not protocol['images']:
         return None
     derived = derive_tuning_config(_as_retrieval(cfg, gallery, queries, protocol))
+    if derived['val_dataloader'] is None:  # validation images have no labels
+        return None
     derived['model']['in_index'] = [-1]
     metric = NodeRetrievalMetric(topk=(1,))
     with random_state(0), DefaultScope.overwrite_default_scope('mmseg'):

@@ -15,6 +15,7 @@ from mmengine.registry import DefaultScope
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
 
+from mm_tuning_plugin.benchmark.retrieval import measure_recall
 from mm_tuning_plugin.datasets.demo import METAINFO
 from mm_tuning_plugin.engine import derive_tuning_config, pipelines
 from mm_tuning_plugin.engine.files import Look, Reader, find_absent, find_readers, list_items
@@ -315,6 +316,9 @@ def test_validation_without_labels(toy_cfg, root):
     toy_cfg.val_evaluator = [dict(type='IoUMetric', format_only=True, output_dir='x')]
     assert not pipelines.validates_labels(toy_cfg)
     assert derive_tuning_config(toy_cfg).val_dataloader is None
+    protocol = dict(images=2, patches=2, size_range=(8, 16), patch_size=16)
+    parts = (toy_cfg[f'{split}_dataloader'].dataset for split in ('train', 'val'))
+    assert measure_recall(toy_cfg, *parts, protocol, {}) is None
     assert len(check_data(dataset, None, train=toy_cfg.train_dataloader.dataset)) == 4
     next((root / 'img' / 'val').iterdir()).write_bytes(b'')
     with pytest.raises(UserError, match='cannot be read'):
