@@ -139,11 +139,16 @@ def kill():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def results(cfg):
-    """Weights at the end of the stages that ran, and the state of the optimizer."""
+def last_checkpoint(cfg):
+    """The file of a run's last iteration."""
     by_epoch = 'max_epochs' in cfg.train_cfg
     last = f'epoch_{cfg.train_cfg.max_epochs}' if by_epoch else f'iter_{cfg.train_cfg.max_iters}'
-    saved = torch.load(f'{cfg.work_dir}/{last}.pth', weights_only=False)
+    return f'{cfg.work_dir}/{last}.pth'
+
+
+def results(cfg):
+    """Weights at the end of the stages that ran, and the state of the optimizer."""
+    saved = torch.load(last_checkpoint(cfg), weights_only=False)
     found = dict(saved['state_dict'])
     for index, state in saved['optimizer']['state'].items():
         found[f'momentum {index}'] = state['momentum_buffer']

@@ -61,6 +61,11 @@ def while_validating_what_is_not_known(signum):
     while_validating(signum)
 
 
+def while_validating_an_epoch(signum):
+    """Of 4 iterations; no checkpoint is due until the second epoch ends."""
+    in_process_call(IoUMetric, 2, signum)
+
+
 def in_process_call(metric, number, signum):
     plain, calls = metric.process, []
 
@@ -94,6 +99,7 @@ TUNING = {
 FINE_TUNING = {
     while_validating: 'iteration 4 of 5 is kept in {work_dir}/iter_4.pth',
     while_validating_averages: 'iteration 4 of 5 is kept in {work_dir}/iter_4.pth',
+    while_validating_an_epoch: 'iteration 4 of 8 is kept in {work_dir}/iter_4.pth',
     while_validating_what_is_not_known: 'iteration 3 of 5 is kept in {work_dir}/iter_3.pth',
 }
 
@@ -136,6 +142,10 @@ def test_fine_tuning_goes_on_to_the_bit(toy_cfg, uninterrupted, moment):
         toy_cfg.custom_hooks = [dict(type='EMAHook', momentum=0.2)]
     if moment is while_validating_what_is_not_known:
         toy_cfg.custom_hooks = [dict(type='OthersAverages', momentum=0.2)]
+    if moment is while_validating_an_epoch:
+        toy_cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
+        toy_cfg.train_dataloader.sampler.type = 'DefaultSampler'
+        toy_cfg.default_hooks.checkpoint.update(by_epoch=True, interval=2)
     whole = uninterrupted(toy_cfg)
     status, log = interrupt_and_go_on(toy_cfg, moment, FINE_TUNING[moment])
     assert status == 0, log
@@ -146,7 +156,7 @@ def test_fine_tuning_goes_on_to_the_bit(toy_cfg, uninterrupted, moment):
 def best(cfg):
     """What a run kept of its best validation, and what it knows of it at its end."""
     (path,) = Path(cfg.work_dir).glob('best_*.pth')
-    last = torch.load(f'{cfg.work_dir}/iter_{cfg.train_cfg.max_iters}.pth', weights_only=False)
+    last = torch.load(killing.last_checkpoint(cfg), weights_only=False)
     known = last['message_hub']['runtime_info']
     assert Path(known['best_ckpt']).name == path.name
     score = {f'best {path.name}': torch.tensor(known['best_score'])}
@@ -349,8 +359,10 @@ def two_ranks(cfg, prepare=lambda: None, only=None):
         return list(pool.map(start, (0, 1)))
 
 
-@pytest.mark.parametrize('paces', [(0.5, 0.01), (0.01, 3.0), (1e-9, 1e-9)])
-def test_ranks_ask_at_the_same_batches_and_seldom(monkeypatch, paces):
+@pytest.mark.parametrize(
+    ('paces', 'hears'), [((0.5, 0.01), 5), ((0.01, 3.0), 5), ((1e-9, 1e-9), 5), ((0.5, 0.01), None)]
+)
+def test_ranks_ask_at_the_same_batches_and_seldom(monkeypatch, paces, hears):
     """Two ranks of unequal speed, with 50 and 40 batches, in two threads of an all_reduce."""
     batches, clocks, asked = (50, 40), [0.0, 0.0], ([], [])
     both, heard = threading.Barrier(2, timeout=20), [None, None]
@@ -375,7 +387,7 @@ def test_ranks_ask_at_the_same_batches_and_seldom(monkeypatch, paces):
                 if rounds.ask(batch, interruption):
                     return
             clocks[index] += paces[index]
-            if index == 1 and batch == 5:
+            if index == 1 and batch == hears:
                 interruption.signum = int(signal.SIGTERM)  # one rank alone hears it
 
     ranks = [threading.Thread(target=validate, args=(index,)) for index in (0, 1)]
@@ -388,7 +400,9 @@ def test_ranks_ask_at_the_same_batches_and_seldom(monkeypatch, paces):
     steps = [b - a for a, b in zip(asked[0], asked[0][1:])]
     slowest = max(paces)
     assert all(step * slowest <= max(signals.RANKS_ASK, slowest) for step in steps)
-    assert asked[0][-1] > 5 and asked[0][-2] <= 5, 'the first time after the signal is the last'
+    assert asked[0][-1] < min(batches), 'no rank waits for one that is done'
+    if hears is not None:
+        assert asked[0][-2] <= hears < asked[0][-1], 'the first time after the signal is the last'
     if slowest < 1:
         assert max(steps) > 1
 
