@@ -12,6 +12,7 @@ from .choice import choose
 from .fit import Fit, best_fits
 from .read import PathLike, read_file
 from .store import own_tensors
+from .wrappers import plain_place
 
 
 def needed_arguments(
@@ -37,7 +38,7 @@ def needed_arguments(
         UserError: The file can't be read.
         KeyError: Nothing in it stands under `prefix`.
     """
-    place = prefix.rstrip('.') + '.' if prefix else None
+    place = plain_place(prefix.rstrip('.')) + '.' if prefix else None
     fits = best_fits(backbone, own_tensors(backbone), read_file(path, allow_pickle).tensors, place)
     return fitting_arguments(backbone, fits[choose([fit.prefix for fit in fits]).taken])
 

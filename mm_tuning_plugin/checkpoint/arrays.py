@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .pickles import modern_name
+
 # What torch.save wrote before 1.6 begins with a pickle of this number.
 TORCH_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19'
 PROTOCOLS = tuple(bytes((0x80, version)) for version in (2, 3, 4, 5))
@@ -32,6 +34,7 @@ NAMES = (
     'numpy.dtype',
     'collections.OrderedDict',
     '_codecs.encode',
+    'builtins.bytes',
 )
 
 
@@ -163,6 +166,8 @@ class _Call(_Frozen):
             return Array(shape, dtype, order == 'F', data, axes[0] if axes else None)
         if last == 'encode' and args[1] == 'latin1':  # how protocol 2 writes bytes
             return str(args[0]).encode('latin1')
+        if last == 'bytes' and not args:  # and how it writes none
+            return b''
         if last == 'OrderedDict':
             return dict(*args)
         return _refuse(self.name)
@@ -172,7 +177,7 @@ class _Reader(pickle.Unpickler):
     """Answers the names of NumPy's arrays and no others."""
 
     def find_class(self, module: str, name: str) -> Any:
-        full = f'{module}.{name}'
+        full = modern_name(f'{module}.{name}')
         return _Call(full) if full in NAMES else _refuse(full)
 
 

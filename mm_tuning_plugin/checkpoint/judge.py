@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,20 +106,22 @@ def _own_name(file: TensorFile, fit: Fit, name: str) -> str:
 
 
 def judge_told(
-    backbone: nn.Module, path: Path, told: Mapping[str, Any], min_matched: float
+    backbone: nn.Module, path: Path, file: TensorFile, fit: Fit, min_matched: float
 ) -> None:
     """Raises where a file's network is told to have rotary positions, and the backbone has none.
 
     Args:
         backbone: What was to be loaded.
         path: The file, for the message.
-        told: Of `read_told`.
+        file: It.
+        fit: The best fit.
         min_matched: 0 accepts whatever matches.
 
     Raises:
         UserError: With the place where it is told.
     """
-    rotary = told_rotary(told) if min_matched else ''
+    below = {n[len(fit.prefix) :] for n in file.tensors if n.startswith(fit.prefix)}
+    rotary = told_rotary(file.told, below) if min_matched else ''
     if rotary and not has_rotary(backbone):
         raise UserError(
             f'{path}: does not fit {type(backbone).__name__}: its network has rotary positions '

@@ -121,7 +121,7 @@ def _judge(
     judge_parts(network, path, fit, targets, left, min_matched)
     lacking = [name for name in lacking_kinds(targets, given) if not is_added(name)]
     judge_fit(network, path, file, fit, stages, counts, left, lacking, min_matched)
-    judge_told(network, path, file.told, min_matched)
+    judge_told(network, path, file, fit, min_matched)
     return counts
 
 

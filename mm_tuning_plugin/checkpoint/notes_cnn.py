@@ -26,9 +26,12 @@ _ADDED = re.compile(
 )
 
 
+_ADAPTER = re.compile(r'\.lora_\w+')  # mmpretrain's and peft's, which add nothing at their start
+
+
 def is_added(name: str) -> bool:
-    """Whether a tensor belongs to what a config adds to a ResNet."""
-    return bool(_ADDED.search(name))
+    """Whether a tensor belongs to what a config adds to a network."""
+    return bool(_ADDED.search(name) or _ADAPTER.search(name))
 
 
 def note_convolutions(
@@ -55,7 +58,14 @@ def note_convolutions(
             "the backbone strides in a block's first convolution (style='caffe'); torchvision, "
             "timm and most others in the second: style='pytorch' is theirs"
         )
-    new = [name for name in targets if name not in fit.values and is_added(name)]
+    lacking = [name for name in targets if name not in fit.values]
+    adapters = [name for name in lacking if _ADAPTER.search(name)]
+    if adapters:
+        notes.append(
+            f'{len(adapters)} tensors of low-rank adapters keep their own initialisation, '
+            f'e.g. {adapters[0]}'
+        )
+    new = [name for name in lacking if _ADDED.search(name)]
     if new and any(map(_CONVOLUTIONAL.fullmatch, targets)):
         notes.append(
             f'{len(new)} tensors of plugins or deformable convolutions keep their own '

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ _ARCHITECTURE = re.compile(
 _KEY = re.compile(r'use_rot_pos_emb|use_rope|rope_(type|theta|parameters)|rotary\w*')
 _VISION = 'vision_config'  # of a model of images and text, whose other entries are the text's
 _INNER = ('backbone_config', 'config', 'model_args', 'pretrained_cfg')
+# Beside a norm before the first block, only Perception Encoders have one of these in timm's names.
+_PERCEPTION = ('attn_pool.latent', 'blocks.0.gamma_1')
 _MODULE = re.compile(r'(^|_)rope|R[Oo][Pp][Ee]|[Rr]otary')
 
 
@@ -49,8 +51,15 @@ def read_told(path: Path, content: Any) -> dict[str, Any]:
     return {place: config for place, config in told.items() if config}
 
 
-def told_rotary(told: Mapping[str, Any]) -> str:
-    """Where it is told that a network has rotary positions: "config.json: rope_theta"; else ''."""
+def told_rotary(told: Mapping[str, Any], names: Container[str] = ()) -> str:
+    """Where it is told that a network has rotary positions: "config.json: rope_theta"; else ''.
+
+    Args:
+        told: Of `read_told`.
+        names: Of the tensors under the file's prefix, as the file has them.
+    """
+    if 'norm_pre.weight' in names and any(part in names for part in _PERCEPTION):
+        return 'its names are those of a Perception Encoder'
     for place, config in told.items():
         for key, value in _entries(config):
             named = key == 'architecture' and isinstance(value, str)

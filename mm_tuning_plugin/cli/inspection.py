@@ -18,6 +18,7 @@ from mm_tuning_plugin.checkpoint.fit import Fit, best_fits
 from mm_tuning_plugin.checkpoint.known import KNOWN, Known
 from mm_tuning_plugin.checkpoint.parts import is_buffer
 from mm_tuning_plugin.checkpoint.read import TensorFile, inspect_file, read_file
+from mm_tuning_plugin.checkpoint.wrappers import plain_place
 from mm_tuning_plugin.errors import UserError
 
 MOST_GROUPS = 8
@@ -79,7 +80,7 @@ def inspect_checkpoint(path: str, allow_pickle: bool = False, prefix: str | None
         UserError: It can't be read, holds no tensors, or none under `prefix`.
     """
     file = read_file(path, allow_pickle)
-    below = f'{prefix.rstrip(".")}.' if prefix else ''
+    below = f'{plain_place(prefix.rstrip("."))}.' if prefix else ''
     shapes = {n: t.to('meta') for n, t in file.tensors.items() if n.startswith(below)}
     if not shapes:
         raise UserError(f'{path}: no tensors under {below!r} found; expected a prefix of the file')

@@ -4,7 +4,10 @@ import pytest
 import torch
 from mmseg.models.backbones import BiSeNetV1, ICNet, ResNet, STDCContextPathNet, STDCNet
 from mmseg.registry import MODELS
+from reference_hugging_face import published
 from reference_networks import TorchvisionResNet, randomise
+from torch import nn
+from transformers import Dinov2Config, Dinov2Model, SwinConfig, SwinModel
 
 from mm_tuning_plugin.checkpoint import hash_state_dict, load_backbone_checkpoint
 from mm_tuning_plugin.errors import UserError
@@ -120,3 +123,94 @@ def test_an_incomplete_encoder_is_refused(tmp_path):
             MODELS.build(dict(type='ICNet', backbone_cfg=RESNET, layer_channels=(128, 512))),
             tmp_path / 'a',
         )
+
+
+@pytest.mark.parametrize('kind', NESTED)
+def test_the_encoders_file_under_the_name_of_the_encoder(kind, tmp_path):
+    """mmpretrain's files say `backbone.`, which is also what the encoder is called inside."""
+    make, name = NESTED[kind]
+    source = encoder_source(kind)
+    weights = {f'backbone.{k}': v for k, v in source.state_dict().items()}
+    torch.save({'state_dict': {**weights, 'head.fc.weight': torch.ones(2)}}, tmp_path / 'a')
+    backbone = make()
+    report = load_backbone_checkpoint(backbone, tmp_path / 'a')
+    assert all(stage.startswith(f'{name}.') for stage in report.stages)
+    inner = backbone.get_submodule(name).state_dict()
+    assert all(torch.equal(inner[k], v) for k, v in source.state_dict().items() if k in inner)
+
+
+class Wrapper(nn.Module):
+    """What a user writes around a network of another project."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        return self.model(images).last_hidden_state
+
+
+class WithNeck(Wrapper):
+    def __init__(self, model):
+        super().__init__(model)
+        self.neck = nn.Linear(4, 4)
+
+
+HUGGING_FACE = {
+    'DINOv2': (
+        Dinov2Model,
+        Dinov2Config(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            image_size=28,
+            patch_size=14,
+        ),
+    ),
+    'Swin': (
+        SwinModel,
+        SwinConfig(image_size=32, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=2),
+    ),
+}
+WRAPPERS = {
+    'one': Wrapper,
+    'two': lambda model: Wrapper(Wrapper(model)),
+    'beside a neck': WithNeck,
+}
+
+
+def hugging_face(kind, seed):
+    cls, config = HUGGING_FACE[kind]
+    with torch.no_grad():
+        return randomise(cls(config), seed=seed).eval()
+
+
+@pytest.mark.parametrize('kind', HUGGING_FACE)
+@pytest.mark.parametrize('wrapper', WRAPPERS)
+@pytest.mark.parametrize('names', ['hub', 'state dict'])
+def test_a_users_class_around_hugging_faces(kind, wrapper, names, tmp_path):
+    """Its own file, in the names of the hub and in those of its modules."""
+    source = hugging_face(kind, seed=5)
+    weights = published(source, tmp_path) if names == 'hub' else source.state_dict()
+    torch.save(weights, tmp_path / 'a.bin')
+    backbone = WRAPPERS[wrapper](hugging_face(kind, seed=6)).eval()
+    report = load_backbone_checkpoint(backbone, tmp_path / 'a.bin')
+    assert [name for name in report.missing if 'neck' not in name] == []
+    assert report.unexpected == ()
+    assert len(report.notes) == (wrapper == 'beside a neck')
+    images = torch.randn(2, 3, source.config.image_size, source.config.image_size)
+    inner = backbone.model if wrapper != 'two' else backbone.model.model
+    with torch.no_grad():
+        found, expected = inner(images), source(images)
+    assert expected.last_hidden_state.std() > 1e-3
+    assert torch.equal(found.last_hidden_state, expected.last_hidden_state)
+
+
+def test_a_part_of_a_users_network_is_no_encoder_of_its_own(tmp_path):
+    """Where the patches differ, the blocks alone are not loaded."""
+    cls, config = HUGGING_FACE['DINOv2']
+    other = Dinov2Config(**{**config.to_dict(), 'patch_size': 7})
+    torch.save(cls(other).state_dict(), tmp_path / 'a.bin')
+    with pytest.raises(UserError, match='does not fit Dinov2Model'):
+        load_backbone_checkpoint(WithNeck(cls(config)), tmp_path / 'a.bin')

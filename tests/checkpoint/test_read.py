@@ -272,3 +272,29 @@ def test_importing_loads_nothing_of_openmmlab():
     )
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_advice_that_cannot_help(tmp_path):
+    """A class of a package that is not installed here: allowing it would fail as well."""
+    buffer = io.BytesIO()
+    torch.save({'w': torch.ones(2), 'cfg': Unknown()}, buffer)
+    name = __name__.encode()
+    path = tmp_path / 'a.pth'
+    path.write_bytes(buffer.getvalue().replace(b'c' + name, b'c' + b'q' * len(name)))
+    package = 'q' * len(name)
+    for options in ({}, {'allow_pickle': True}):
+        with pytest.raises(UserError) as error:
+            read_tensors(path, **options)
+        message = str(error.value)
+        assert package in message and 'not installed' in message
+        assert '--allow-pickle' not in message and 'state_dict()' in message
+
+
+def test_two_tensors_of_one_name(tmp_path):
+    """Containers whose names are alike: the second does not take the place of the first."""
+    content = {'model': {'a.w': torch.ones(1)}, 'model.a': {'w': torch.zeros(1)}}
+    torch.save(content, tmp_path / 'a.pth')
+    refused(tmp_path / 'a.pth', "'model.a.w'", 'expected one')
+    content['model.a']['w'] += 1
+    torch.save(content, tmp_path / 'a.pth')
+    assert list(read_tensors(tmp_path / 'a.pth')) == ['model.a.w']

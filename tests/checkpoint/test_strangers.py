@@ -74,3 +74,12 @@ def test_one_of_a_kind_may_be_lacking_and_is_told(tmp_path):
     assert report.missing == ('layer3.2.bn2.bias',)
     (note,) = report.notes
     assert note.startswith('1 parameters are not in the file') and 'layer3.2.bn2.bias' in note
+
+
+def test_a_message_speaks_the_files_names(tmp_path):
+    weights = {f'model.{k}': v for k, v in ResNet(depth=18).state_dict().items()}
+    torch.save({**weights, 'model.gate': torch.ones(1)}, tmp_path / 'a.pth')
+    with pytest.raises(UserError, match=r"'model\.gate' of the file has no place"):
+        load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth')
+    report = load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth', min_matched=0)
+    assert report.unexpected == ('model.gate',)

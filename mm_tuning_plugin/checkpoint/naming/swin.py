@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -50,7 +50,8 @@ def official_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
     """
     last = f'norm{last_index(targets, "stages")}.'
     rules = (*_SWIN, (r'^norm\.', last)) if f'{last}weight' in targets else _SWIN
-    return rename_by_rules(rules, _unfolded_order(tensors))
+    named = rename_by_rules(rules, _unfolded_order(tensors))
+    return _moved(named, 'stages', 1) if _ends(named) and not _ends(targets) else named
 
 
 def timm_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
@@ -61,13 +62,7 @@ def timm_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> T
     """
     if any(name.startswith('layers.0.downsample.') for name in tensors):
         return dict(tensors)
-    shift: Rules = (
-        (
-            r'^layers\.(\d+)\.downsample\.',
-            lambda found: f'layers.{int(found.group(1)) - 1}.downsample.',
-        ),
-    )
-    return official_swin(rename_by_rules(shift, tensors), targets)
+    return official_swin(_moved(tensors, 'layers', -1), targets)
 
 
 def hugging_face_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
@@ -75,6 +70,18 @@ def hugging_face_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tenso
     official = rename_by_rules(_HUGGING_FACE, tensors)
     official = pack(official, ('.attn.query.', '.attn.key.', '.attn.value.'), '.attn.qkv.')
     return official_swin(official, targets)
+
+
+def _ends(names: Iterable[str]) -> bool:
+    """Whether stages end with the merging of patches, as all but mmpretrain's SwinV2's do."""
+    return any(name.startswith('stages.0.downsample.') for name in names)
+
+
+def _moved(tensors: Mapping[str, Tensor], stages: str, by: int) -> Tensors:
+    """The merging of patches as a part of the next stage (1), or of the one before (-1)."""
+    place = rf'^{stages}\.(\d+)\.downsample\.'
+    rules: Rules = ((place, lambda found: f'{stages}.{int(found.group(1)) + by}.downsample.'),)
+    return rename_by_rules(rules, tensors)
 
 
 def _unfolded_order(tensors: Mapping[str, Tensor]) -> Tensors:
