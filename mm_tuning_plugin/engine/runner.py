@@ -170,7 +170,7 @@ class MixAndMatchRunner:
             yield
 
     def _begin(self) -> list[dict]:
-        """Look at all that both stages need; what the data set says of each training image."""
+        """Look at the data that both stages need; what the data set says of each training image."""
         if self.options['compare'] is not None:
             check_finished(Path(self.options['compare']))
         self.record = begin_or_resume(self.work_dir, bool(self.cfg.get('resume', False)))
@@ -178,12 +178,13 @@ class MixAndMatchRunner:
         items = self._check_data('train_dataloader')
         if isinstance(self.cfg.get('val_dataloader'), Mapping):
             self._check_data('val_dataloader')
-        look = look_at_fine_tuning(self.cfg, loads_weights=self.options['checkpoint'] is None)
-        look_at_first_batch(look)
         return items
 
     def _train(self) -> torch.nn.Module:
         items = self._begin()
+        look = look_at_fine_tuning(self.cfg, loads_weights=self.options['checkpoint'] is None)
+        look_at_first_batch(look)
+        del look
         if not self.options['enabled']:
             start = self.options['checkpoint']
             begins = f'baseline {hash_file(start) if start else "as the config initialises"}'
