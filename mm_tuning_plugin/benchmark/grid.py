@@ -93,11 +93,8 @@ def build_jobs(plan: Plan, work_dir: Path, cache: Path, read: Read = Config.from
         UserError: A config is wrong, or an arm does not fit it.
     """
     grid = Grid(plan, work_dir, cache, read)
-    for name, base in grid.bases.items():
-        try:
-            look_at_first_batch(look_at_fine_tuning(placed(base, 'fine_tuning', work_dir, False)))
-        except UserError as error:
-            raise UserError(f'configs.{name}: {error}') from error
+    for name in grid.bases:
+        grid.look_at(name)
     return list(grid.jobs())
 
 
@@ -120,6 +117,23 @@ class Grid:
         self.libraries: dict[str, Library] = {}
         self.proxies: dict[Any, Step] = {}
         self.stages_one: dict[tuple[str, str], Config] = {}
+
+    def look_at(self, backbone: str) -> None:
+        """Look at the fine-tuning of a backbone before anything is measured or run.
+
+        Raises:
+            UserError: It could not begin.
+        """
+        cfg = copy.deepcopy(self.bases[backbone])
+        fold = None if self.plan.folds is None else self.plan.folds['indices'][0]
+        _, train, val = self.parts(cfg, 1.0, fold, self.plan.seeds[0])
+        cfg['train_dataloader']['dataset'] = train.dataset
+        cfg['val_dataloader']['dataset'] = val.dataset
+        try:
+            look = look_at_fine_tuning(placed(cfg, 'fine_tuning', self.work_dir, False))
+            look_at_first_batch(look)
+        except UserError as error:
+            raise UserError(f'configs.{backbone}: {error}') from error
 
     def jobs(self) -> Iterator[Job]:
         """All jobs."""

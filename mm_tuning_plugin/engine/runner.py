@@ -177,7 +177,7 @@ class MixAndMatchRunner:
             yield
 
     def _begin(self) -> list[dict]:
-        """Look at all that both stages need; what the data set says of each training image."""
+        """Look at the data that both stages need; what the data set says of each training image."""
         if self.options['compare'] is not None:
             check_finished(Path(self.options['compare']))
         self.record = begin_or_resume(self.work_dir, bool(self.cfg.get('resume', False)))
@@ -185,7 +185,6 @@ class MixAndMatchRunner:
         items = self._check_data('train_dataloader')
         if isinstance(self.cfg.get('val_dataloader'), Mapping):
             self._check_data('val_dataloader')
-        self._look_at_fine_tuning()
         self.interruption.end_if_idle()
         return items
 
@@ -202,6 +201,8 @@ class MixAndMatchRunner:
 
     def _train(self) -> torch.nn.Module:
         items = self._begin()
+        self._look_at_fine_tuning()
+        self.interruption.end_if_idle()
         if not self.options['enabled']:
             start = self.options['checkpoint']
             begins = f'baseline {hash_file(start) if start else "as the config initialises"}'

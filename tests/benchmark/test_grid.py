@@ -336,3 +336,14 @@ def test_costs_are_measured_once_and_kept(toy_plan, tmp_path, monkeypatch):
     jobs_of(plan, tmp_path)
     assert len(counted) == 4, 'read from the disk'
     assert torch.get_num_threads() == 1
+
+
+def test_what_only_fine_tuning_meets_is_told_before_anything_is_measured(
+    toy_plan, tmp_path, monkeypatch
+):
+    from mm_tuning_plugin.benchmark.cost import CostBook
+
+    monkeypatch.setattr(CostBook, 'of', lambda self, cfg: 1 / 0)
+    plan = toy_plan(arms=['direct'], seeds=[0], cfg_options={'model.decode_head.in_channels': 65})
+    with pytest.raises(UserError, match=r'^configs\.\w+: model\.decode_head: in_channels=65'):
+        jobs_of(plan, tmp_path)
