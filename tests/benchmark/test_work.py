@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from new_style import write_new_style
 
-from mm_tuning_plugin.benchmark import work
+from mm_tuning_plugin.benchmark import cost, work
 from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.collect import Collector
 from mm_tuning_plugin.benchmark.grid import build_jobs
@@ -72,6 +74,22 @@ def test_a_small_grid_end_to_end(toy_plan, here, tmp_path):
     assert not again.started, 'all of it is finished'
     check_without_weights(plan, jobs, work_dir, here)
     check_sharing(toy_plan, here, tmp_path, jobs)
+
+
+def test_a_step_of_a_config_of_classes(toy_plan, here, tmp_path, monkeypatch):
+    """It is written with paths of the classes, read in a process of its own, and run."""
+    monkeypatch.setattr(cost, 'measure_step', lambda *_: cost.StepCost(1, 1.0))
+    plan = toy_plan(arms=['tuned'], cfg={'mix_and_match.max_iters': 1}, recall=dict(images=0))
+    path = Path(plan.configs['toy'])
+    write_new_style(Config.fromfile(path), path)
+    jobs = build(plan, tmp_path)
+    run_plan(plan, jobs, tmp_path / 'bench', [], here({'fine_tuning': 0}))
+    tuning, fine_tuning = jobs[0].steps
+    assert read_content(tuning.product)['meta']['iterations'] == 1
+    for step in (tuning, fine_tuning):
+        written = read_step(step.folder).cfg
+        assert written.to_dict() == step.cfg.to_dict()
+        assert written.model.backbone.type == 'mmseg.models.backbones.resnet.ResNet'
 
 
 def check_without_weights(plan, jobs, work_dir, here):

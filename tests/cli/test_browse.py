@@ -14,6 +14,16 @@ from mm_tuning_plugin.cli.browse import entry
 KINDS = {
     'points': ['mix_and_match.nodes=points'],
     'patches': ['mix_and_match.nodes=patches', 'mix_and_match.size_range=10,40'],
+    'SamplePatches': [  # as any registered sampler
+        f'mix_and_match.nodes.{option}'
+        for option in (
+            'type=mm_tuning_plugin.SamplePatches',
+            'like=patches',
+            'num_patches=5',
+            'size_range=10,40',
+            'patch_size=32',
+        )
+    ],
 }
 
 
@@ -54,7 +64,7 @@ def test_pictures_and_figures(browse, kind):
         pixels = np.asarray(Image.open(folder / name))
         assert pixels.ndim == 3 and pixels.std() > 1
     table = out[out.index('class ') :].splitlines()
-    assert ('side' in table[0]) == (kind == 'patches')
+    assert ('side' in table[0]) == (kind != 'points')
     assert [line.split()[0] for line in table[1:9]] == [row['name'].split()[0] for row in rows]
     assert f'{figures["nodes"]} {kind} of 4 images (the data set has 8)' in out
     assert out.strip().splitlines()[-1] == f'8 files in {folder}'

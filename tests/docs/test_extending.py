@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mm_tuning_plugin.checkpoint.naming import all_namings
 from mm_tuning_plugin.engine import MixAndMatchRunner
+from mm_tuning_plugin.registry import MODELS as OURS
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'extending.md'
 BLOCK = re.compile(r'^```python(?: title="(?P<title>[\w.]+)")?\n(?P<code>.*?)^```$', re.M | re.S)
@@ -49,6 +50,29 @@ def tuned(cfg):
 def test_the_loss_trains_a_backbone(project):
     cfg = project({k: v for k, v in section('A loss').items() if k})
     assert tuned(cfg).model.criterion == dict(type='mm_tuning_plugin.CentreLoss', weight=0.5)
+
+
+@pytest.mark.parametrize(
+    ('labels', 'distance'),
+    [
+        ([], 0),
+        ([4], 0),
+        ([2, 0, 7], 0),  # no class twice
+        ([3, 3, 3], 8 / 9),  # one class: unit vectors along x, x and -x
+        ([1, 1, 0], 0),
+    ],
+)
+def test_the_loss_is_finite_on_every_batch(labels, distance):
+    namespace = {}
+    OURS.module_dict.pop('CentreLoss', None)  # of another test
+    exec(section('A loss')['my_loss.py'], namespace)
+    rows = torch.zeros(len(labels), 2)
+    rows[:, 0] = torch.tensor([2.0, 5.0, -1.0][: len(labels)])
+    rows.requires_grad_()
+    done = namespace['CentreLoss'](weight=0.5)(rows, torch.tensor(labels, dtype=torch.int64))
+    done['loss'].backward()
+    assert done['distance'] == pytest.approx(distance) and done['loss'] == 0.5 * done['distance']
+    assert torch.isfinite(rows.grad).all()
 
 
 def test_the_loss_of_the_library_trains_a_backbone(toy_cfg):

@@ -1,6 +1,12 @@
 import pytest
 
-from mm_tuning_plugin.engine.options import OPTIONS, RECIPES, options_table, resolve_options
+from mm_tuning_plugin.engine.options import (
+    OPTIONS,
+    RECIPES,
+    nodes_called,
+    options_table,
+    resolve_options,
+)
 from mm_tuning_plugin.errors import UserError
 
 
@@ -79,6 +85,11 @@ def test_values_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(UserError, match=rf'mix_and_match\.{name}: .* found, expected ') as info:
         resolve_options({name: value})
     assert '\n' not in str(info.value)
+
+
+def test_nodes_are_called_by_a_word():
+    assert [nodes_called(nodes) for nodes in ('points', 'patches')] == ['points', 'patches']
+    assert nodes_called(dict(type='my.SampleGrid', like='patches')) == 'SampleGrid'
 
 
 def test_an_unknown_option_offers_the_nearest_known_one():

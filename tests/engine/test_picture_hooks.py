@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import own_samplers  # noqa: F401  registers them
 import pytest
 import torch
 from mmengine.visualization import Visualizer
@@ -148,6 +149,20 @@ def test_the_mosaic_shows_the_batch_that_comes_next(toy_cfg, tmp_path, nodes, mo
                 y0, x0, y1, x1 = np.array(places[index]).T
                 inside = (y0 >= 0) & (x0 >= 0) & (y1 <= image.shape[0]) & (x1 <= image.shape[1])
                 assert np.abs(cut - seen.numpy())[inside].mean() < 12  # resized another way
+
+
+@pytest.mark.parametrize(
+    'own',
+    [
+        dict(type='OwnPatches', like='patches', num_patches=5, told=False),
+        dict(type='OwnCrops', points_per_class=3),
+    ],
+)
+def test_the_nodes_of_a_registered_sampler_are_drawn(toy_cfg, tmp_path, capsys, own):
+    own['type'] = f'mm_tuning_plugin.{own["type"]}'
+    drawn = tune(toy_cfg, tmp_path, nodes=own, pictures=('mosaic', 'gallery'), max_iters=1)
+    assert sorted(path.name for path in drawn.glob('*.png')) == ['gallery_1.png', 'mosaic_0.png']
+    assert 'pictures: ' not in capsys.readouterr().out
 
 
 def test_embeddings_of_a_validation_and_of_the_hook_are_the_same(toy_cfg, tmp_path, monkeypatch):

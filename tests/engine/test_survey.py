@@ -1,6 +1,7 @@
 """The survey shows what stage one draws, and its figures are those of the nodes shown."""
 
 import numpy as np
+import own_samplers  # noqa: F401  registers them
 import pytest
 import torch
 from mmengine.registry import DefaultScope
@@ -132,6 +133,42 @@ def test_a_class_that_covers_most(patches):
     (line,) = patches([10, 10, 70, 10], [0, 1, 2, 3])
     assert line.startswith("background: class 'c' covers 70.0% of the pixels and is no background;")
     assert 'mix_and_match.background_index=2' in line
+
+
+@pytest.mark.parametrize('told', [True, False])
+def test_a_registered_sampler_is_shown_by_its_kind(toy_cfg, told):
+    ours = seen_of(toy_cfg, **KINDS['patches'])
+    own = dict(type='mm_tuning_plugin.OwnPatches', like='patches', num_patches=5, told=told)
+    own['fill'] = [103.53, 116.28, 123.675]
+    seen = seen_of(toy_cfg, nodes=own)
+    assert summary(seen)['node_kind'] == 'OwnPatches'
+    for image, other in zip(seen.images, ours.images):
+        assert (image.patches == other.patches).all(), 'what the backbone sees'
+    figures = (class_rows, lambda s: summary(s)['quantiles'])
+    if told:
+        assert [of(seen) for of in figures] == [of(ours) for of in figures]
+        assert class_rows(seen)[0]['side'] is not None
+    else:
+        assert {row[key] for row in class_rows(seen) for key in ('purity', 'side', 'covered')} == {
+            None
+        }
+        assert [row['nodes'] for row in class_rows(seen)] == [
+            row['nodes'] for row in class_rows(ours)
+        ]
+    (missed,) = sampling_warnings(with_counts(seen, [25, 25, 25, 25], [0, 1, 2]))
+    assert missed.endswith('let OwnPatches draw more of them')
+    assert sampling_warnings(with_counts(seen, [10, 10, 70, 10], [0, 1, 2, 3])) == []
+
+
+def test_points_on_parts_of_an_image_are_shown_on_these(toy_cfg):
+    toy_cfg.train_dataloader.dataset.pipeline.pop(3)  # flips: the crops stay where they are
+    ours = seen_of(toy_cfg, **KINDS['points'])
+    own = dict(type='mm_tuning_plugin.OwnCrops', points_per_class=3, max_points=128)
+    seen = seen_of(toy_cfg, nodes=own)
+    assert summary(seen)['node_kind'] == 'OwnCrops' and np.isnan(seen.joined('purity')).all()
+    for image, other in zip(seen.images, ours.images):
+        middles = [part.patches[:, 32, 32].astype(int) for part in (image, other)]
+        assert len(image.labels) and abs(middles[0] - middles[1]).mean() < 2
 
 
 def test_points_have_no_background(toy_cfg):

@@ -81,6 +81,13 @@ def test_nothing_to_compare_is_a_zero_that_hangs_on_the_embeddings(labels, optio
     assert loss.item() == 0 and embeddings.grad is not None
 
 
+@pytest.mark.parametrize('labels', [LABELS[:1], torch.tensor([1, 1])])
+def test_nothing_to_compare_touches_the_parameters_of_a_loss(labels):
+    memory = PMLLoss('ProxyAnchorLoss', match='graph', channels=5, num_classes=11)
+    memory(rows(len(labels)), labels, seeded())['loss'].backward()
+    assert (memory.loss.proxies.grad == 0).all()
+
+
 def test_what_the_library_draws_follows_the_generator_and_moves_no_other():
     loss = PMLLoss(dict(type='TripletMarginLoss', triplets_per_anchor=1), match='own')
     torch.manual_seed(1)

@@ -314,6 +314,31 @@ def test_groups_of_images_are_matched_apart(criterion):
     assert not torch.allclose(losses['loss'], whole(batch, [4] * 4, mode='loss')['loss'])
 
 
+class Spread(torch.nn.Module):
+    """A loss of a user's, with a parameter, that a batch without nodes makes no sense to."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, embeddings, labels, generator=None):
+        assert len(labels), 'a batch without nodes'
+        return {'loss': self.scale * embeddings.square().mean(), 'highest': labels.max().float()}
+
+
+@pytest.mark.parametrize('groups', [1, 2])
+def test_a_loss_is_not_asked_about_nothing(groups):
+    model = make(criterion={'type': Spread}, graph_groups=groups).train()
+    losses = model(NO_NODES, [0, 0], mode='loss')
+    losses['loss'].backward()
+    assert losses['loss'] == losses['triplets'] == 0, 'counted as a batch without triplets'
+    assert model.criterion.scale.grad == 0, 'DDP finds every parameter used'
+    batch = nodes(images=2, per_image=3)
+    whole = make(criterion={'type': Spread}).train()
+    losses = [each(batch, [6, 0], mode='loss')['loss'] for each in (model, whole)]
+    assert torch.allclose(losses[0], losses[1] / groups), 'the mean over the groups'
+
+
 def test_groups_follow_images_however_many_nodes_they_have():
     tuner = make(graph_groups=3)
     assert tuner._groups([2, 0, 1, 3, 1, 1]).tolist() == [0, 0, 1, 1, 1, 1, 2, 2]
