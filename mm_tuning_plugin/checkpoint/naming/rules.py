@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Callable, NamedTuple, Union
 
 from torch import Tensor
@@ -39,12 +40,26 @@ class Naming(NamedTuple):
 
 def apply_rules(rules: Rules, name: str) -> str:
     """Applies (pattern, replacement) pairs one after the other."""
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
+    for substitute, replacement in _compiled(rules):
+        name = substitute(replacement, name)
     return name
+
+
+# A file is read under every naming, hundreds of names by some hundred patterns, few of which match.
+@lru_cache(maxsize=256)
+def _compiled(rules: Rules) -> tuple[tuple[Callable[[Replacement, str], str], Replacement], ...]:
+    """Each pattern's ``sub``, and a replacement that costs nothing where it is not found."""
+    return tuple((re.compile(pattern).sub, _expanding(found)) for pattern, found in rules)
+
+
+def _expanding(replacement: Replacement) -> Replacement:
+    if isinstance(replacement, str) and '\\' in replacement:
+        template = replacement
+        return lambda found: found.expand(template)
+    return replacement
 
 
 def last_index(names: Iterable[str], parent: str) -> int:
     """The highest index of a list of modules: 3 of ``stages.0`` to ``stages.3``; -1 without one."""
-    found = (re.match(rf'{parent}\.(\d+)\.', name) for name in names)
+    found = map(re.compile(rf'{parent}\.(\d+)\.').match, names)
     return max((int(match.group(1)) for match in found if match), default=-1)
