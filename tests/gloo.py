@@ -1,8 +1,18 @@
-"""Ending a process group of a test."""
+"""Process groups of tests: starting ranks and ending them."""
 
 import time
 
 import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def start_ranks(work, *args, ranks=2):
+    """Call ``work(rank, *args)`` in forked processes, which have everything imported.
+
+    Raises:
+        Exception: What the first rank that failed raised.
+    """
+    mp.start_processes(work, args, nprocs=ranks, start_method='fork')
 
 
 def end_group():

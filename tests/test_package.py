@@ -17,7 +17,7 @@ LAYERS = [
     {'errors'},
     {'structures'},
     {'functional'},
-    {'registry', 'checkpoint', 'datasets', 'models', 'evaluation', 'visualization'},
+    {'registry', 'config_types', 'checkpoint', 'datasets', 'models', 'evaluation', 'visualization'},
     {'engine'},
     {'benchmark'},
     {'cli'},

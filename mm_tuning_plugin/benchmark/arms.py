@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from mm_tuning_plugin.benchmark.cost import stretch_schedule
+from mm_tuning_plugin.benchmark.stretching import stretch_schedule
 from mm_tuning_plugin.engine.augmentation import augmentation, moves_without_crop
 from mm_tuning_plugin.engine.options import resolve_options
 from mm_tuning_plugin.engine.pipelines import with_augmentation

@@ -1,4 +1,4 @@
-"""What a training step costs, and schedules stretched to cost as much as another."""
+"""What a training step costs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
-from mm_tuning_plugin.benchmark.fingerprints import Fingerprints, code_digest
+from mm_tuning_plugin.benchmark.code import code_digest
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.fingerprint import write_json
 from mm_tuning_plugin.engine.versions import device_name
 
-# Iterations at which something of a scheduler happens.
-MOMENTS = ('begin', 'end', 'milestones', 'T_max', 'step_size', 'total_steps', 'periods')
 LARGE = 1024  # elements of a float tensor from which it is not computed only to be counted
 LONG = 5.0  # seconds: a step that takes longer is not run only to be timed
 WORKERS_ONLY = ('prefetch_factor', 'timeout', 'multiprocessing_context')
@@ -180,30 +179,3 @@ class CostBook:
 def equal_iterations(flops: float, step_flops: int) -> int:
     """Iterations that cost as much as `flops`, rounded up."""
     return int(-(-flops // step_flops))
-
-
-def stretch_schedule(cfg: Config, iterations: int) -> None:
-    """Stretch a config's schedule, in place, so that its whole shape lasts `iterations`.
-
-    Validation and checkpoints move to the end alone if they were at the end, else they stretch
-    with the rest.
-    """
-    factor = iterations / cfg['train_cfg']['max_iters']
-
-    def scale(value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return [scale(item) for item in value]
-        return max(1, round(value * factor)) if (value or 0) > 0 else value  # -1: never
-
-    schedulers = cfg.get('param_scheduler') or []
-    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-        if scheduler.get('by_epoch', True):
-            continue
-        for key in MOMENTS:
-            if key in scheduler:
-                scheduler[key] = scale(scheduler[key])
-    cfg['train_cfg']['val_interval'] = scale(cfg['train_cfg'].get('val_interval', 1000))
-    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint')
-    if checkpoint is not None:
-        checkpoint['interval'] = scale(checkpoint.get('interval', -1))
-    cfg['train_cfg']['max_iters'] = iterations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -10,27 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.steps import RECORD_FILE
 from mm_tuning_plugin.checkpoint import hash_file
+from mm_tuning_plugin.config_types import plain_name
 from mm_tuning_plugin.datasets.cached import without_cache
 
 # Where data lies; which images and label maps it is, digests of them say (`splits.Part`).
 PLACES = ('data_root', 'work_dir')
-PACKAGE = Path(__file__).resolve().parents[1]
-# Parts of the package that determine weights: what it shows, says and compares does not.
-CODE = ('functional', 'models', 'datasets', 'engine', 'checkpoint', 'structures.py')
-
-
-@functools.cache
-def code_digest(package: Path = PACKAGE) -> str:
-    """12 hex digits of the source files that determine weights, as they are now."""
-    digest = hashlib.sha256()
-    for part in CODE:
-        found = [package / part] if part.endswith('.py') else (package / part).rglob('*.py')
-        for path in sorted(found):
-            digest.update(f'{path.relative_to(package).as_posix()}\n'.encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:12]
 
 
 def made_by_other_code(cache: Path) -> str:
@@ -60,7 +46,7 @@ class Fingerprints:
     def of(self, *content: Any) -> str:
         """12 hex digits of anything made of mappings, lists and plain values."""
         plain = self._plain(without_cache(list(content)))
-        text = json.dumps(plain, sort_keys=True, default=str)
+        text = json.dumps(plain, sort_keys=True, default=_named)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def _plain(self, value: Any) -> Any:
@@ -79,3 +65,8 @@ class Fingerprints:
             is_file = 0 < len(text) < 4096 and '\n' not in text and os.path.isfile(text)
             self._hashes[text] = f'<file {hash_file(text)}>' if is_file else text
         return self._hashes[text]
+
+
+def _named(value: Any) -> str:
+    """What is no plain value: a class or function has a name that tells nothing of this process."""
+    return plain_name(value) if callable(value) else str(value)

@@ -12,8 +12,9 @@ from mmengine.config import Config
 
 from mm_tuning_plugin.benchmark import arms
 from mm_tuning_plugin.benchmark.arms import Arm, parse_arm
+from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.cost import CostBook, StepCost, equal_iterations
-from mm_tuning_plugin.benchmark.fingerprints import Fingerprints, code_digest
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.benchmark.plan import Plan
 from mm_tuning_plugin.benchmark.settings import (
     STEP_OPTIONS,
@@ -23,8 +24,11 @@ from mm_tuning_plugin.benchmark.settings import (
 )
 from mm_tuning_plugin.benchmark.splits import Library, Part, read_folds
 from mm_tuning_plugin.benchmark.steps import Job, Step
+from mm_tuning_plugin.config_types import with_named_types
 from mm_tuning_plugin.engine import derive_tuning_config
+from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.engine.user_config import leaf_datasets
+from mm_tuning_plugin.errors import UserError
 
 PRODUCTS = {
     'start': 'backbone.pth',  # of a random start: made by the first step that asks for it
@@ -88,7 +92,13 @@ def build_jobs(plan: Plan, work_dir: Path, cache: Path, read: Read = Config.from
     Raises:
         UserError: A config is wrong, or an arm does not fit it.
     """
-    return list(Grid(plan, work_dir, cache, read).jobs())
+    grid = Grid(plan, work_dir, cache, read)
+    for name, base in grid.bases.items():
+        try:
+            look_at_first_batch(look_at_fine_tuning(placed(base, 'fine_tuning', work_dir, False)))
+        except UserError as error:
+            raise UserError(f'configs.{name}: {error}') from error
+    return list(grid.jobs())
 
 
 class Grid:
@@ -97,12 +107,13 @@ class Grid:
     def __init__(
         self, plan: Plan, work_dir: Path, cache: Path, read: Read = Config.fromfile
     ) -> None:
-        self.plan, self.work_dir, self.cache, self.read = plan, work_dir, cache, read
+        self.plan, self.work_dir, self.cache = plan, work_dir, cache
+        self.read = lambda path: with_named_types(read(path))
         self.arms = [parse_arm(name, plan.recipes) for name in plan.arms]
         self.fingerprints = Fingerprints(cache)
         self.costs = CostBook(cache / 'costs', self.fingerprints)
         self.bases = {
-            name: comparable(with_options(read(path), plan.cfg_options))
+            name: comparable(with_options(self.read(path), plan.cfg_options))
             for name, path in plan.configs.items()
         }
         self.folds = None if plan.folds is None else read_folds(Path(plan.folds['file']))

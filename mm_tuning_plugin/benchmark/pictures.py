@@ -16,10 +16,11 @@ from mmengine.runner import Runner
 from mm_tuning_plugin import visualization
 from mm_tuning_plugin.checkpoint import load_backbone_strict
 from mm_tuning_plugin.checkpoint.read import read_content
+from mm_tuning_plugin.datasets.labels import map_labels, usable_label_table
 from mm_tuning_plugin.datasets.samplers import SeededIndex
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.picture_sources import with_sources
-from mm_tuning_plugin.engine.plan import derive_tuning_config, read_facts
+from mm_tuning_plugin.engine.plan import Facts, derive_tuning_config, read_facts
 
 Looks = tuple[list[str], Any]
 """Class names and palette."""
@@ -110,7 +111,7 @@ def draw_predictions(
             predictions[arm] = [_predict(model, sample) for sample in samples]
     picture = visualization.prediction_sheet(
         [_rgb(sample['inputs'].permute(1, 2, 0).numpy()) for sample in samples],
-        [sample['data_samples'].gt_sem_seg.data[0].numpy() for sample in samples],
+        [_truth(sample, read_facts(cfg)) for sample in samples],
         predictions,
         palette,
         names,
@@ -126,9 +127,21 @@ def _embed(model: torch.nn.Module, batches: Sequence[dict]) -> tuple[np.ndarray,
     return rows.numpy(), torch.cat([row['labels'] for row in nodes]).numpy()
 
 
+def _truth(sample: dict, facts: Facts) -> np.ndarray:
+    """Classes of the pixels, 255 where the config ignores them."""
+    labels = sample['data_samples']
+    return map_labels(
+        labels.gt_sem_seg.data[0].numpy(),
+        usable_label_table(facts.num_classes, facts.ignore_values),
+        str(labels.metainfo.get('img_path')),
+        facts.ignore_values,
+    )
+
+
 def _predict(model: torch.nn.Module, sample: dict) -> np.ndarray:
     batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
-    return model.test_step(batch)[0].pred_sem_seg.data[0].cpu().numpy()
+    prediction = model.test_step(batch)[0].pred_sem_seg.data[0]
+    return prediction.cpu().numpy().astype(np.int64)  # mmseg's threshold of one output gives floats
 
 
 def _rgb(bgr: np.ndarray) -> np.ndarray:

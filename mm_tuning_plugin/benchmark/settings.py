@@ -10,10 +10,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mm_tuning_plugin.config_types import base_type, full_type
 from mm_tuning_plugin.datasets.cached import cache_loading
 from mm_tuning_plugin.engine.observe import ObserveHook
 from mm_tuning_plugin.engine.start import remove_pretrained
-from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
 STEP_OPTIONS = 'benchmark_step'  # the key of a config under which a step's own options are
@@ -86,7 +86,7 @@ def placed(cfg: Config, kind: str, folder: Path, cache_images: bool) -> Config:
     if kind == 'fine_tuning':
         evaluators = cfg['val_evaluator']
         for item in evaluators if isinstance(evaluators, list) else [evaluators]:
-            if item['type'] == METRIC:
+            if full_type(item) == METRIC:
                 item['areas_file'] = os.path.join(cfg['work_dir'], 'areas.npz')
     return cfg
 

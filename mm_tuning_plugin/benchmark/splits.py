@@ -19,6 +19,7 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 
 from mm_tuning_plugin.checkpoint import write_aside
+from mm_tuning_plugin.engine.files import KEYS, Reader
 from mm_tuning_plugin.engine.user_config import leaf_datasets
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.evaluation.image_iou import short_names
@@ -30,7 +31,8 @@ class Part(NamedTuple):
     Attributes:
         dataset: The config of a data set that reads exactly these.
         images: How many.
-        digest: Hash of their names and of the sizes of their files, in order.
+        digest: Hash of their names and of the sizes of their files, in order. Of files elsewhere
+            than on the local disk the whole names count, and the arguments of the storage.
     """
 
     dataset: dict[str, Any]
@@ -43,7 +45,8 @@ class Leaf(NamedTuple):
 
     Attributes:
         names: As a manifest names them; None: it reads no manifest.
-        files: By image, its short name and the sizes of image and label map.
+        files: By image, its short name and the sizes of image and label map; their whole names,
+            where they do not lie on the local disk.
     """
 
     names: list[str] | None
@@ -114,14 +117,28 @@ class Library:
         names = next(chosen)
         if not names:
             return None
-        copied['ann_file'] = str(self._write(names))
-        copied.pop('indices', None)
+        if Reader(copied.get('backend_args')).storage('names.txt') is None:
+            copied['ann_file'] = str(self._write(names))
+            copied.pop('indices', None)
+        else:  # mmseg would read a manifest from there too
+            copied['indices'] = self._places(copied, names)
         if self._names(copied) != names:
             raise UserError(
                 f'dataset: {copied["type"]} reads other images than its ann_file '
-                f'{copied["ann_file"]} names, expected a data set that reads names from it'
+                f'{copied.get("ann_file")} names, expected a data set that reads names from it'
             )
         return copied
+
+    def _places(self, leaf: Mapping[str, Any], names: Sequence[str]) -> list[int]:
+        """Where the names stand in all that a data set lists."""
+        places = {name: i for i, name in enumerate(self._names({**leaf, 'indices': None}))}
+        unknown = [name for name in names if name not in places]
+        if unknown:
+            raise UserError(
+                f'dataset: {unknown[0]!r} found, expected the name of one of the '
+                f'{len(places)} images of {leaf["type"]}'
+            )
+        return [places[name] for name in names]
 
     def _write(self, names: Sequence[str]) -> Path:
         text = '\n'.join(names) + '\n'
@@ -165,19 +182,23 @@ class Library:
                 'expected at least one'
             )
         names = _manifest_names(built, paths)
+        reader = Reader(getattr(built, 'backend_args', None))
         files = [
-            f'{name}|{self._size(item.get("img_path"))}|{self._size(item.get("seg_map_path"))}'
+            '|'.join([name, *(self._file(item.get(key), reader) for key in KEYS)])
             for name, item in zip(names or short_names(paths), items)
         ]
         return Leaf(names, files)
 
-    def _size(self, path: Any) -> int:
-        """Bytes of a file; -1: none."""
+    def _file(self, path: Any, reader: Reader) -> str:
+        """Bytes of a file, -1: none; of one in other storage, its name and that of the storage."""
         if not isinstance(path, str):
-            return -1
+            return '-1'
+        storage = reader.storage(path)
+        if storage is not None:
+            return f'{path} {storage}'
         if path not in self._sizes:
             self._sizes[path] = os.path.getsize(path) if os.path.isfile(path) else -1
-        return self._sizes[path]
+        return str(self._sizes[path])
 
 
 def read_folds(path: Path) -> list[dict[str, list[str]]]:

@@ -14,20 +14,18 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
-from mm_tuning_plugin.benchmark.fingerprints import code_digest
+from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.retrieval import measure_recall
 from mm_tuning_plugin.benchmark.settings import RUN, STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Step, read_step
-from mm_tuning_plugin.checkpoint import full_disk_named, hash_state_dict, save_backbone
+from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone
 from mm_tuning_plugin.checkpoint.read import read_content
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import MixAndMatchRunner
+from mm_tuning_plugin.engine.alone import train_alone
 from mm_tuning_plugin.engine.fingerprint import write_json
 from mm_tuning_plugin.engine.hooks import unwrap
-from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.observe import OBSERVED, START
-from mm_tuning_plugin.engine.resume import ResumableRunner
-from mm_tuning_plugin.engine.signals import Interruption
 from mm_tuning_plugin.engine.versions import commit, device_name, versions
 from mm_tuning_plugin.errors import UserError
 
@@ -93,11 +91,7 @@ def write_random_start(cfg: Config, path: Path) -> None:
 
 
 def _run_proxy(step: Step, cfg: Config) -> Made:
-    join_ranks(cfg)
-    with Interruption() as interruption, full_disk_named(cfg['work_dir']):
-        runner = ResumableRunner.from_cfg(cfg)
-        runner.interruption = interruption
-        backbone = getattr(unwrap(runner.train()), 'backbone', None)
+    backbone = getattr(unwrap(train_alone(cfg)), 'backbone', None)
     if backbone is None:
         raise UserError(f'{step.name}: a model without backbone found, expected one')
     return _keep_backbone(step, backbone.state_dict())

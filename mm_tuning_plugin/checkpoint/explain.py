@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from .fit import Fit
-from .stages import is_buffer
+from .parts import is_buffer
+from .store import own_tensors
+from .wrappers import plain_names
 
 _DEPTHS = {
     (2, 2, 2, 2): ('18', '18'),
@@ -66,7 +68,9 @@ def explain(backbone: nn.Module, fit: Fit, tensors: Mapping[str, Tensor]) -> str
         fit: The best fit that was found.
         tensors: All tensors of the file.
     """
-    wanted = {name: tuple(t.shape) for name, t in backbone.state_dict().items()}
+    own = own_tensors(backbone)
+    plain = plain_names(own)
+    wanted = {plain[name]: tuple(t.shape) for name, t in own.items()}
     found = {name: tuple(t.shape) for name, t in {**fit.values, **fit.unused}.items()}
     for name in fit.resized:
         found[name] = wanted[name]

@@ -1,6 +1,6 @@
 """Finds which tensors of a file are the backbone's: container, prefix and naming in one search.
 
-Every dotted prefix that occurs in the file is tried with every convention of `all_namings`; the
+Every dotted prefix that occurs in the file is tried with every convention of `namings_for`; the
 pair under which the largest share of the backbone's parameters finds a tensor of its own shape
 wins. The search sees names and shapes only (tensors on torch's 'meta' device), so it neither reads
 nor copies weights. Of one prefix the convention wins that leaves fewer parameters of the file
@@ -12,14 +12,15 @@ that the error speaks of the right part of the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .naming import Naming, Tensors, all_namings
+from .naming import Naming, Tensors, namings_for
+from .parts import is_buffer
 from .resize import Tokens, backbone_grid, resized
-from .stages import Stages, is_buffer
+from .stages import Stages
 
 
 class Fit(NamedTuple):
@@ -73,12 +74,13 @@ def best_fits(
     }
     stages = Stages(targets)
     grid = backbone_grid(backbone)
+    namings = namings_for(backbone)
     fits: list[Fit] = []
     best = 0
     for place in sorted(groups, key=lambda place: (-sizes[place], place)):
         if fits and 9 * sizes[place] < best:  # a grey stem of one channel may grow to three
             break
-        readings = _readings(groups[place], targets)
+        readings = _readings(namings, groups[place], targets)
         choices = [_fit(place, *reading, targets, stages, grid) for reading in readings]
         fits.append(min(choices, key=_badness))
         best = max(best, fits[-1].matched)
@@ -99,14 +101,14 @@ def with_values(
 
 
 def _readings(
-    group: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    namings: Iterable[Naming], group: Mapping[str, Tensor], targets: Mapping[str, Tensor]
 ) -> Iterator[tuple[Naming, Tensors]]:
     """Each convention with what it makes of a group, but for those that repeat an earlier one.
 
     Most conventions leave most files as they are; of equals the first is taken in any case.
     """
     seen: list[tuple[bool, Tensors]] = []
-    for naming in all_namings():
+    for naming in namings:
         named = naming.rename(group, targets)
         if any(naming.square == square and _same(named, other) for square, other in seen):
             continue

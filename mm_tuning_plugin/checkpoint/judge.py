@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,11 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .explain import explain
 from .fit import Fit
-from .stages import Stages, is_buffer, leftover, strangers
+from .leftovers import own_names
+from .parts import is_buffer
+from .read import TensorFile
+from .stages import Stages, leftover
+from .told import has_rotary, told_rotary
 
 # Matrices that may be zero in a trained network: positions, tokens, biases by position.
 _MAY_BE_ZERO = ('pos_embed', 'token', 'bias_table')
@@ -20,22 +25,27 @@ _MAY_BE_ZERO = ('pos_embed', 'token', 'bias_table')
 def judge_fit(
     backbone: nn.Module,
     path: Path,
-    tensors: Mapping[str, Tensor],
+    file: TensorFile,
     fit: Fit,
     stages: Stages,
     counts: Mapping[str, tuple[int, int]],
+    left: Mapping[str, Tensor],
     lacking: Sequence[str],
     min_matched: float,
 ) -> None:
     """Raises where a stage is not covered, or where the file's is another one.
 
+    A tensor that is left over may be few numbers (a norm, the scale of a residual, a bias), and the
+    network without it computes something else: `parts` lists what may be left out.
+
     Args:
         backbone: What was to be loaded.
         path: The file, for the message.
-        tensors: All tensors of the file.
+        file: It.
         fit: The best fit.
         stages: Of the backbone.
         counts: Stage -> (parameters found or filled, parameters there are).
+        left: What of the file is left over and does not stand on the list of `parts`.
         lacking: Names of the backbone's parameters whose whole kind the file lacks.
         min_matched: Share in [0, 1] that every stage must reach, in both directions.
 
@@ -43,11 +53,11 @@ def judge_fit(
         UserError: With the stage, what was found and expected, and the nearest explanation.
     """
     name = type(backbone).__name__
-    hint = explain(backbone, fit, tensors)
+    hint = explain(backbone, fit, file.tensors)
     if not fit.matched:
         example = next((key for key, _ in backbone.named_parameters()), 'none')
         raise UserError(
-            f'{path}: none of its {len(tensors)} tensors fits {name}; '
+            f'{path}: none of its {len(file.tensors)} tensors fits {name}; '
             f'expected names like {example}{hint}'
         )
     worst = min(counts, key=lambda stage: counts[stage][0] / counts[stage][1])
@@ -57,13 +67,13 @@ def judge_fit(
             f"{path}: does not fit {name}: stage '{worst}' finds {loaded:,} of {total:,} "
             f'parameters ({loaded / total:.0%}); expected at least {min_matched:.0%}{hint}'
         )
-    surplus = stages.surplus(fit.unused) if min_matched else None
+    surplus = stages.surplus(left) if min_matched else None
     if surplus:
         raise UserError(
             f"{path}: does not fit {name}: the file goes on with '{surplus}', which the backbone "
             f'does not have; expected a file of the same depth{hint}'
         )
-    for stage, spare in leftover(stages, fit.unused).items():
+    for stage, spare in leftover(stages, left).items():
         used = counts[stage][0] if stage in counts else 0
         if used < min_matched * (used + spare):
             raise UserError(
@@ -71,22 +81,51 @@ def judge_fit(
                 f'parameters in the file have no place in the backbone; expected at most '
                 f'{1 - min_matched:.0%}{hint}'
             )
-    strange = strangers(stages, fit.unused) if min_matched else ()
-    if strange and strange[0] in fit.mismatched:
-        shape, wanted = fit.mismatched[strange[0]]
+    strange = next(iter(left), '') if min_matched else ''
+    if strange in fit.mismatched:
+        shape, wanted = fit.mismatched[strange]
         raise UserError(
-            f"{path}: does not fit {name}: '{strange[0]}' is {shape} in the file; "
+            f"{path}: does not fit {name}: '{strange}' is {shape} in the file; "
             f'expected {wanted}{hint}'
         )
     if strange:
         raise UserError(
-            f"{path}: does not fit {name}: '{strange[0]}' of the file has no place in the "
-            f'backbone, which computes something else without it; expected the same modules{hint}'
+            f"{path}: does not fit {name}: '{_own_name(file, fit, strange)}' of the file has no "
+            'place in the backbone, which computes something else without it; expected the same '
+            f'modules{hint}'
         )
     if lacking and min_matched:
         raise UserError(
             f"{path}: does not fit {name}: no '{lacking[0]}' nor any of its kind in the "
             f'file, which would keep their random start; expected one in each block{hint}'
+        )
+
+
+def _own_name(file: TensorFile, fit: Fit, name: str) -> str:
+    own = own_names(file.tensors, fit)[name]
+    return file.names.get(own, own)
+
+
+def judge_told(
+    backbone: nn.Module, path: Path, told: Mapping[str, Any], min_matched: float
+) -> None:
+    """Raises where a file's network is told to have rotary positions, and the backbone has none.
+
+    Args:
+        backbone: What was to be loaded.
+        path: The file, for the message.
+        told: Of `read_told`.
+        min_matched: 0 accepts whatever matches.
+
+    Raises:
+        UserError: With the place where it is told.
+    """
+    rotary = told_rotary(told) if min_matched else ''
+    if rotary and not has_rotary(backbone):
+        raise UserError(
+            f'{path}: does not fit {type(backbone).__name__}: its network has rotary positions '
+            f'({rotary}), and the backbone computes something else without them; expected one that '
+            "has them, such as timm's through TIMMBackbone"
         )
 
 

@@ -1,7 +1,7 @@
-"""Parts that make a vision transformer another one, each by its name and with what would be right.
+"""Parts that make a vision transformer another one, in words, and what would be right.
 
-What is left over inside a stage is refused for every backbone (`judge`); for VisionTransformer, MAE
-and BEiT the line says what the part is, and which argument or backbone has it.
+What is left over is refused for every backbone (`judge`, `parts`); for VisionTransformer, MAE and
+BEiT the line says what the part is, and which argument or backbone has it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .fit import Fit
 
-# Parts that the backbone has no place for: pattern of the name that is left over, what it is, and
-# what would be right.
+# Words for parts that the backbone has no place for: pattern of the name that is left over, what it
+# is, and what would be right.
 _PARTS = tuple(
     (re.compile(pattern), found, expected)
     for pattern, found, expected in (
@@ -34,6 +34,11 @@ _PARTS = tuple(
             r'layers\.0\.attn\.[qk]_norm\.',
             'norms on queries and keys',
             'a file without them',
+        ),
+        (
+            r'(.*\.)?(rope|rotary)\w*(\.|$)|(.*\.)?freqs(_cos|_sin|_cis)?$',
+            'rotary positions',
+            "a backbone that has them, such as timm's through TIMMBackbone",
         ),
         (r'ln_pre\.', 'a norm before its first block', 'pre_norm=True in a VisionTransformer'),
         (r'pos_embed$', 'absolute positions', "mmseg's MAE, which has both kinds of positions"),
@@ -58,7 +63,12 @@ def is_vit(names: Iterable[str]) -> bool:
 
 
 def judge_parts(
-    backbone: nn.Module, path: Path, fit: Fit, targets: Mapping[str, Tensor], min_matched: float
+    backbone: nn.Module,
+    path: Path,
+    fit: Fit,
+    targets: Mapping[str, Tensor],
+    left: Mapping[str, Tensor],
+    min_matched: float,
 ) -> None:
     """Raises where the file's transformer is known to be another one than the backbone's.
 
@@ -67,6 +77,7 @@ def judge_parts(
         path: The file, for the message.
         fit: The best fit.
         targets: The backbone's own tensors.
+        left: What of the file is left over and may not be left out (`parts`).
         min_matched: 0 accepts whatever matches.
 
     Raises:
@@ -74,7 +85,7 @@ def judge_parts(
     """
     if not min_matched or not is_vit(targets) or 'layers.0.ln1.weight' not in fit.values:
         return
-    found, expected = _foreign_part(fit, targets) or _lacking_part(backbone, fit, targets)
+    found, expected = _foreign_part(fit, left, targets) or _lacking_part(backbone, fit, targets)
     if found:
         raise UserError(
             f'{path}: does not fit {type(backbone).__name__}: the file has {found}, '
@@ -84,15 +95,17 @@ def judge_parts(
 
 def note_parts(backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor]) -> tuple[str, ...]:
     """What of a transformer that was loaded differs from its file's by choice, as lines."""
-    if not is_vit(targets):
-        return ()
     notes = []
     if 'dist_token' in fit.unused:
         notes.append(
             "the file's distillation token is left out, for which the backbone has no place: "
             'features are those of the network without it'
         )
-    if 'cls_token' in fit.values and not getattr(backbone, 'with_cls_token', True):
+    if (
+        is_vit(targets)
+        and 'cls_token' in fit.values
+        and not getattr(backbone, 'with_cls_token', True)
+    ):
         notes.append(
             'the backbone leaves the class token out of attention (with_cls_token=False), which '
             "the file's network attends to: features differ"
@@ -100,10 +113,12 @@ def note_parts(backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor]) -> 
     return tuple(notes)
 
 
-def _foreign_part(fit: Fit, targets: Mapping[str, Tensor]) -> tuple[str, str] | None:
+def _foreign_part(
+    fit: Fit, left: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+) -> tuple[str, str] | None:
     """(what the file has, what was expected) of the first part that the backbone lacks."""
     for pattern, found, expected in _PARTS:
-        if any(pattern.match(name) and name not in targets for name in fit.unused):
+        if any(pattern.match(name) and name not in targets for name in left):
             return found, expected
     weights = {**fit.values, **fit.unused}
     inner, outer = (weights.get(f'layers.0.ffn.layers.{i}.weight') for i in ('0.0', '1'))

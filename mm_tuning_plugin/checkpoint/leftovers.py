@@ -1,46 +1,36 @@
-"""What of a file is not loaded: dropped on purpose, or unknown."""
+"""What of a file is not loaded, under the file's own names: dropped on purpose, or unknown."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
 from .fit import Fit
-from .stages import Stages
-
-# What stands beside a backbone under the same prefix and is no part of its features: heads of
-# pretext tasks and classifiers, queues, decoders, loose tokens, stages and norms behind the
-# backbone's own last one.
-_ON_PURPOSE = re.compile(
-    r'(^|[._])(fc\d*|heads?|classifier|pooler|proj|projectors?|projection|prototypes?|predictor|'
-    r'queue|decoder|decode|auxiliary|neck|mask|loss|centers?|last_layer|logit_scale|norm\d?|'
-    r'dist_token|fc_norm|incre_modules|downsamp_modules|final_layer|features|ln\d|layernorm|layer\d|stages?\d?|num_batches_tracked)([._\d]|$)'
-)
 
 
 def sort_leftovers(
-    tensors: Mapping[str, Tensor], fit: Fit, stages: Stages
+    tensors: Mapping[str, Tensor], fit: Fit, left: Iterable[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Sorts what was not loaded.
 
     Args:
         tensors: All tensors of the file.
         fit: What was taken of them.
-        stages: Of the backbone.
+        left: Names among those without a place that are not known to be harmless (`parts`).
 
     Returns:
-        (dropped, unexpected) under the file's own names. Dropped on purpose: other networks of the
-        file, heads, queues, decoders. Unexpected: what lies inside a stage of the backbone and
-        found no place there, or is not known.
+        (dropped, unexpected), by names among `tensors`. Dropped on purpose: other networks of the
+        file, and what `parts` lists. Unexpected: all else.
     """
-    own = {id(tensor): name for name, tensor in tensors.items()}
-    dropped: list[str] = []
-    unexpected: list[str] = []
-    for name, tensor in fit.unused.items():
-        inside = stages.of_foreign(name) is not None
-        known = not inside and _ON_PURPOSE.search(name)
-        (dropped if known else unexpected).append(own.get(id(tensor), fit.prefix + name))
+    left = set(left)
+    own = own_names(tensors, fit)
+    dropped = [own[name] for name in fit.unused if name not in left]
     dropped += [name for name in tensors if not name.startswith(fit.prefix)]
-    return tuple(dropped), tuple(unexpected)
+    return tuple(dropped), tuple(own[name] for name in fit.unused if name in left)
+
+
+def own_names(tensors: Mapping[str, Tensor], fit: Fit) -> dict[str, str]:
+    """Translated names of what is left over -> the names that it has in the file."""
+    names = {id(tensor): name for name, tensor in tensors.items()}
+    return {name: names.get(id(t), fit.prefix + name) for name, t in fit.unused.items()}

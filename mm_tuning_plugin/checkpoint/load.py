@@ -12,17 +12,19 @@ from ..errors import UserError
 from .arguments import fitting_arguments
 from .choice import choose, same_values
 from .fit import Fit, best_fits, with_values
-from .judge import judge_fit, judge_values
+from .judge import judge_fit, judge_told, judge_values
 from .judge_vit import judge_parts
 from .leftovers import sort_leftovers
 from .nested import Encoder, encoders
 from .neutral import neutral_values
 from .notes import all_notes
 from .notes_cnn import is_added
+from .parts import is_buffer, left_over
 from .read import PathLike, TensorFile, read_file
 from .report import Layout, LoadReport
-from .stages import Stages, coverage, is_buffer, lacking_kinds
+from .stages import Stages, coverage, lacking_kinds
 from .store import copy_into, hash_state_dict, own_tensors
+from .wrappers import plain_place
 
 
 def load_backbone_checkpoint(
@@ -62,16 +64,12 @@ def load_backbone_checkpoint(
         raise UserError(f'min_matched must be a share in [0, 1], got {min_matched}')
     path = Path(path)
     file = read_file(path, allow_pickle)
-    encoder, fits = _search(backbone, path, file.tensors, prefix)
-    network, targets = encoder.module, own_tensors(encoder.module)
+    encoder, fits = _search(backbone, path, file, prefix)
+    network, targets = encoder.module, encoder.targets
     fit, others, rule, rivals = _take(network, targets, file.tensors, fits)
     filled = neutral_values(targets, fit.values)
-    stages = Stages(targets)
-    counts = coverage(stages, targets, {**fit.values, **filled})
-    judge_parts(network, path, fit, targets, min_matched)
-    given = {*fit.values, *filled}
-    lacking = [name for name in lacking_kinds(targets, given) if not is_added(name)]
-    judge_fit(network, path, file.tensors, fit, stages, counts, lacking, min_matched)
+    left = left_over(network, targets, fit.values, fit.unused)
+    counts = _judge(path, file, encoder, fit, filled, left, min_matched)
     if rivals:
         raise UserError(
             f"{path}: '{rivals[0]}' and '{rivals[1]}' fit {type(network).__name__} equally well; "
@@ -83,8 +81,9 @@ def load_backbone_checkpoint(
     before = hash_state_dict(whole)
     values = {name: value for name, value in fit.values.items() if not _is_table(name, value)}
     copy_into(targets, {**values, **filled})
-    dropped, unexpected = sort_leftovers(file.tensors, fit, stages)
-    got = {encoder.name + name for name in (*fit.values, *filled)}
+    dropped, unexpected = sort_leftovers(file.tensors, fit, left)
+    own = {name: encoder.name + full for name, full in encoder.names.items()}
+    got = {own[name] for name in (*fit.values, *filled)}
     total = sum(t.numel() for name, t in whole.items() if not is_buffer(name))
     return LoadReport(
         path=str(path),
@@ -94,10 +93,10 @@ def load_backbone_checkpoint(
         num_loaded=len(fit.values),
         share=sum(have for have, _ in counts.values()) / max(1, total),
         missing=tuple(name for name in whole if name not in got),
-        dropped=dropped,
-        unexpected=unexpected,
-        resized={encoder.name + name: change for name, change in fit.resized.items()},
-        filled=tuple(encoder.name + name for name in filled),
+        dropped=tuple(file.names.get(name, name) for name in dropped),
+        unexpected=tuple(file.names.get(name, name) for name in unexpected),
+        resized={own[name]: change for name, change in fit.resized.items()},
+        filled=tuple(own[name] for name in filled),
         notes=all_notes(backbone, encoder, fit, targets, filled, file),
         stages={encoder.name + stage: count for stage, count in counts.items()},
         hash_before=before,
@@ -105,15 +104,37 @@ def load_backbone_checkpoint(
     )
 
 
+def _judge(
+    path: Path,
+    file: TensorFile,
+    encoder: Encoder,
+    fit: Fit,
+    filled: Mapping[str, Tensor],
+    left: Mapping[str, Tensor],
+    min_matched: float,
+) -> dict[str, tuple[int, int]]:
+    """Raises where the fit is not good enough; else what each stage got, as `coverage` counts."""
+    network, targets = encoder.module, encoder.targets
+    stages = Stages(targets)
+    given = {**fit.values, **filled}
+    counts = coverage(stages, targets, given)
+    judge_parts(network, path, fit, targets, left, min_matched)
+    lacking = [name for name in lacking_kinds(targets, given) if not is_added(name)]
+    judge_fit(network, path, file, fit, stages, counts, left, lacking, min_matched)
+    judge_told(network, path, file.told, min_matched)
+    return counts
+
+
 def _search(
-    backbone: nn.Module, path: Path, tensors: Mapping[str, Tensor], prefix: str | None
+    backbone: nn.Module, path: Path, file: TensorFile, prefix: str | None
 ) -> tuple[Encoder, list[Fit]]:
     """The fits that match most, under the given prefix if there is one, and to which network."""
+    tensors = file.tensors
     if prefix:
-        prefix = prefix.rstrip('.') + '.'
+        prefix = plain_place(prefix.rstrip('.')) + '.'
     try:
         found = [
-            (encoder, best_fits(encoder.module, own_tensors(encoder.module), tensors, prefix))
+            (encoder, best_fits(encoder.module, encoder.targets, tensors, prefix))
             for encoder in encoders(backbone)
         ]
     except KeyError:
@@ -127,7 +148,24 @@ def _search(
             f"{path}: nothing stands under the prefix '{prefix}'; expected one of the file's, "
             f'such as {largest}'
         ) from None
-    return max(found, key=lambda pair: pair[1][0].matched)  # of equals the whole, which is first
+    taken = found[0]
+    for encoder, fits in found[1:]:
+        matched, most = fits[0].matched, taken[1][0].matched
+        if matched > most or (matched == most and _is_alone(taken, encoder)):
+            taken = encoder, fits
+    return taken
+
+
+def _is_alone(whole: tuple[Encoder, list[Fit]], inner: Encoder) -> bool:
+    """Whether a file that fills as much of an encoder as of what is around it has nothing else.
+
+    Then it is the encoder's; else it is a file of the whole, of other sizes.
+    """
+    encoder, fits = whole
+    if not inner.name.startswith(encoder.name) or not fits[0].matched:
+        return False
+    inside = inner.name[len(encoder.name) :]
+    return all(name.startswith(inside) for name in fits[0].mismatched)
 
 
 def _take(

@@ -44,7 +44,8 @@ def note_convolutions(
     notes = []
     if 'layer0.conv.weight' in targets and fit.naming.title in (TORCHVISION_V3, TIMM):
         notes += _mobilenet_v3(backbone, fit.naming.title)
-    if 'stage2.0.fuse_layers.0.1.0.weight' in targets and _has_classifier(fit.unused):
+    is_hrnet = 'stage2.0.fuse_layers.0.1.0.weight' in targets
+    if is_hrnet and _has_classifier(fit.unused) and not _enlarges_by_nearest(backbone):
         notes.append(
             'the file is of an HRNet that classifies, which enlarges maps by the nearest value '
             "where mmseg's interpolates: features differ a little until tuned"
@@ -77,6 +78,10 @@ def _mobilenet_v3(backbone: nn.Module, source: str) -> list[str]:
             "norm_cfg=dict(type='BN', eps=0.001) makes them equal"
         )
     return notes
+
+
+def _enlarges_by_nearest(backbone: nn.Module) -> bool:
+    return any(getattr(module, 'mode', '') == 'nearest' for module in backbone.modules())
 
 
 def _has_classifier(names: Iterable[str]) -> bool:

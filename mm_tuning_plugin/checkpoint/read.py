@@ -8,20 +8,24 @@ name (``state_dict.module.encoder_q.conv1.weight``), so that one search finds co
 from __future__ import annotations
 
 import os
-import re
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .advice import first_line, reason
+from .arrays import Array, as_tensor, is_plain_pickle, read_plain_pickle
 from .caffe import is_caffemodel, read_caffemodel, read_hdf5
 from .caffe.files import HDF5_ENDINGS, HDF5_MAGIC
-from .inert import ALLOWS_NAMES, STAND_INS, stand_ins
-from .pickles import global_names, modern_name
+from .inert import stand_ins
+from .told import read_told
+from .wrappers import plain_names, plain_place
 
 PathLike = Union[str, 'os.PathLike[str]']
 MAX_DEPTH = 8
@@ -32,14 +36,19 @@ class TensorFile(NamedTuple):
     """The tensors of one file.
 
     Attributes:
-        tensors: Dotted name, container keys included, to the tensor on the CPU.
+        tensors: Dotted name, container keys included, to the tensor on the CPU. Names of modules
+            that only wrap another one are left out (`wrappers`).
         containers: Dotted paths of the mappings that hold tensors directly; '' is the file itself.
-        format: 'torch', 'safetensors', 'caffemodel' or 'caffemodel.h5'.
+        format: 'torch', 'safetensors', 'pickle', 'caffemodel' or 'caffemodel.h5'.
+        names: Each name of `tensors` -> the file's own.
+        told: What stands beside the tensors about their network (`told`).
     """
 
     tensors: dict[str, Tensor]
     containers: tuple[str, ...]
-    format: str = 'torch'
+    format: str
+    names: dict[str, str]
+    told: dict[str, Any]
 
 
 def read_tensors(path: PathLike, allow_pickle: bool = False) -> dict[str, Tensor]:
@@ -47,29 +56,44 @@ def read_tensors(path: PathLike, allow_pickle: bool = False) -> dict[str, Tensor
 
     Args:
         path: A file written by ``torch.save`` (.pth, .pth.tar, .pt, .ckpt, .bin, .torch, ...),
-            .safetensors, or Caffe's .caffemodel or .caffemodel.h5.
+            .safetensors, a pickle of NumPy arrays (.pkl), or Caffe's .caffemodel or .caffemodel.h5.
         allow_pickle: Whether code in the file may run. Only for files whose origin is trusted.
 
     Returns:
-        Dotted name, with the keys of the containers in front, to tensor, on the CPU.
+        The file's own dotted name, with the keys of the containers in front, to tensor, on the CPU.
 
     Raises:
         UserError: If there is no such file, it can't be read, holds classes that are not
             allow-listed, or no tensor.
     """
-    return read_file(path, allow_pickle).tensors
+    file = read_file(path, allow_pickle)
+    return {file.names[name]: tensor for name, tensor in file.tensors.items()}
 
 
 def read_file(path: PathLike, allow_pickle: bool = False) -> TensorFile:
-    """As `read_tensors`, and says which containers were found."""
+    """As `read_tensors`, under plain names, and says what else was found."""
     path = Path(path)
     content = read_content(path, allow_pickle, mapped=True)
-    tensors: dict[str, Tensor] = {}
-    containers: list[str] = []
-    _collect(content, '', 0, tensors, containers)
-    if not tensors:
+    found = _Found({}, [], [])
+    try:
+        _collect(content, '', 0, found)
+    except ValueError as error:  # an array whose bytes are not those of its shape
+        raise UserError(f'{path}: damaged: {first_line(error)}; expected a whole file') from None
+    if not found.tensors:
         raise UserError(f'{path}: no tensors found in it ({_describe(content)}); expected weights')
-    return TensorFile(tensors, tuple(containers), format_of(path, inspect_file(path)))
+    if found.twice:
+        raise UserError(
+            f"{path}: two different tensors of the name '{found.twice[0]}', in containers whose "
+            'names are alike; expected one'
+        )
+    plain = plain_names(found.tensors)
+    return TensorFile(
+        {plain[name]: tensor for name, tensor in found.tensors.items()},
+        tuple(plain_place(name) for name in found.containers),
+        format_of(path, inspect_file(path)),
+        {short: name for name, short in plain.items()},
+        read_told(path, content),
+    )
 
 
 def read_content(path: Path, allow_pickle: bool = False, mapped: bool = False) -> Any:
@@ -90,6 +114,8 @@ def read_content(path: Path, allow_pickle: bool = False, mapped: bool = False) -
     kind = format_of(path, head)
     if kind in readers:
         return readers[kind](path)
+    if kind == 'pickle':
+        return _read_pickle(path, allow_pickle)
     _refuse_foreign(path, head)
     mapped = mapped and head.startswith(b'PK') and path.stat().st_size >= MAPPED_FROM
     return _read_torch(path, head, allow_pickle, mapped)
@@ -101,7 +127,9 @@ def format_of(path: Path, head: bytes) -> str:
         return 'safetensors'
     if head.startswith(HDF5_MAGIC) or path.name.endswith(HDF5_ENDINGS):
         return 'caffemodel.h5'
-    return 'caffemodel' if is_caffemodel(path, head) else 'torch'
+    if is_caffemodel(path, head):
+        return 'caffemodel'
+    return 'pickle' if is_plain_pickle(head) else 'torch'
 
 
 def inspect_file(path: Path) -> bytes:
@@ -144,8 +172,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(str(path), device='cpu')
     except (SafetensorError, OSError, ValueError) as error:
+        why = first_line(error)
         raise UserError(
-            f'{path}: truncated, or no safetensors file ({_line(error)}); expected .safetensors'
+            f'{path}: truncated, or no safetensors file ({why}); expected .safetensors'
         ) from None
 
 
@@ -165,53 +194,30 @@ def _read_torch(path: Path, head: bytes, allow_pickle: bool, mapped: bool) -> An
         with stand_ins():
             return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
     except Exception as error:  # whatever a foreign pickle raises, the user reads one line
-        raise UserError(f'{path}: {_reason(path, error, allow_pickle, pickled)}') from None
+        why = reason(path, error, allow_pickle, pickled, plain=False)
+        raise UserError(f'{path}: {why}') from None
 
 
-def _reason(path: Path, error: Exception, allow_pickle: bool, pickled: bool) -> str:
-    """Why torch could not read the file, in one line."""
-    message = str(error)
-    found = re.search(r'GLOBAL ([\w.]+)', message)
-    if not allow_pickle:
-        foreign = [modern_name(found.group(1))] if found else []
-        foreign += [name for name in global_names(path) if not _known(name)]
-        if foreign:
-            return (
-                f'holds a pickled {foreign[0]}, which could run code and was refused; expected '
-                'tensors and plain containers (--allow-pickle, allow_pickle=True, loads it, if you '
-                'trust its origin)'
-            )
-        if pickled and 'Unsupported operand' in message:
-            return (
-                'written with another pickle protocol than torch.save uses, which the safe loader '
-                'does not read (--allow-pickle, allow_pickle=True, loads it, if you trust its '
-                'origin)'
-            )
-    if isinstance(error, EOFError) or re.search(r'EOF|corrupt|failed (finding|reading)', message):
-        return f'truncated or damaged ({_line(error)}); expected a whole file of torch.save'
-    return f'cannot be read by torch.load ({_line(error)}); expected a file of torch.save'
+def _read_pickle(path: Path, allow_pickle: bool) -> Any:
+    try:
+        if not allow_pickle:
+            return read_plain_pickle(path)
+        with open(path, 'rb') as file:
+            return pickle.load(file, encoding='latin1')
+    except Exception as error:  # whatever a foreign pickle raises, the user reads one line
+        why = reason(path, error, allow_pickle, pickled=True, plain=True)
+        raise UserError(f'{path}: {why}') from None
 
 
-def _known(name: str) -> bool:
-    """Whether the safe loader accepts a global of this name."""
-    plain = ('collections.OrderedDict', 'collections.Counter', '_codecs.encode', 'torch.Size')
-    return (
-        (ALLOWS_NAMES and name in STAND_INS)
-        or name in plain
-        or name.startswith(('torch._utils.', 'torch.nn.parameter.', 'torch.storage.'))
-        or (name.startswith('torch.') and name.count('.') == 1)
-    )
+class _Found(NamedTuple):
+    """What the walk through a file's mappings has found so far."""
+
+    tensors: dict[str, Tensor]
+    containers: list[str]
+    twice: list[str]
 
 
-def _line(error: Exception) -> str:
-    """The first line of a message, short."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip('.')[:160]
-
-
-def _collect(
-    node: Any, name: str, depth: int, tensors: dict[str, Tensor], containers: list[str]
-) -> None:
+def _collect(node: Any, name: str, depth: int, found: _Found) -> None:
     """Walks nested mappings and, where pickles were allowed, whole modules."""
     if isinstance(node, nn.Module):
         node = node.state_dict()
@@ -222,14 +228,25 @@ def _collect(
         if not isinstance(key, str):
             continue  # optimizer states are keyed by numbers
         full = f'{name}.{key}' if name else key
-        if isinstance(value, Tensor):
-            if value.layout == torch.strided and not value.is_quantized:
-                tensors.setdefault(full, value.detach())
-                holds = True
-        else:
-            _collect(value, full, depth + 1, tensors, containers)
+        tensor = _tensor(value)
+        if tensor is None:
+            _collect(value, full, depth + 1, found)
+        elif tensor.layout == torch.strided and not tensor.is_quantized:
+            holds = True
+            first = found.tensors.setdefault(full, tensor)
+            if first is not tensor and not torch.equal(first, tensor):
+                found.twice.append(full)
     if holds:
-        containers.append(name)
+        found.containers.append(name)
+
+
+def _tensor(value: Any) -> Tensor | None:
+    """A value as a tensor, if it is one or an array."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, Array):
+        return value.tensor()
+    return as_tensor(value) if isinstance(value, np.ndarray) else None
 
 
 def _describe(content: Any) -> str:

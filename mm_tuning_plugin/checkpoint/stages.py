@@ -13,24 +13,14 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-# Buffers, which are no part of the judgement: counters (those of profilers too), running
-# statistics, index tables, masks.
-_BUFFER = re.compile(
-    r'(^|\.)(num_batches_tracked|running_mean|running_var|relative_position_index|'
-    r'relative_coords_table|attn_mask|total_ops|total_params)$'
-)
+from .parts import is_buffer
+
 _PLACE = re.compile(r'(?<=^layer)\d(?=\.)|(?<=^block)\d(?=\.)|(?<=^stage)\d(?=\.)|(?<=\.)\d+(?=\.)')
-_POSITIONS = re.compile(r'(absolute_)?pos_embed')
 # ``layers.0.1.2.norm1``: a list of levels, each a list of parts, one of which lists blocks.
 _LIST_OF_LISTS = re.compile(r'\w*[^\W\d]\.\d+\.\d+\.\d+\.')
 # Roots that are a ResNet's or HRNet's stem: conv1, bn1, conv2, stem. Whatever else stands beside
 # layer1 (HRNet's transition1, stage2) is a stage of its own.
 _RESIDUAL_STEM = re.compile(r'(conv|bn|gn|ln|in|norm)\d*|stem')
-
-
-def is_buffer(name: str) -> bool:
-    """Whether a name is that of a buffer, which coverage does not count."""
-    return bool(_BUFFER.search(name))
 
 
 class Stages:
@@ -124,20 +114,6 @@ def coverage(
     return counts
 
 
-def strangers(stages: Stages, unused: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Parameters of the file inside a stage of the backbone, and positions, without a place.
-
-    They may be few (a norm, the scale of a residual, a bias), and the network without them computes
-    something else.
-    """
-    return tuple(
-        name
-        for name in unused
-        if not is_buffer(name)
-        and (stages.of_foreign(name) is not None or _POSITIONS.fullmatch(name))
-    )
-
-
 def lacking_kinds(targets: Mapping[str, Tensor], found: Iterable[str]) -> tuple[str, ...]:
     """Kinds of parameters of which the file gives none, though several blocks have one.
 
@@ -165,7 +141,7 @@ def leftover(stages: Stages, unused: Mapping[str, Tensor]) -> dict[str, int]:
     """Parameters of the file that lie inside a stage of the backbone and found no place there."""
     counts: dict[str, int] = {}
     for name, tensor in unused.items():
-        stage = None if is_buffer(name) else stages.of_foreign(name)
+        stage = stages.of_foreign(name)
         if stage is not None:
             counts[stage] = counts.get(stage, 0) + tensor.numel()
     return counts

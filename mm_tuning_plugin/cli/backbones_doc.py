@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mm_tuning_plugin.cli.sweep_doc import section
 from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.models.layout import bring_forward, layout_name
 from mm_tuning_plugin.models.outputs import (
     as_maps,
     probe_image,
@@ -48,6 +49,12 @@ one is built, by one image in each mode; what cannot be tuned is refused then, i
 - **unreached** parameters lie behind no output at all. Stage one freezes them.
 
 """
+CHANNELS_LAST = (
+    "timm's Swin, SwinV2, MambaOut and Sequencer give (B, H, W, C), which mmseg's heads and necks "
+    "read as (B, C, H, W). With `feature_cls='getter'` in the backbone timm gives the same maps as "
+    '(B, C, H, W). Stage one tunes both; where a class of mmseg would read the first, it says so '
+    'before it begins. A neck, head or segmentor of your own that permutes them goes through.'
+)
 COLUMNS = ('class', 'config', 'indices', 'channels', 'strides', 'read', 'images', 'in training',
            'unread', 'unreached', 'result')  # fmt: skip
 SIDE = 64
@@ -78,7 +85,8 @@ def document(cases: str, records: Path) -> str:
             table([*rows(own, own.BACKBONES), *refused(own.REFUSED)]),
             f'{" and ".join(own.PARTS)} are registered beside them and are parts of UNet.',
             "## timm's, through mmseg's TIMMBackbone",
-            table(rows(own, further.TIMM)),
+            table(rows(own, {**further.TIMM, **further.CHANNELS_LAST})),
+            CHANNELS_LAST,
             "## mmpretrain's, a sample, as `type='mmpretrain.NAME'`",
             table(rows(own, further.PRETRAIN)),
             "Give its transformers `out_type='featmap'` and ConvNeXt and its kin "
@@ -147,19 +155,31 @@ def measured(model: Any) -> tuple[str, ...]:
     image = probe_image(model.backbone, backbone, size)
     given = run_probe(backbone, image, training=True)
     levels = [given[i] for i in tuner.order]
+    maps = [bring_forward(level, dim) for level, dim in zip(levels, tuner.channel_dims)]
     read = tuner._select(levels)
     unreached = sum(not p.requires_grad for p in backbone.parameters())
     unread = len(unreached_parameters(backbone, read))
     return (
         indices(model.backbone, backbone),
-        ', '.join(stride(size[0], level) for level in levels[: tuner.num_levels]),
-        places(levels, read),
+        ', '.join(stride(size[0], level) for level in maps),
+        'all' if tuner.read == list(range(len(levels))) else ', '.join(map(str, tuner.read)),
         divisor(backbone, image),
         str(len(levels) - tuner.num_levels or ''),
         str(unread or ''),
         str(unreached or ''),
-        'both stages',
+        result(model, tuner),
     )
+
+
+def result(model: Any, tuner: nn.Module) -> str:
+    """Which stages a backbone goes through, under the head of its config."""
+    from mm_tuning_plugin.engine.readers import check_readers
+
+    try:
+        check_readers(model, tuner, 'mmseg')
+    except UserError:
+        return f'refused: {", ".join(sorted({layout_name(dim) for dim in tuner.channel_dims}))}'
+    return 'both stages'
 
 
 def stride(height: int, level: Tensor) -> str:
@@ -173,12 +193,6 @@ def indices(config: Any, backbone: nn.Module) -> str:
     if found is None:
         return '-'
     return ', '.join(map(str, found)) if isinstance(found, (list, tuple)) else str(found)
-
-
-def places(levels: list[Tensor], read: list[Tensor]) -> str:
-    """Which of the levels are read."""
-    found = [next(i for i, other in enumerate(levels) if other is level) for level in read]
-    return 'all' if found == list(range(len(levels))) else ', '.join(map(str, found))
 
 
 def divisor(backbone: nn.Module, image: Tensor) -> str:

@@ -110,6 +110,8 @@ def remove_former_pictures(folder: Path) -> None:
 
 def draw_pictures(seen: Survey, folder: Path) -> list[Path]:
     """Save the nodes by class, on their images, and the bars of the classes."""
+    import numpy as np
+
     from mm_tuning_plugin import visualization
 
     names, palette = seen.facts.class_names, seen.palette
@@ -125,7 +127,9 @@ def draw_pictures(seen: Survey, folder: Path) -> list[Path]:
     )
     visualization.save_image(written[1], bars)
     for place, image in enumerate(seen.images[:OVERLAYS]):
-        shown = visualization.node_overlay(image.picture, image.nodes, image.labels, palette, names)
+        known = ~np.isnan(image.nodes).any(axis=1)
+        nodes, labels = image.nodes[known].astype(int), image.labels[known]
+        shown = visualization.node_overlay(image.picture, nodes, labels, palette, names)
         written.append(folder / f'image_{place:02}_{Path(image.path).stem}.png')
         visualization.save_image(written[-1], shown)
     return written
@@ -207,6 +211,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     require_stack()
     cfg = read_config(args)
     from mm_tuning_plugin.engine.label_census import label_warnings, take_census
+    from mm_tuning_plugin.engine.pipelines import moving_warnings
     from mm_tuning_plugin.engine.plan import derive_tuning_config, read_facts
     from mm_tuning_plugin.engine.survey import first_indices, survey
     from mm_tuning_plugin.engine.survey_figures import class_rows, sampling_warnings
@@ -220,8 +225,10 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
 
     facts = read_facts(cfg)
     tuning = derive_tuning_config(cfg)
+    dataset = cfg['train_dataloader']['dataset']
+    warn(moving_warnings(dataset, 'train_dataloader.dataset'))
     census = take_census(
-        cfg['train_dataloader']['dataset'],
+        dataset,
         lambda size: first_indices(tuning, size, args.images),
         tuning['default_scope'],
     )

@@ -25,6 +25,7 @@ from mm_tuning_plugin.errors import UserError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+    from mm_tuning_plugin.engine.fine_tuning.look import Look
     from mm_tuning_plugin.engine.plan import Facts
 
 SAMPLES = 8  # images of each data set that are read
@@ -37,16 +38,24 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     Args:
         args: Of the doctor, with a config.
     """
+    from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning
+
     try:
         cfg, facts = read_config(args)
+        look = look_at_fine_tuning(cfg, loads_weights=facts.options['checkpoint'] is None)
     except UserError as error:
         yield Finding(ERROR, 'config', str(error), 'mend the config or the option named')
         return
+    from mm_tuning_plugin.engine.options import nodes_called
+
     options = facts.options
-    stage_one = f'{options["max_iters"]} iterations on {options["nodes"]}'
+    stage_one = f'{options["max_iters"]} iterations on {nodes_called(options["nodes"])}'
     found = f'{facts.num_classes} classes; stage one: {stage_one if options["enabled"] else "off"}'
     yield Finding(OK, 'config', found)
-    findings = [*check_data_sets(cfg, facts), check_start(cfg, facts), check_disk(cfg, facts)]
+    data = check_data_sets(cfg, facts)
+    findings = [*data, check_start(cfg, facts), check_disk(cfg, facts)]
+    if all(finding.level != ERROR for finding in data):
+        findings.insert(len(data), check_fine_tuning(look))
     yield from findings
     if args.no_trial:
         yield Finding(NOTE, 'trial', 'left out', 'leave out --no-trial')
@@ -62,7 +71,6 @@ def read_config(args: argparse.Namespace) -> tuple[Config, Facts]:
     """
     from mm_tuning_plugin.cli import train
     from mm_tuning_plugin.engine.plan import derive_tuning_config, read_facts
-    from mm_tuning_plugin.engine.preflight import check_types
     from mm_tuning_plugin.engine.start import adopt_self_supervised
 
     given = train.build_parser().parse_args(train_arguments(args, args.work_dir))
@@ -78,7 +86,6 @@ def read_config(args: argparse.Namespace) -> tuple[Config, Facts]:
     start = options.pop('checkpoint', None)
     # a start that is missing or does not fit is a finding of its own
     derive_tuning_config(_with_options(cfg, options))
-    check_types(cfg, cfg.get('default_scope') or 'mmseg')
     facts = read_facts(cfg)
     return _with_options(cfg, dict(options, checkpoint=start)), facts
 
@@ -103,6 +110,7 @@ def train_arguments(args: argparse.Namespace, work_dir: str | None) -> list[str]
 
 def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
     """Whether each data set is there, its files too, and some of its labels fit the classes."""
+    from mm_tuning_plugin.engine.pipelines import validates_labels
     from mm_tuning_plugin.engine.plan import check_labels
     from mm_tuning_plugin.engine.preflight import check_data
 
@@ -111,18 +119,33 @@ def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
         if cfg.get(loader) is None:
             findings.append(Finding(NOTE, loader, 'none: nothing will be validated'))
             continue
-        dataset, check = cfg[loader]['dataset'], check_labels(facts)
-        scope = cfg.get('default_scope') or 'mmseg'
+        dataset, scope = cfg[loader]['dataset'], cfg.get('default_scope') or 'mmseg'
+        train = None if loader == 'train_dataloader' else cfg['train_dataloader']['dataset']
+        check = check_labels(facts) if train is None or validates_labels(cfg) else None
         try:
-            items = check_data(dataset, check, scope, f'{loader}.dataset', SAMPLES)
+            items = check_data(dataset, check, scope, f'{loader}.dataset', SAMPLES, train)
         except UserError as error:
             remedy = 'mend the data or what the config says of it; browse shows the labels'
             findings.append(Finding(ERROR, loader, str(error), remedy))
             continue
         read = min(SAMPLES, len(items))
-        found = f'{len(items)} images with labels; {read} read, their values fit the classes'
+        fits = 'with labels; {} read, their values fit the classes'
+        found = f'{len(items)} images ' + (fits if check else 'without labels; {} read').format(
+            read
+        )
         findings.append(Finding(OK, loader, found))
     return findings
+
+
+def check_fine_tuning(look: Look) -> Finding:
+    """Whether the first batch of fine-tuning can be loaded, and the network can take it."""
+    from mm_tuning_plugin.engine.fine_tuning import look_at_first_batch
+
+    try:
+        look_at_first_batch(look)
+    except UserError as error:
+        return Finding(ERROR, 'fine-tuning', str(error), 'mend the config or the data')
+    return Finding(OK, 'fine-tuning', 'all that it builds can be built, and fits its first batch')
 
 
 def check_start(cfg: Config, facts: Facts) -> Finding:

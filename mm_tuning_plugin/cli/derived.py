@@ -5,10 +5,7 @@ Each check takes what it looks at and returns what is wrong in words, '' if noth
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
-import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -67,8 +64,10 @@ def check_start(cfg: Config) -> str:
 
 def loading_places(config: Any, place: str = '') -> Iterator[str]:
     """Dotted names of all that loads weights into a model: ``pretrained``, ``init_cfg``."""
+    from mm_tuning_plugin.config_types import base_type
+
     if isinstance(config, Mapping):
-        kind = str(config.get('type', '')).rsplit('.', 1)[-1]
+        kind = base_type(config)
         if kind in ('Pretrained', 'PretrainedInit', 'SelfSupervised'):
             yield place
         if config.get('pretrained') or (kind == 'TIMMBackbone' and 'pretrained' not in config):
@@ -84,13 +83,9 @@ def check_types(derived: Config) -> str:
     """All that stage one builds by name is registered: data, transforms, model, hooks, loop."""
     from mmengine import registry as roots
 
-    from mm_tuning_plugin.engine import preflight
+    from mm_tuning_plugin.engine.fine_tuning.registered import find
 
     config = derived.to_dict()
-    try:
-        preflight.check_types(config, config['default_scope'])
-    except UserError as error:
-        return str(error)
     model = config['model']
     hooks = [*config['custom_hooks'], *config['default_hooks'].values()]
     wanted: list[tuple[Registry, Any]] = [(roots.HOOKS, hook) for hook in hooks]
@@ -99,11 +94,31 @@ def check_types(derived: Config) -> str:
     wanted += [(roots.MODELS, model[part]) for part in parts]
     for loader in (config['train_dataloader'], config['val_dataloader'] or {}):
         wanted += _of_datasets(loader.get('dataset'))
-    for root, part in wanted:
-        with root.switch_scope_and_registry(config['default_scope']) as registry:
-            if registry.get(part['type']) is None:
-                return f'{part["type"]} is no registered {registry.name}'
+    wanted += _of_loops(config)
+    with roots.DefaultScope.overwrite_default_scope(config['default_scope']):
+        for root, part in wanted:
+            try:
+                find('the derived config', root, part)
+            except UserError as error:
+                return str(error)
     return ''
+
+
+def _of_loops(config: Mapping[str, Any]) -> list[tuple[Registry, Any]]:
+    """Loops, optimizer and its schedule, sampler and metric, with their registries."""
+    from mmengine import registry as roots
+
+    schedules = config.get('param_scheduler') or ()
+    found: list[tuple[Registry, Any]] = [
+        (roots.LOOPS, config.get('train_cfg')),
+        (roots.LOOPS, config.get('val_cfg')),
+        (roots.OPTIM_WRAPPERS, config.get('optim_wrapper')),
+        (roots.OPTIMIZERS, (config.get('optim_wrapper') or {}).get('optimizer')),
+        (roots.DATA_SAMPLERS, config['train_dataloader'].get('sampler')),
+        (roots.METRICS, config.get('val_evaluator')),
+        *((roots.PARAM_SCHEDULERS, schedule) for schedule in schedules),
+    ]
+    return [(root, part) for root, part in found if isinstance(part, Mapping) and 'type' in part]
 
 
 def _of_datasets(config: Any) -> list[tuple[Registry, Any]]:
@@ -123,21 +138,14 @@ def _of_datasets(config: Any) -> list[tuple[Registry, Any]]:
 
 def check_built(derived: Config) -> str:
     """The backbone, without its weights, and the optimizer over it, by its constructor."""
-    from mmengine.optim import build_optim_wrapper
-    from mmengine.registry import DefaultScope
-    from torch import nn
-
-    from mm_tuning_plugin.engine.outline import outline
-    from mm_tuning_plugin.engine.start import remove_pretrained
+    from mm_tuning_plugin.config_types import base_type
+    from mm_tuning_plugin.engine.rates import optimizer_over
 
     scope, wrapper = derived['default_scope'], copy.deepcopy(derived['optim_wrapper'])
-    if wrapper['type'] == 'AmpOptimWrapper':  # it wants an accelerator, its constructor does not
+    if base_type(wrapper) == 'AmpOptimWrapper':  # it wants an accelerator, its constructor does not
         wrapper = dict(optimizer=wrapper['optimizer'], **_constructor_options(wrapper))
     try:
-        with _silence(), DefaultScope.overwrite_default_scope(scope):
-            tuner = nn.Module()
-            tuner.backbone = outline(remove_pretrained(derived['model']['backbone']), scope)
-            built = build_optim_wrapper(tuner, wrapper)
+        built, tuner = optimizer_over(derived['model']['backbone'], wrapper, scope)
     except Exception as error:  # constructors can raise anything
         return f'cannot be built: {type(error).__name__}: {error}'
     covered = sum(len(group['params']) for group in built.param_groups)
@@ -145,18 +153,6 @@ def check_built(derived: Config) -> str:
     if covered < trained:
         return f'the optimizer has {covered} of {trained} parameters that train'
     return ''
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Constructors of optimizers print and log a line for every parameter."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _constructor_options(wrapper: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 from mm_tuning_plugin.checkpoint.choice import choose
 from mm_tuning_plugin.checkpoint.fit import Fit, best_fits
 from mm_tuning_plugin.checkpoint.known import KNOWN, Known
+from mm_tuning_plugin.checkpoint.parts import is_buffer
 from mm_tuning_plugin.checkpoint.read import TensorFile, inspect_file, read_file
-from mm_tuning_plugin.checkpoint.stages import is_buffer
 from mm_tuning_plugin.errors import UserError
 
 MOST_GROUPS = 8

@@ -79,10 +79,12 @@ def load_config(path: str) -> Config:
     """
     from mmengine.config import Config
 
+    from mm_tuning_plugin.config_types import with_named_types
+
     if not os.path.isfile(path):
         raise UserError(f'{path}: no such file; expected a config of an mmseg project')
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except Exception as error:  # a config is code: it can raise anything
         package = missing_package(error)
         if package is not None:
@@ -92,6 +94,10 @@ def load_config(path: str) -> Config:
             ) from error
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         raise UserError(f'{path}: cannot be read as a config: {reason}') from error
+    try:
+        return with_named_types(cfg)
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
 
 
 def merge_cfg_options(cfg: Config, pairs: Sequence[str]) -> None:
@@ -122,9 +128,14 @@ def enable_amp(cfg: Config) -> None:
     """
     import torch
 
-    kind = (cfg.get('optim_wrapper') or {}).get('type')
+    from mm_tuning_plugin.config_types import base_type
+
+    wrapper = cfg.get('optim_wrapper') or {}
+    kind = base_type(wrapper)
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise UserError(f'--amp: optim_wrapper of type {kind!r} found, expected OptimWrapper')
+        raise UserError(
+            f'--amp: optim_wrapper of type {wrapper.get("type")!r} found, expected OptimWrapper'
+        )
     if not torch.cuda.is_available():
         raise UserError('--amp: no accelerator found, expected one; leave --amp out on a CPU')
     if kind == 'OptimWrapper':
@@ -167,10 +178,9 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
 
 def is_proxy_task(cfg: Config) -> bool:
     """Whether a config trains one of the known proxy tasks, which have a single stage."""
-    kind = str((cfg.get('model') or {}).get('type', ''))
-    if '.' not in kind:
-        kind = f'{cfg.get("default_scope", "mmengine")}.{kind}'
-    return kind in PROXY_TASKS
+    from mm_tuning_plugin.config_types import full_type
+
+    return full_type(cfg.get('model') or {}, cfg.get('default_scope') or 'mmengine') in PROXY_TASKS
 
 
 def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
@@ -179,6 +189,7 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
     Raises:
         UserError: An option has no meaning here, mmpretrain is needed and cannot be imported, or
             something in the config cannot be built.
+        SystemExit: After SIGINT or SIGTERM, with a checkpoint and one line.
     """
     for name in ('ssl_checkpoint', 'allow_pickle', 'no_tuning', 'overwrite'):
         if getattr(args, name):
@@ -192,18 +203,9 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
         raise UserError(
             f'{args.config}: mmpretrain cannot be imported ({error}); expected it beside mmseg'
         )
-    from mm_tuning_plugin.engine.launch import join_ranks
-    from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
-    from mm_tuning_plugin.engine.resume import ResumableRunner
+    from mm_tuning_plugin.engine.alone import train_alone
 
-    join_ranks(cfg)
-    try:
-        runner = ResumableRunner.from_cfg(cfg)
-    except UserError:
-        raise
-    except MISTAKES as error:
-        raise config_mistake(error) from error
-    runner.train()
+    train_alone(cfg)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:

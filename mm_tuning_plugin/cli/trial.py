@@ -1,7 +1,7 @@
 """``python -m mm_tuning_plugin.cli.trial CONFIG ...``: two steps of both stages, for the doctor.
 
-It takes the arguments of ``tools/train.py``. All that costs time is cut short; what is built, read
-and written is the same as in the whole run.
+It takes the arguments of ``tools/train.py``. What is built, read and written is the same as in the
+whole run, of which these are the first steps.
 """
 
 from __future__ import annotations
@@ -23,20 +23,16 @@ STEPS = 2
 PROG = 'trial.py'
 
 
-def shorten(cfg: Config) -> None:
-    """Cut both stages of a config down to `STEPS` steps, and validation to as many images."""
-    options = dict(cfg['mix_and_match'])
-    options.update(max_iters=STEPS, checkpoint_interval=STEPS, val_interval=None, overwrite=False)
+def make_cheap(cfg: Config) -> None:
+    """Cut down what both stages of a config look at beside their steps, and tell nobody of them.
+
+    How long they are stays as it is, and all that is measured against it: see `engine.short`.
+    """
+    options = dict(cfg['mix_and_match'], overwrite=False)
     for name in ('retrieval_images', 'bn_crops'):
         if options.get(name) or name == 'retrieval_images':
             options[name] = min(STEPS, options.get(name, STEPS))
     cfg['mix_and_match'] = options
-    cfg['train_cfg'] = dict(type='IterBasedTrainLoop', max_iters=STEPS, val_interval=STEPS)
-    hooks = dict(cfg.get('default_hooks') or {})
-    given = dict(hooks.get('checkpoint') or dict(type='CheckpointHook'))
-    hooks['checkpoint'] = dict(given, by_epoch=False, interval=STEPS)
-    cfg['default_hooks'] = hooks
-    cfg['log_processor'] = dict(by_epoch=False)
     if isinstance(cfg.get('val_dataloader'), Mapping):
         sampler = dict(type='mm_tuning_plugin.FirstSampler', count=STEPS)
         cfg['val_dataloader'] = dict(cfg['val_dataloader'], sampler=sampler)
@@ -47,7 +43,7 @@ def shorten(cfg: Config) -> None:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = PROG) -> None:
-    """Run both stages, cut short.
+    """Run the first steps of both stages.
 
     Raises:
         UserError: A mistake of the user's.
@@ -56,10 +52,12 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> None:
     require_stack()
     cfg = load_config(args.config)
     apply_arguments(cfg, args)
-    shorten(cfg)
-    from mm_tuning_plugin.engine import MixAndMatchRunner
+    make_cheap(cfg)
+    from mm_tuning_plugin.engine.short import ShortRun
 
-    MixAndMatchRunner.from_cfg(cfg).train()
+    run = ShortRun.from_cfg(cfg)
+    run.iterations = STEPS
+    run.train()
 
 
 if __name__ == '__main__':

@@ -15,12 +15,14 @@ from mmcv.transforms import BaseTransform, Compose
 from mmengine.config import Config
 from torch.utils.data import get_worker_info
 
+from mm_tuning_plugin.config_types import base_type, class_of, full_type
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import TRANSFORMS
 
 TYPE = 'mm_tuning_plugin.Cached'
 # They draw nothing, and read nothing of a sample but what `READ` names.
 CACHEABLE = ('LoadImageFromFile', 'LoadAnnotations', 'MapLabels', 'CheckLabels')
+PACKAGES = ('mmcv', 'mmseg', 'mm_tuning_plugin')  # whose steps of these names are meant
 READ = ('img_path', 'seg_map_path', 'label_map', 'reduce_zero_label')
 MAX_BYTES = 2 * 1024**3
 
@@ -97,7 +99,7 @@ def cache_loading(cfg: Config, max_bytes: int = MAX_BYTES) -> Config:
     copied = copy.deepcopy(cfg)
     loader = copied.get('train_dataloader')
     if isinstance(loader, Mapping) and isinstance(loader.get('dataset'), Mapping):
-        _cache_dataset(loader['dataset'], max_bytes)
+        _cache_dataset(loader['dataset'], max_bytes, cfg.get('default_scope') or 'mmseg')
     return copied
 
 
@@ -108,29 +110,31 @@ def without_cache(config: Any) -> Any:
     if isinstance(config, (list, tuple)):
         flat: list[Any] = []
         for item in config:
-            cached = isinstance(item, Mapping) and item.get('type') == TYPE
+            cached = isinstance(item, Mapping) and full_type(item) == TYPE
             flat += without_cache(item['transforms']) if cached else [without_cache(item)]
         return tuple(flat) if isinstance(config, tuple) else flat
     return config
 
 
-def _cache_dataset(dataset: Any, max_bytes: int) -> None:
+def _cache_dataset(dataset: Any, max_bytes: int, scope: str) -> None:
     """Put the cache into a data set's config, in place, through any nest of wrappers."""
     inner = dataset.get('datasets') or dataset.get('dataset')
     if inner:  # the steps of a wrapper come after those of what it wraps
         for part in inner if isinstance(inner, (list, tuple)) else [inner]:
-            _cache_dataset(part, max_bytes)
+            _cache_dataset(part, max_bytes, scope)
         return
     steps = list(dataset.get('pipeline') or ())
-    count = next((i for i, step in enumerate(steps) if not _cacheable(step)), len(steps))
+    count = next((i for i, s in enumerate(steps) if not _cacheable(s, scope)), len(steps))
     if count:
         cached = dict(type=TYPE, transforms=steps[:count], max_bytes=max_bytes)
         dataset['pipeline'] = [cached, *steps[count:]]
 
 
-def _cacheable(step: Mapping[str, Any]) -> bool:
-    kind = step.get('type')
-    return isinstance(kind, str) and kind.rsplit('.', 1)[-1] in CACHEABLE
+def _cacheable(step: Mapping[str, Any], scope: str) -> bool:
+    """Whether a step is one of `CACHEABLE`, and not a user's own of the same name."""
+    if base_type(step) not in CACHEABLE:
+        return False
+    return getattr(class_of(step, TRANSFORMS, scope), '__module__', '').split('.')[0] in PACKAGES
 
 
 def _hashable(value: Any) -> Hashable:

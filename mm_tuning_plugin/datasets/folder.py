@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmengine.fileio import LocalBackend, get_file_backend
 from mmseg.datasets import BaseSegDataset
 
 from mm_tuning_plugin.errors import UserError
@@ -18,7 +19,8 @@ class UnlabelledFolder(BaseSegDataset):
     """All images below a folder, in the order of their paths; upper case of a suffix counts too.
 
     Args:
-        data_root: The folder.
+        data_root: The folder. In other storage than the local disk, as ``backend_args`` or the
+            prefix of its name say, its backend lists it.
         kwargs: Of mmseg's `BaseSegDataset`; `ann_file` and label maps have no meaning here.
 
     Raises:
@@ -31,17 +33,33 @@ class UnlabelledFolder(BaseSegDataset):
 
     def load_data_list(self) -> list[dict]:
         """What mmseg's transforms ask for of each image."""
+        backend = get_file_backend(self.data_root, backend_args=self.backend_args)
+        paths = self._on_disk() if type(backend) is LocalBackend else self._listed(backend)
+        if not paths:
+            raise UserError(
+                f'data_root: no image found in {self.data_root}, expected at least one file that '
+                f'ends in {", ".join(SUFFIXES)}'
+            )
+        common = {'label_map': None, 'reduce_zero_label': False}
+        return [{'img_path': path, 'seg_fields': [], **common} for path in paths]
+
+    def _on_disk(self) -> list[str]:
         folder = Path(self.data_root)
         if not folder.is_dir():
             raise UserError(f'data_root: {folder} found, expected a folder of images: no such one')
-        paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
-        if not paths:
+        found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
+        return [str(path) for path in found]
+
+    def _listed(self, backend: Any) -> list[str]:
+        try:
+            names = backend.list_dir_or_file(self.data_root, list_dir=False, recursive=True)
+            found = sorted(name for name in names if name.lower().endswith(SUFFIXES))
+            return [backend.join_path(self.data_root, name) for name in found]
+        except Exception as error:  # a client can raise anything
             raise UserError(
-                f'data_root: no image found in {folder}, expected at least one file that ends in '
-                f'{", ".join(SUFFIXES)}'
-            )
-        common = {'label_map': None, 'reduce_zero_label': False}
-        return [{'img_path': str(path), 'seg_fields': [], **common} for path in paths]
+                f'data_root: {self.data_root} found, expected storage whose backend can list it '
+                f'({type(error).__name__}: {error})'
+            ) from error
 
     def prepare_data(self, idx: int) -> Any:
         """See mmengine; what fails names its image."""

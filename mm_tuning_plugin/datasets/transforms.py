@@ -1,13 +1,13 @@
-"""The last transforms of stage one: check labels, draw nodes, pack them.
+"""The last transforms of stage one: draw nodes, pack them; and a grey image for the first.
 
-They stand behind the user's own loading and label-mapping transforms, whose results they read:
+Those that draw stand behind the label check of `label_transforms`, whose results they read:
 ``img`` (H, W, C) or, if grey, (H, W), uint8; ``gt_seg_map`` (H, W).
 Shape legend: P nodes of one image, M images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -18,33 +18,6 @@ from mm_tuning_plugin.datasets.labels import map_labels, usable_label_table
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional import sample_patches, sample_points
 from mm_tuning_plugin.registry import TRANSFORMS
-
-_BYTES = set(range(256))
-
-
-@TRANSFORMS.register_module()
-class MapLabels(BaseTransform):
-    """Rename label values: for data sets whose ignored pixels have a value of their own.
-
-    Args:
-        label_map: From values in the file to values 0..255.
-
-    Raises:
-        UserError: A value lies outside 0..255.
-    """
-
-    def __init__(self, label_map: Mapping[int, int]) -> None:
-        wrong = {old: new for old, new in label_map.items() if not {int(old), new} <= _BYTES}
-        if wrong:
-            raise UserError(f'MapLabels.label_map: {wrong} found, expected values 0 to 255')
-        self.table = np.arange(256, dtype=np.uint8)
-        for old, new in label_map.items():
-            self.table[int(old)] = new
-
-    def transform(self, results: dict) -> dict:
-        """Map ``gt_seg_map``, all values at once."""
-        results['gt_seg_map'] = self.table[results['gt_seg_map']]
-        return results
 
 
 @TRANSFORMS.register_module()
@@ -65,43 +38,6 @@ class GreyImage(BaseTransform):
                 'loaded grey already?'
             )
         results['img'] = image.mean(axis=2, dtype=np.float32)
-        return results
-
-
-@TRANSFORMS.register_module()
-class CheckLabels(BaseTransform):
-    """Refuse a label map that does not fit its image or the classes; map ignored values to 255.
-
-    It stands right behind the last label-mapping transform, before anything moves pixels.
-
-    Args:
-        num_classes: Number of classes.
-        ignore_values: Values that mean "ignore", besides 255.
-    """
-
-    def __init__(self, num_classes: int, ignore_values: Sequence[int] = ()) -> None:
-        self.table = usable_label_table(num_classes, ignore_values)
-
-    def transform(self, results: dict) -> dict:
-        """Check and map ``gt_seg_map``.
-
-        Raises:
-            UserError: The label map has several channels, another size than the image, or
-                unknown values.
-        """
-        path = str(results.get('seg_map_path', results.get('img_path', 'label map')))
-        seg_map = results['gt_seg_map']
-        if seg_map.ndim != 2:
-            raise UserError(
-                f'{path}: label map with {seg_map.shape[-1]} channels found, expected one, of '
-                'class indices; is it a coloured picture of the labels?'
-            )
-        if seg_map.shape != results['img'].shape[:2]:
-            raise UserError(
-                f'{path}: label map of {_size(seg_map)} found, expected '
-                f'{_size(results["img"])}, the size of its image'
-            )
-        results['gt_seg_map'] = map_labels(seg_map, self.table, path).astype(np.uint8)
         return results
 
 
@@ -136,7 +72,7 @@ class SamplePatches(BaseTransform):
     ) -> None:
         self.num_patches = num_patches
         self.patch_size = patch_size
-        self.table = usable_label_table(num_classes, ignore_values)
+        self.labels = usable_label_table(num_classes, ignore_values), tuple(ignore_values)
         self.fill = tuple(float(value) for value in fill)
         self.options = {
             'size_range': tuple(size_range),
@@ -149,7 +85,7 @@ class SamplePatches(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Add ``node_images`` (P, S, S, C), ``node_points`` (P, 3), ``node_labels`` (P,)."""
         boxes, labels = sample_patches(
-            _seg_map(results, self.table),
+            _seg_map(results, *self.labels),
             self.num_patches,
             generator=_generator(),
             **self.options,
@@ -186,12 +122,12 @@ class SamplePoints(BaseTransform):
         self.points_per_class = points_per_class
         self.border_share = border_share
         self.max_points = max_points
-        self.table = usable_label_table(num_classes, ignore_values)
+        self.labels = usable_label_table(num_classes, ignore_values), tuple(ignore_values)
 
     def transform(self, results: dict) -> dict:
         """Add ``node_images`` (1, H, W, C), ``node_points`` (P, 3), ``node_labels`` (P,)."""
         points, labels = sample_points(
-            _seg_map(results, self.table),
+            _seg_map(results, *self.labels),
             self.points_per_class,
             max_points=self.max_points,
             border_share=self.border_share,
@@ -268,15 +204,11 @@ def _image(results: dict) -> np.ndarray:
     return image[..., None] if image.ndim == 2 else image
 
 
-def _seg_map(results: dict, table: np.ndarray) -> torch.Tensor:
+def _seg_map(results: dict, table: np.ndarray, ignore_values: Sequence[int]) -> torch.Tensor:
     path = str(results.get('seg_map_path', 'label map'))
-    return torch.from_numpy(map_labels(results['gt_seg_map'], table, path))
+    return torch.from_numpy(map_labels(results['gt_seg_map'], table, path, ignore_values))
 
 
 def _generator() -> torch.Generator:
     """A generator that follows NumPy's state, as mmseg's own random transforms do."""
     return torch.Generator().manual_seed(int(np.random.randint(2**31)))
-
-
-def _size(image: np.ndarray) -> str:
-    return f'{image.shape[1]} x {image.shape[0]} (width x height)'

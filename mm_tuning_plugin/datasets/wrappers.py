@@ -47,10 +47,15 @@ def load_sample(dataset: Any, index: int) -> dict:
     except UserError:
         raise
     except Exception as error:  # the user's own transforms can raise anything
-        path = _image_path(dataset, int(index))
-        reason = f'{type(error).__name__}: {error}'.splitlines()[0]
-        raise UserError(f'{path}: the image or its label map cannot be read: {reason}') from error
+        raise unreadable(dataset, index, error) from error
     return sample
+
+
+def unreadable(dataset: Any, index: int, error: Exception) -> UserError:
+    """The one line for a sample that cannot be read."""
+    path = _image_path(dataset, int(index))
+    reason = f'{type(error).__name__}: {error}'.splitlines()[0]
+    return UserError(f'{path}: the image or its label map cannot be read: {reason}')
 
 
 def _image_path(dataset: Any, index: int) -> str:

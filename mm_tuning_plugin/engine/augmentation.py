@@ -6,11 +6,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mm_tuning_plugin.engine.pipelines import CROPS, FLIPS, GEOMETRIC, NEVER, PACKING
-from mm_tuning_plugin.engine.user_config import base_type
+from mm_tuning_plugin.config_types import base_type
+from mm_tuning_plugin.engine.pipelines import (
+    CROPS,
+    FLIPS,
+    GEOMETRIC,
+    NEVER,
+    PACKING,
+    types_within,
+)
 
 Steps = Sequence[Mapping[str, Any]]
 
@@ -51,20 +58,10 @@ def augmentation(value: str | Steps | None) -> list[dict[str, Any]]:
 
 def moves_without_crop(pipeline: Steps, extra: Steps) -> bool:
     """Whether transforms change the size of images that the pipeline then leaves so."""
-    moving = [kind for kind in _types(extra) if kind in GEOMETRIC and kind not in FLIPS]
+    moving = [kind for kind in types_within(extra) if kind in GEOMETRIC and kind not in FLIPS]
     return bool(moving) and not any(base_type(step) in CROPS for step in pipeline)
 
 
 def _is_step(step: Any) -> bool:
-    named = isinstance(step, Mapping) and isinstance(step.get('type'), str)
+    named = isinstance(step, Mapping) and bool(base_type(step))
     return named and base_type(step) not in NEVER + PACKING
-
-
-def _types(steps: Any) -> Iterator[str]:
-    """Of transforms, and of those inside them."""
-    if isinstance(steps, Mapping):
-        yield base_type(steps)
-        yield from _types(steps.get('transforms') or ())
-    else:
-        for step in steps:
-            yield from _types(step)

@@ -20,6 +20,7 @@ from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import pipelines
 from mm_tuning_plugin.engine.hooks import unwrap
 from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.normalisation import read_size
 from mm_tuning_plugin.engine.user_config import read_fixed_size
 from mm_tuning_plugin.models.batch_norm import estimate_statistics
 from mm_tuning_plugin.registry import DATASETS, HOOKS
@@ -61,7 +62,7 @@ class EstimateBatchNormHook(Hook):
         """Replace the statistics; warn if there are none to replace."""
         model = unwrap(runner.model)
         with random_state(0):
-            replaced = estimate_statistics(model.backbone, self._batches(model.data_preprocessor))
+            replaced = estimate_statistics(model.backbone, self._batches(runner, model))
         if not replaced:
             warn(
                 f'bn_crops: {self.num_crops} found, expected 0 for a backbone without a BatchNorm '
@@ -72,13 +73,15 @@ class EstimateBatchNormHook(Hook):
             f'statistics of {replaced} BatchNorm layers estimated on {self.num_crops} crops'
         )
 
-    def _batches(self, preprocess) -> Iterator[Tensor]:
-        """The normalised crops (B, C, H, W) of this rank."""
+    def _batches(self, runner, model) -> Iterator[Tensor]:
+        """The normalised crops (B, C, H, W) of this rank; a signal ends the run between two."""
+        stop_if_kept = getattr(runner, 'stop_if_kept', lambda: None)  # not of a plain Runner
         dataset = DATASETS.build(self.dataset)
         share = self.num_crops // get_world_size()
         indices = islice(SeededInfiniteSampler(dataset, self.seed), share)
         while samples := [dataset[index] for index in islice(indices, self.batch_size)]:
-            images = preprocess(pseudo_collate(samples))['nodes'].images
+            stop_if_kept()
+            images = model.data_preprocessor(pseudo_collate(samples))['nodes'].images
             below, right = (
                 max(0, side - given) for side, given in zip(self.size or (0, 0), images.shape[-2:])
             )
@@ -106,8 +109,7 @@ def estimate_config(
             steps, pipelines.GEOMETRIC + pipelines.PHOTOMETRIC, check, point
         ),
     )
-    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    size = None if read_fixed_size(model['backbone']) else preprocessor.get('size')
+    size = None if read_fixed_size(model['backbone']) else read_size(cfg)
     return dict(
         type='mm_tuning_plugin.EstimateBatchNormHook',
         num_crops=number,

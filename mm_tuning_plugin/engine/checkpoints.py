@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
 
 from mm_tuning_plugin.checkpoint.pickles import DAMAGED
+from mm_tuning_plugin.config_types import class_of
 from mm_tuning_plugin.engine.histories import allow_histories
 from mm_tuning_plugin.engine.messages import warn
 
@@ -105,8 +107,15 @@ class CarefulCheckpointHook(CheckpointHook):
         self.file_backend = _RemovesLater(None)  # a validation may come before `before_train`
 
     def before_train(self, runner: Any) -> None:
-        """See mmengine; also take hold of what removes files."""
+        """See mmengine; also take hold of what removes files, and of what a resumed run wrote last.
+
+        Without it a resumed run would neither keep the score of its first validation nor publish
+        its last checkpoint, as an uninterrupted one does.
+        """
         super().before_train(runner)
+        last = runner.message_hub.runtime_info.get('last_ckpt')
+        if runner.iter > 0 and self.last_ckpt is None and last is not None:
+            self.last_ckpt = last if self.file_backend.exists(last) else None
         self.file_backend = _RemovesLater(self.file_backend)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
@@ -142,7 +151,6 @@ class _RemovesLater:
 
 def with_careful_hook(hook: Any) -> Any:
     """The config of a hook with our class in the place of mmengine's CheckpointHook."""
-    names = ('CheckpointHook', 'mmengine.CheckpointHook', CheckpointHook)
-    if isinstance(hook, dict) and hook.get('type') in names:
+    if isinstance(hook, dict) and class_of(hook, HOOKS) is CheckpointHook:
         return {**hook, 'type': CarefulCheckpointHook}
     return hook

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mm_tuning_plugin.checkpoint import hash_file, write_aside
+from mm_tuning_plugin.config_types import full_type, plain_name, with_plain_types
 from mm_tuning_plugin.datasets.cached import without_cache
 
 # Options that change neither a weight nor a sample of tuning. The start counts by its content,
@@ -21,9 +23,27 @@ WITHOUT_EFFECT = (
     'allow_pickle', 'checkpoint_interval', 'val_interval', 'retrieval_images', 'bn_crops',
     'pictures', 'picture_interval', 'report', 'compare', 'safetensors',
 )  # fmt: skip
-# Where data lies and how it is read: the manifest says what it is.
+# Added after the first fingerprint was written, with their defaults when they came, which say what
+# the code did before: a fingerprint without one of them is read as if it had this value, whatever
+# the default is now. Who adds an option puts it here, or among those without effect.
+ADDED_OPTIONS: dict[str, Any] = {
+    'chunk_size': None,
+    'levels': 'head',
+    'augment': None,
+    'graph_groups': 1,
+    'border_share': 0.0,
+}
+# The same for arguments of what the plan puts into lists, by type.
+ADDED_ARGUMENTS: dict[str, dict[str, Any]] = {
+    'mm_tuning_plugin.SamplePoints': {'border_share': 0.0},
+}
+# Options that a fingerprint no longer names, with the value by which they did nothing.
+DROPPED_OPTIONS: dict[str, Any] = {'bn_crops': 0}
+# Where data lies and how it is read: the manifest says what it is. The last two only tell the
+# label check which mistakes to look for.
 PATH_KEYS = (
     'data_root', 'data_prefix', 'ann_file', 'backend_args', 'lazy_init', 'serialize_data',
+    'label_loader', 'filled',
 )  # fmt: skip
 
 
@@ -54,10 +74,11 @@ def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -
     if tuning_cfg.get('sync_bn') is not None:
         parts['sync_bn'] = tuning_cfg['sync_bn']
     for hook in tuning_cfg['custom_hooks']:
-        if hook['type'].endswith('.EstimateBatchNormHook'):
+        if full_type(hook) == 'mm_tuning_plugin.EstimateBatchNormHook':
             counted = {key: hook[key] for key in ('num_crops', 'batch_size', 'dataset', 'size')}
             parts['batch_norm'] = _without_paths(without_cache(counted))
-    return _flatten(json.loads(json.dumps(parts, default=str)))
+    named = with_plain_types(parts, tuning_cfg.get('default_scope') or 'mmseg')
+    return _flatten(json.loads(json.dumps(named, default=str)))
 
 
 def _start(path: str | None, prefix: str | None) -> str:
@@ -67,30 +88,79 @@ def _start(path: str | None, prefix: str | None) -> str:
 
 
 def data_manifest(items: Sequence[Mapping[str, Any]]) -> str:
-    """Hash the names of images and label maps below their common folder, and the maps' sizes.
+    """Hash the names of images and label maps, and the sizes of the files that labels are in.
+
+    Names on the local disk count below their common folder, so that data may be moved. Elsewhere
+    sizes are not asked for: the whole names count, with the arguments of the storage.
 
     Args:
-        items: Per sample, ``img_path`` and ``seg_map_path``.
+        items: Per sample, ``img_path`` and, unless labels lie in the image's file,
+            ``seg_map_path``; ``storage``, where that is not the local disk.
 
     Returns:
         'N images, HASH'.
     """
-    pairs = [(str(i.get('img_path', '')), str(i.get('seg_map_path', ''))) for i in items]
     digest = hashlib.sha256()
-    roots = [_common([pair[k] for pair in pairs]) for k in (0, 1)]
-    for image, seg_map in pairs:
-        size = os.path.getsize(seg_map) if os.path.isfile(seg_map) else -1
-        names = os.path.relpath(image, roots[0]), os.path.relpath(seg_map, roots[1])
-        digest.update(f'{names[0]}|{names[1]}|{size}\n'.encode())
-    return f'{len(pairs)} images, {digest.hexdigest()[:16]}'
+    local = [item for item in items if 'storage' not in item]
+    keys = ('img_path', 'seg_map_path')
+    roots = {key: _common([str(i[key]) for i in local if i.get(key)]) for key in keys}
+    for item in items:
+        paths = {key: str(item[key]) for key in keys if item.get(key)}
+        if 'storage' in item or not paths:
+            plain = {k: v for k, v in item.items() if isinstance(v, (str, int))}
+            line = json.dumps(plain, sort_keys=True)
+        else:
+            labelled = paths.get('seg_map_path', paths.get('img_path', ''))
+            size = os.path.getsize(labelled) if os.path.isfile(labelled) else -1
+            names = {key: os.path.relpath(path, roots[key]) for key, path in paths.items()}
+            line = f'{names.get("img_path", "")}|{names.get("seg_map_path", "")}|{size}'
+        digest.update(f'{line}\n'.encode())
+    return f'{len(items)} images, {digest.hexdigest()[:16]}'
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
-    """Say in one line what differs; empty where nothing does."""
+    """Say in one line what differs; empty where nothing does.
+
+    Args:
+        before: A fingerprint, maybe of an earlier version.
+        now: Another.
+        most: How many differences are told.
+    """
+    before, now = _as_of_now(before), _as_of_now(now)
     keys = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
     told = [f'{k} was {before.get(k)!r} and is now {now.get(k)!r}' for k in keys[:most]]
     more = [f'and {len(keys) - most} more'] if len(keys) > most else []
     return '; '.join(told + more)
+
+
+def _as_of_now(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint as the present version would have written it."""
+    options = {f'mix_and_match.{name}': value for name, value in ADDED_OPTIONS.items()}
+    given = {key: _argument_as_of_now(key, value) for key, value in found.items()}
+    for name, value in DROPPED_OPTIONS.items():
+        if given.get(f'mix_and_match.{name}') == value:
+            del given[f'mix_and_match.{name}']
+    # an option that is a dict has its parts' names
+    missing = {k: v for k, v in options.items() if not any(_is_part(key, k) for key in given)}
+    return {**missing, **given}
+
+
+def _is_part(key: str, whole: str) -> bool:
+    return key == whole or key.startswith(f'{whole}.')
+
+
+def _argument_as_of_now(key: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        known = {k: _argument_as_of_now(str(k), v) for k, v in value.items()}
+        return {**ADDED_ARGUMENTS.get(str(known.get('type')), {}), **known}
+    if isinstance(value, (list, tuple)):
+        return [_argument_as_of_now('', item) for item in value]
+    if not isinstance(value, str):
+        return value
+    # how classes were written once; with the path of a class everybody may have named one
+    path = re.fullmatch(r"<class '([\w.]+)'>", value)
+    is_type = key.rsplit('.', 1)[-1] in ('type', 'constructor')
+    return plain_name(path[1] if path else value) if path or is_type else value
 
 
 def write_json(path: str | Path, content: Any) -> None:

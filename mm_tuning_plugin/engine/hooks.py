@@ -15,6 +15,8 @@ from mm_tuning_plugin import __version__
 from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone, write_aside
 from mm_tuning_plugin.engine.finite import require_finite
 from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.rates import trains_backbone
+from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import HOOKS
 
 TUNED_BACKBONE = 'tuned_backbone.pth'
@@ -151,8 +153,18 @@ class SaveBackboneHook(Hook):
         self.retrieval: dict[str, dict[str, float]] = {}
 
     def before_train(self, runner) -> None:
-        """Keep the hash of the start, write its LoadReport, measure retrieval once."""
+        """Keep the hash of the start, write its LoadReport, measure retrieval once.
+
+        Raises:
+            UserError: The optimizer moves no parameter of the backbone.
+        """
         model = unwrap(runner.model)
+        if not trains_backbone(runner.optim_wrapper.param_groups, model):
+            raise UserError(
+                'optim_wrapper: a rate of 0 for every parameter of the backbone found, expected a '
+                'larger one for some: there is nothing to tune; mix_and_match.lr sets the rate of '
+                'stage one'
+            )
         self.hash_before = self.resumed_hash or hash_state_dict(model.backbone.state_dict())
         report = getattr(model, 'load_report', None)
         if report is not None:

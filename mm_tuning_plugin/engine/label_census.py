@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import mmcv
 import numpy as np
-from mmengine.fileio import get
 from mmengine.registry import DefaultScope
 
+from mm_tuning_plugin.datasets.label_files import LabelFiles
+from mm_tuning_plugin.datasets.labels import as_integers
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
+from mm_tuning_plugin.engine.files import LABELS, find_leaf, find_readers
 from mm_tuning_plugin.engine.pipelines import tuning_pipeline, with_pipeline
 from mm_tuning_plugin.engine.preflight import build_dataset
 
@@ -30,12 +31,14 @@ class LabelCensus(NamedTuple):
         loaded: Behind the transforms that load and map labels, before anything is checked.
         in_files: In the files of the maps with ``reduce_zero_label``; empty where none has it.
         reduced: In how many of the maps ``reduce_zero_label`` is set.
+        jpegs: How many of the files are JPEGs.
     """
 
     images: int
     loaded: Counts
     in_files: Counts
     reduced: int
+    jpegs: int = 0
 
 
 def take_census(
@@ -59,24 +62,26 @@ def take_census(
     config = with_pipeline(dataset, lambda steps: tuning_pipeline(steps, (), {}, {})[:-3])
     loaded: Counts = {}
     in_files: Counts = {}
+    jpegs = 0
     with random_state(0), DefaultScope.overwrite_default_scope(scope):
         built, items = build_dataset(config, where)
         chosen = sorted({int(index) for index in indices(len(built))})
         for index in chosen:
-            _add(loaded, load_sample(built, index)['gt_seg_map'])
+            path = str(items[index].get(LABELS))
+            leaf, _ = find_leaf(built, index)
+            files = LabelFiles(find_readers(leaf)[LABELS].backend_args)
+            _add(loaded, load_sample(built, index)['gt_seg_map'], path)
+            jpegs += files.is_jpeg(path)
             if items[index].get('reduce_zero_label'):
-                _add(in_files, _read(items[index]['seg_map_path']))
+                _add(in_files, files.read(path), path)
     reduced = sum(bool(items[index].get('reduce_zero_label')) for index in chosen)
-    return LabelCensus(len(chosen), loaded, in_files, reduced)
+    return LabelCensus(len(chosen), loaded, in_files, reduced, jpegs)
 
 
-def _read(path: str) -> np.ndarray:
-    """A label map as it lies in its file, by the reader that mmseg takes by default."""
-    return mmcv.imfrombytes(get(path), flag='unchanged', backend='pillow')
-
-
-def _add(counts: Counts, seg_map: np.ndarray) -> None:
-    values, numbers = np.unique(seg_map, return_counts=True)
+def _add(counts: Counts, seg_map: np.ndarray | None, path: str) -> None:
+    if seg_map is None:  # of a format that the user's own loader reads
+        return
+    values, numbers = np.unique(as_integers(seg_map, path), return_counts=True)
     for value, number in zip(values.tolist(), numbers.tolist()):
         counts[int(value)] = counts.get(int(value), 0) + number
 
@@ -95,10 +100,21 @@ def label_warnings(
         Lines of the form 'thing: found; remedy'.
     """
     ignored = set(ignore_values) | {255}
-    lines = _absorbed_classes(census, class_names, ignored)
+    lines = _absorbed_classes(census, class_names, ignored) + _not_lossless(census)
     if census.reduced:
         lines += _against_reducing(census, class_names)
-    return lines + _beyond_classes(census, class_names, ignored) + _much_ignored(census, ignored)
+    if not census.jpegs:  # whose values are nobody's
+        lines += _beyond_classes(census, class_names, ignored)
+    return lines + _much_ignored(census, ignored)
+
+
+def _not_lossless(census: LabelCensus) -> list[str]:
+    if not census.jpegs:
+        return []
+    return [
+        f'label maps: {census.jpegs} JPEG files found among {census.images}, which keep labels '
+        'only nearly; write them as PNG, from the source anew, unless your loader rounds them'
+    ]
 
 
 def _absorbed_classes(
@@ -117,7 +133,7 @@ def _absorbed_classes(
 def _against_reducing(census: LabelCensus, class_names: Sequence[str]) -> list[str]:
     """``reduce_zero_label`` takes 1..K for 0..K-1: do the files have 0..K-1 to begin with?"""
     number = len(class_names)
-    values = {value for value in census.in_files if value < 255}
+    values = {value for value in census.in_files if 0 <= value < 255}
     share = census.in_files.get(0, 0) / max(1, sum(census.in_files.values()))
     below = bool(values) and max(values) < number  # the last class never occurs
     if 0 not in values or not (share > MUCH_DROPPED or (below and len(values) == number)):

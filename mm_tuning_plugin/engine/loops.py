@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
+from mm_tuning_plugin.config_types import class_of
 from mm_tuning_plugin.engine.loading import DataPosition
 
 
@@ -154,7 +156,7 @@ class ResumableEpochLoop(_Resumable, EpochBasedTrainLoop):
         return self.runner.val_loop is not None and self._epoch >= self.val_begin and interval_ends
 
 
-OURS = {'IterBasedTrainLoop': ResumableIterLoop, 'EpochBasedTrainLoop': ResumableEpochLoop}
+OURS = {IterBasedTrainLoop: ResumableIterLoop, EpochBasedTrainLoop: ResumableEpochLoop}
 
 
 def with_resumable_loop(config: Any) -> Any:
@@ -164,8 +166,5 @@ def with_resumable_loop(config: Any) -> Any:
     config = dict(config)
     if 'type' not in config and 'by_epoch' in config:
         config['type'] = 'EpochBasedTrainLoop' if config.pop('by_epoch') else 'IterBasedTrainLoop'
-    kind = config.get('type')
-    if kind in (IterBasedTrainLoop, EpochBasedTrainLoop):
-        kind = kind.__name__
-    ours = OURS.get(str(kind).replace('mmengine.', '', 1))
+    ours = OURS.get(class_of(config, LOOPS))
     return config if ours is None else {**config, 'type': ours}

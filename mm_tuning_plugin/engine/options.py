@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.augmentation import AUGMENTATIONS, is_augmentation
 from mm_tuning_plugin.errors import UserError
 
@@ -73,7 +74,7 @@ def _is_size_range(value: Any) -> bool:
 
 def _is_nodes(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return isinstance(value.get('type'), str) and value.get('like', 'points') in NODES
+        return bool(base_type(value)) and value.get('like', 'points') in NODES
     return value in NODES
 
 
@@ -266,6 +267,11 @@ def resolve_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
 def like(nodes: str | Mapping[str, Any]) -> str:
     """Whether nodes are 'points' of images or 'patches', images themselves."""
     return nodes if isinstance(nodes, str) else nodes.get('like', 'points')
+
+
+def nodes_called(nodes: str | Mapping[str, Any]) -> str:
+    """What a person calls the nodes: 'points', 'patches', or the type of a registered sampler."""
+    return nodes if isinstance(nodes, str) else base_type(nodes)
 
 
 def options_table() -> str:

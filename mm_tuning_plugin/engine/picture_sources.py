@@ -14,6 +14,7 @@ import torch
 from mmengine.registry import DATASETS
 
 from mm_tuning_plugin import visualization
+from mm_tuning_plugin.config_types import full_type
 from mm_tuning_plugin.datasets import SeededInfiniteSampler
 from mm_tuning_plugin.engine.pipelines import with_pipeline
 
@@ -38,7 +39,7 @@ def with_sources(dataset: Mapping[str, Any]) -> dict:
 
 
 def _packs(step: Mapping[str, Any]) -> bool:
-    return str(step['type']).endswith('.PackNodeInputs')
+    return full_type(step) == 'mm_tuning_plugin.PackNodeInputs'
 
 
 def batch_sheet(
@@ -57,14 +58,17 @@ def batch_sheet(
         ValueError: Patches whose images, read once more, are others than those of the batch.
     """
     labels = [part.numpy() for part in batch['labels']]
+    patches, window = None, 1
     if dense:
-        images = [as_rgb(part[0]) for part in batch['inputs']]
-        nodes = [part[:, 1:].numpy() for part in batch['points']]
-        window, patches = window_of(images[0]), None
+        images, nodes, labels = _by_image(batch['inputs'], batch['points'], labels)
+        window = window_of(images[0])
     else:
-        images, nodes = _sources(runner, labels)
         patches = [as_rgb(part) for part in batch['inputs']]
-        window = 1  # unused: the patches are there
+        sources = _sources(runner, labels)
+        if sources is None:
+            joined = np.concatenate(patches), np.concatenate(labels)
+            return visualization.patch_mosaic(*joined, names, palette)
+        images, nodes = sources
     return visualization.node_sheet(
         images,
         nodes,
@@ -77,13 +81,27 @@ def batch_sheet(
     )
 
 
+def _by_image(
+    inputs: Sequence[torch.Tensor], points: Sequence[torch.Tensor], labels: Sequence[np.ndarray]
+) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:
+    """The images of a batch, their points (P, 2) and labels (P,): a sample may have several."""
+    images, nodes, named = [], [], []
+    for part, where, what in zip(inputs, points, labels):
+        for place, image in enumerate(part):
+            own = (where[:, 0] == place).numpy()
+            images.append(as_rgb(image))
+            nodes.append(where[own, 1:].numpy())
+            named.append(what[own])
+    return images, nodes, named
+
+
 def _sources(
     runner: Any, labels: Sequence[np.ndarray]
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
     """The images that the next batch's patches were cut out of, and their boxes.
 
-    A batch carries its patches alone. Every sample follows from the seed of its position, so
-    the same images and boxes are read once more here.
+    None where a sampler of the user's does not tell the boxes. A batch carries its patches alone.
+    Every sample follows from the seed of its position, so the same ones are read once more here.
     """
     loader = runner.train_dataloader
     dataset = DATASETS.build(with_sources(runner.cfg['train_dataloader']['dataset']))
@@ -94,8 +112,11 @@ def _sources(
     same = (np.array_equal(a['labels'].numpy(), b) for a, b in zip(samples, labels))
     if not all(same):
         raise ValueError('the images of the batch, read once more, have other nodes')
+    boxes = [sample['source']['boxes'] for sample in samples]
+    if any(own is None for own in boxes):
+        return None
     images = [_shown(sample['source']['img']) for sample in samples]
-    return images, [sample['source']['boxes'].numpy() for sample in samples]
+    return images, [own.numpy() for own in boxes]
 
 
 def node_tiles(dataset: Any, nodes: np.ndarray, dense: bool) -> np.ndarray:
@@ -114,9 +135,12 @@ def node_tiles(dataset: Any, nodes: np.ndarray, dense: bool) -> np.ndarray:
         chosen = np.flatnonzero(nodes[:, 0] == image)
         sample, places = dataset[int(image)], nodes[chosen, 1]
         if dense:
-            picture, points = as_rgb(sample['inputs'][0]), sample['points'][places, 1:].numpy()
-            window = window_of(picture)
-            tiles[chosen] = visualization.cut_nodes(picture, points, TILE, window=window)
+            points = sample['points'][places].numpy()
+            for which in np.unique(points[:, 0]):
+                picture, own = as_rgb(sample['inputs'][which]), points[:, 0] == which
+                tiles[chosen[own]] = visualization.cut_nodes(
+                    picture, points[own, 1:], TILE, window=window_of(picture)
+                )
         else:
             tiles[chosen] = [
                 visualization.resize(as_rgb(patch), TILE, TILE, 'area')

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
+from mm_tuning_plugin.config_types import base_type, full_type, with_named_types
 from mm_tuning_plugin.engine import pipelines, user_config
 from mm_tuning_plugin.engine.augmentation import augmentation
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
 from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
+from mm_tuning_plugin.engine.normalisation import Normalisation, read_normalisation
 from mm_tuning_plugin.engine.options import like, resolve_options
 from mm_tuning_plugin.engine.picture_hooks import pictures_config
 from mm_tuning_plugin.engine.schedule import schedule
@@ -53,7 +55,7 @@ class Facts(NamedTuple):
     class_names: list[str]
     ignore_values: list[int]
     background_index: int | None
-    normalisation: user_config.Normalisation
+    normalisation: Normalisation
 
 
 def derive_tuning_config(cfg: Config) -> Config:
@@ -69,7 +71,7 @@ def derive_tuning_config(cfg: Config) -> Config:
     Raises:
         ValueError: (`UserError`) The config cannot be tuned, or an option is wrong.
     """
-    cfg = adopt_self_supervised(cfg)
+    cfg = adopt_self_supervised(with_named_types(cfg))
     facts = read_facts(cfg)
     derived: dict[str, Any] = {
         key: copy.deepcopy(cfg[key]) for key in KEPT_KEYS if cfg.get(key) is not None
@@ -82,7 +84,7 @@ def derive_tuning_config(cfg: Config) -> Config:
     derived.update(schedule(cfg, facts.options))
     derived.update(_validation(cfg, facts))
     derived.update(_runtime(cfg, facts))
-    return Config(derived)
+    return with_named_types(Config(derived))
 
 
 def read_facts(cfg: Mapping[str, Any]) -> Facts:
@@ -98,7 +100,7 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
             f'load_from: {cfg["load_from"]!r} found, expected none: it would overwrite the tuned '
             'backbone; give the start as mix_and_match.checkpoint (--ssl-checkpoint)'
         )
-    model = user_config.read_model(cfg)
+    user_config.read_model(cfg)
     if not isinstance(cfg.get('train_dataloader'), Mapping):
         raise UserError('train_dataloader: none found, expected the data to tune and train on')
     user_config.refuse_pairs(cfg['train_dataloader'].get('dataset'))
@@ -110,16 +112,12 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
                 'worker to persist'
             )
     num_classes, class_names = user_config.read_classes(cfg)
-    normalisation = user_config.read_normalisation(cfg)
-    head_ignores = user_config.find_key(user_config.read_head(model), 'ignore_index')
-    ignores = {255, normalisation.seg_pad_val}
-    if isinstance(head_ignores, int):
-        ignores.add(head_ignores)
+    normalisation = read_normalisation(cfg)
     return Facts(
         options=options,
         num_classes=num_classes,
         class_names=class_names,
-        ignore_values=sorted(ignores),
+        ignore_values=user_config.read_ignored(cfg, normalisation.seg_pad_val),
         background_index=user_config.read_background(options['background_index'], class_names),
         normalisation=normalisation,
     )
@@ -183,7 +181,7 @@ def _graph_groups(options: Mapping[str, Any]) -> int:
 def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | None) -> None:
     # mmseg's with_cp is torch's reentrant kind: inside chunks it marks a parameter ready once a
     # chunk, which DDP refuses at the first backward pass. One process may nest the two.
-    if chunk_size and get_world_size() > 1 and user_config.find_key(backbone, 'with_cp'):
+    if chunk_size and get_world_size() > 1 and user_config.any_set(backbone, 'with_cp'):
         raise UserError(
             f'mix_and_match.chunk_size: {chunk_size} beside with_cp=True of the backbone over '
             f'{get_world_size()} ranks found, expected one of them: both recompute activations'
@@ -194,7 +192,7 @@ def _criterion(facts: Facts) -> dict:
     loss = facts.options['loss']
     if isinstance(loss, Mapping):
         known = dict(num_classes=facts.num_classes, channels=None)
-        return {**(known if loss['type'] == f'{SCOPE}.PMLLoss' else {}), **copy.deepcopy(loss)}
+        return {**(known if full_type(loss) == f'{SCOPE}.PMLLoss' else {}), **copy.deepcopy(loss)}
     fixed, parameters = LOSS_TYPES[loss]
     known = {**facts.options, 'num_classes': facts.num_classes}
     given = {name: known[name] for name in parameters}
@@ -296,10 +294,19 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
     if not _measures(cfg, facts):
         return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
     leaf = next(user_config.leaf_datasets(loader.get('dataset')))
-    resizes = pipelines.resizes_of(steps_of(leaf))
+    resizes, window = pipelines.resizes_of(steps_of(leaf)), _window(cfg, facts)
 
-    def derive(steps: Any) -> list[dict]:
-        return pipelines.retrieval_pipeline(steps, resizes, check_labels(facts), _sample(facts))
+    check, sample = check_labels(facts), _sample(facts)
+    train = cfg['train_dataloader']['dataset']
+    fit = pipelines.has_early_moves(train)
+
+    def gallery(steps: Any) -> list[dict]:
+        derived = pipelines.retrieval_pipeline(steps, resizes, check, sample)
+        return pipelines.before_sampling(derived, window)
+
+    def queries(steps: Any) -> list[dict]:
+        derived = pipelines.validation_pipeline(steps, resizes, check, sample, fit)
+        return pipelines.before_sampling(derived, window)
 
     return dict(
         val_dataloader=dict(
@@ -308,8 +315,8 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
                 type=f'{SCOPE}.RetrievalDataset',
-                gallery=pipelines.with_pipeline(cfg['train_dataloader']['dataset'], derive),
-                queries=pipelines.with_pipeline(loader['dataset'], derive),
+                gallery=pipelines.with_pipeline(train, gallery),
+                queries=pipelines.with_pipeline(loader['dataset'], queries),
                 max_images=facts.options['retrieval_images'],
             ),
             collate_fn=dict(type='pseudo_collate'),
@@ -317,6 +324,14 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
         val_cfg=dict(type='ValLoop'),
         val_evaluator=dict(type=f'{SCOPE}.NodeRetrievalMetric'),
     )
+
+
+def _window(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
+    """What keeps an image from passing the backbone whole that is far larger than training's."""
+    if like(facts.options['nodes']) == 'patches':  # each of which is an image of its own
+        return []
+    size = pipelines.crop_size(cfg['train_dataloader']['dataset'])
+    return [dict(type=f'{SCOPE}.CutLargeImage', crop_size=size and list(size))]
 
 
 def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
@@ -328,10 +343,9 @@ def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
 
 
 def _measures(cfg: Mapping[str, Any], facts: Facts) -> bool:
-    """Whether node retrieval is measured."""
-    return bool(facts.options['retrieval_images']) and isinstance(
-        cfg.get('val_dataloader'), Mapping
-    )
+    """Whether node retrieval is measured: validation images have labels to measure it by."""
+    validates = isinstance(cfg.get('val_dataloader'), Mapping) and pipelines.validates_labels(cfg)
+    return bool(facts.options['retrieval_images']) and validates
 
 
 def _pictures_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
@@ -347,7 +361,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
     kept = [
         copy.deepcopy(hook)
         for hook in cfg.get('custom_hooks') or []
-        if user_config.base_type(hook) in options['keep_hooks']
+        if base_type(hook) in options['keep_hooks']
     ]
     visualizer = copy.deepcopy(dict(cfg.get('visualizer') or dict(type='Visualizer')))
     visualizer.pop('name', None)  # mmengine then names it after this run

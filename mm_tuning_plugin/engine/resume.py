@@ -19,7 +19,7 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
-from mmengine.runner import Runner
+from mmengine.runner import Runner, ValLoop
 from torch.utils.data import DataLoader
 
 from mm_tuning_plugin.checkpoint import remove_leftovers, write_aside
@@ -29,7 +29,8 @@ from mm_tuning_plugin.engine.launch import RankRunner
 from mm_tuning_plugin.engine.loops import OURS, with_resumable_loop
 from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.progress import Progress
-from mm_tuning_plugin.engine.signals import Interruption, OutliveSigterm
+from mm_tuning_plugin.engine.signals import GOES_ON, Interruption, OutliveSigterm, Rounds
+from mm_tuning_plugin.engine.weights import take_back_averages
 from mm_tuning_plugin.errors import UserError
 
 KEY = 'resume_state'
@@ -49,14 +50,20 @@ class ResumeStateHook(Hook):
         runner.loaded_state = checkpoint.pop(KEY, None)
         runner.loaded_optimizer = 'optimizer' in checkpoint
 
-    def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Stop between two images if the iteration is kept already.
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """From now on there is something to lose; a loop of the user's own is stopped here."""
+        if runner.interruption is not None:
+            if not isinstance(runner.train_loop, tuple(OURS.values())):
+                runner.stop_if_asked()
+            runner.interruption.busy()
 
-        Otherwise the validation ends first: a hook may have put other weights into the model for
-        it. So do ranks, which may have unequal numbers of images.
-        """
-        if get_world_size() == 1 and runner.iter > 0 and runner.is_kept:
-            runner.stop_if_asked()
+    def before_val_epoch(self, runner: Any) -> None:
+        """Prepare for a signal."""
+        runner.validation_begins()
+
+    def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Stop between two batches if asked to."""
+        runner.stop_validating_if_asked(batch_idx)
 
     def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
         """What is saved from here on has the validation behind it."""
@@ -82,6 +89,7 @@ class ResumableRunner(RankRunner):
         self.loaded_optimizer = True
         self.is_built = False
         self._saved: tuple[int, str] | None = None
+        self._rounds: Rounds | None = None
         super().__init__(*args, **kwargs)
         self.register_hook(ResumeStateHook())
 
@@ -122,6 +130,8 @@ class ResumableRunner(RankRunner):
     def load_or_resume(self) -> None:
         """See mmengine; without a file named, resume from the newest one that is sound."""
         self.is_built = True
+        if self.interruption is not None:
+            self.interruption.end_if_idle()  # the weights may have taken long
         where = places(Path(self.work_dir), self.hooks)
         if is_main_process():
             for folder in where.folders:
@@ -160,6 +170,7 @@ class ResumableRunner(RankRunner):
             )
         else:
             self.progress.resumed = ranks[get_rank()]
+            self._saved = self.iter, filename
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """See mmengine; a local file is whole or not there. Every rank comes here.
@@ -190,15 +201,50 @@ class ResumableRunner(RankRunner):
         Raises:
             SystemExit: It did.
         """
-        if self.interruption is None or not self.interruption.asked():
+        if self.interruption is not None and self.interruption.asked():
+            self._stop()
+
+    def validation_begins(self) -> None:
+        """Find out where, during a validation, a signal can be acted on."""
+        self._rounds = None
+        loop = self.val_loop
+        if get_world_size() > 1 and type(loop).run is ValLoop.run:  # of another nothing is known
+            self._rounds = Rounds(len(loop.dataloader))
+
+    def stop_validating_if_asked(self, batch: int) -> None:
+        """As `stop_if_asked`, before a batch of a validation, which a resumed run repeats whole.
+
+        Raises:
+            SystemExit: It did.
+        """
+        if self.interruption is None:
             return
-        if not self.is_kept:
+        if get_world_size() == 1:
+            asked = self.interruption.asked()
+        else:
+            asked = self._rounds is not None and self._rounds.due(batch)
+            asked = asked and self._rounds.ask(batch, self.interruption)
+        if asked:
+            self._stop(validating=True)
+
+    def stop_if_kept(self) -> None:
+        """As `stop_if_asked`, amid something that a checkpoint must not hold.
+
+        Raises:
+            SystemExit: It did.
+        """
+        if self.is_kept:
+            self.stop_if_asked()
+
+    def _stop(self, validating: bool = False) -> None:
+        unkept = self.iter > 0 and not self.is_kept
+        if unkept and (not validating or take_back_averages(self.hooks)):
             self._save_now()
         barrier()
-        self.interruption.end(
-            f'iteration {self.iter} of {self.max_iters} is kept in {self._saved[1]}; '
-            '--resume (resume=True) goes on from there'
-        )
+        kept = 'before the first checkpoint'
+        if self._saved is not None:
+            kept = f'iteration {self._saved[0]} of {self.max_iters} is kept in {self._saved[1]}'
+        self.interruption.end(f'{kept}; {GOES_ON}')
 
     @property
     def is_kept(self) -> bool:

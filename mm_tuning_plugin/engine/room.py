@@ -9,10 +9,10 @@ from typing import Any
 from mmengine.config import Config
 from torch import nn
 
+from mm_tuning_plugin.config_types import base_type
+from mm_tuning_plugin.engine.fine_tuning.network import without_weights
 from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
 from mm_tuning_plugin.engine.outline import outline
-from mm_tuning_plugin.engine.start import remove_pretrained
-from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
 TUNING_KEPT = 2  # checkpoints of stage one that stay
@@ -35,7 +35,7 @@ def bytes_needed(cfg: Config, options: Mapping[str, Any]) -> tuple[int, str]:
     """
     scope = cfg.get('default_scope') or 'mmseg'
     try:
-        model = outline(remove_pretrained(cfg['model']), scope)
+        model = outline(without_weights(cfg), scope)
     except UserError:
         raise
     except (*MISTAKES, RuntimeError) as error:

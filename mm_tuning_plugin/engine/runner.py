@@ -34,7 +34,9 @@ from mm_tuning_plugin.checkpoint import (
     write_aside,
 )
 from mm_tuning_plugin.checkpoint.store import SAFETENSORS
+from mm_tuning_plugin.config_types import full_type, with_named_types
 from mm_tuning_plugin.engine.class_iou import ClassIoUHook
+from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.engine.fingerprint import (
     data_manifest,
     differences,
@@ -44,8 +46,12 @@ from mm_tuning_plugin.engine.fingerprint import (
 from mm_tuning_plugin.engine.hooks import LOAD_REPORT, TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
+from mm_tuning_plugin.engine.normalisation import describe_derived, read_derived
+from mm_tuning_plugin.engine.pipelines import validates_labels
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
-from mm_tuning_plugin.engine.preflight import check_data, check_types
+from mm_tuning_plugin.engine.preflight import check_data
+from mm_tuning_plugin.engine.rates import describe_thawed
+from mm_tuning_plugin.engine.readers import check_readers, refuse_misread
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.run_report import (
@@ -55,7 +61,7 @@ from mm_tuning_plugin.engine.run_report import (
     note_circumstances,
     write_report,
 )
-from mm_tuning_plugin.engine.signals import Interruption
+from mm_tuning_plugin.engine.signals import BEFORE, GOES_ON, Interruption
 from mm_tuning_plugin.engine.start import (
     adopt_self_supervised,
     changed_arguments,
@@ -114,6 +120,7 @@ class MixAndMatchRunner:
     """
 
     def __init__(self, cfg: Config) -> None:
+        cfg = with_named_types(cfg)
         join_ranks(cfg)
         self.cfg = cfg = adopt_self_supervised(cfg)
         self.facts = read_facts(cfg)
@@ -166,6 +173,7 @@ class MixAndMatchRunner:
         """Around a run: what signals do, what a full disk is called, the line of progress."""
         self.line = ProgressLine(stages)
         with Interruption() as self.interruption, full_disk_named(self.work_dir), self.line:
+            self.interruption.idle(BEFORE)
             yield
 
     def _begin(self) -> list[dict]:
@@ -177,8 +185,20 @@ class MixAndMatchRunner:
         items = self._check_data('train_dataloader')
         if isinstance(self.cfg.get('val_dataloader'), Mapping):
             self._check_data('val_dataloader')
-        check_types(self.cfg, self.tuning_cfg['default_scope'])
+        self._look_at_fine_tuning()
+        self.interruption.end_if_idle()
         return items
+
+    def _look_at_fine_tuning(self) -> None:
+        """Whatever only stage two would meet is told before stage one."""
+        model, tuning = self.cfg['model'], self.tuning_cfg
+        try:
+            look = look_at_fine_tuning(self.cfg, loads_weights=self.options['checkpoint'] is None)
+            look_at_first_batch(look)
+        except UserError:
+            if self.options['enabled']:
+                refuse_misread(model, tuning['model'], tuning['default_scope'])
+            raise
 
     def _train(self) -> torch.nn.Module:
         items = self._begin()
@@ -192,16 +212,21 @@ class MixAndMatchRunner:
                 raise UserError(f'{tuned}: no such file; expected a tuned backbone')
         else:
             tuned = self._tuned(data_manifest(items))
+            self.interruption.idle(f'between the stages; {GOES_ON}')
+            self.interruption.end_if_idle()
             self._show_load_report()
         begins = f'tuned {read_backbone(tuned)[1].get("hash_after")}'
         return self._fine_tune(lambda backbone: load_backbone_strict(backbone, tuned), begins)
 
     def _check_data(self, loader: str) -> list[dict]:
+        train = None if loader == 'train_dataloader' else self.cfg['train_dataloader']['dataset']
+        labelled = train is None or validates_labels(self.cfg)
         return check_data(
             self.cfg[loader]['dataset'],
-            check_labels(self.facts),
+            check_labels(self.facts) if labelled else None,
             self.tuning_cfg['default_scope'],
             f'{loader}.dataset',
+            train=train,
         )
 
     def _tuned(self, manifest: str) -> Path:
@@ -243,7 +268,7 @@ class MixAndMatchRunner:
         cfg = derive_tuning_config(self.cfg)  # once more: it has a seed by now
         cfg['resume'] = resume
         for hook in cfg['custom_hooks']:
-            if hook['type'].endswith('.SaveBackboneHook'):
+            if full_type(hook) == 'mm_tuning_plugin.SaveBackboneHook':
                 hook['fingerprint'] = current
         if is_main_process():
             write_json(self.tuning_dir / FINGERPRINT, current)
@@ -251,6 +276,8 @@ class MixAndMatchRunner:
                 aside.write_text(cfg.pretty_text, encoding='utf-8')
         begun = time.time()
         runner = self._build(ResumableRunner, cfg)
+        check_readers(self.cfg['model'], unwrap(runner.model), cfg['default_scope'])
+        self._tell_of_differences(cfg)
         runner.logger.info(
             f'stage 1 of 2: mix-and-match tuning, {self.options["max_iters"]} iterations, '
             f'in {self.tuning_dir}'
@@ -267,6 +294,17 @@ class MixAndMatchRunner:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         barrier()
+
+    def _tell_of_differences(self, tuning_cfg: Config) -> None:
+        """Say where stage one does not do as the user's config does, for want of its sense."""
+        derived = read_derived(self.cfg)
+        if derived is not None:
+            told = describe_derived(derived)
+            lost = derived.overridden or derived.options
+            print_log(told, logger='current', level=logging.WARNING if lost else logging.INFO)
+        told = describe_thawed(self.cfg['optim_wrapper'], tuning_cfg['optim_wrapper'])
+        if told:
+            warn(told)
 
     def _start_handover(self) -> Handover | None:
         """The start of the baseline: the same file, by the same strict hand-over."""
@@ -328,7 +366,6 @@ class MixAndMatchRunner:
             # Nothing is downloaded or read only to be overwritten.
             cfg['model'] = remove_pretrained(cfg['model'])
         begun = time.time()
-        self._stop_between_stages()
         runner = self._build(FineTuningRunner, cfg)
         runner.handover = handover
         runner.register_hook(ClassIoUHook())
@@ -368,10 +405,6 @@ class MixAndMatchRunner:
             return
         print_log(f'report: {path}', logger='current')
 
-    def _stop_between_stages(self) -> None:
-        if self.interruption.asked():
-            self.interruption.end('between the stages; --resume (resume=True) goes on from there')
-
     def _build(self, kind: type[ResumableRunner], cfg: Config) -> Any:
         """Build the Runner of a stage; what is wrong with its config becomes one line.
 
@@ -384,6 +417,7 @@ class MixAndMatchRunner:
             raise
         except MISTAKES as error:
             raise config_mistake(error) from error
+        self.interruption.end_if_idle()
         runner.interruption = self.interruption
         runner.run_id = self.record.id
         return runner

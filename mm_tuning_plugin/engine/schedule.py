@@ -6,7 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from mm_tuning_plugin.engine import user_config
+from mm_tuning_plugin.config_types import base_type
+from mm_tuning_plugin.engine.rates import thawed
 from mm_tuning_plugin.errors import UserError
 
 
@@ -27,8 +28,9 @@ def schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
     if not isinstance(wrapper.get('optimizer'), Mapping):
         raise UserError(f'optim_wrapper: {wrapper or None!r} found, expected one with an optimizer')
     wrapper.pop('accumulative_counts', None)
+    wrapper = thawed(wrapper, cfg['model']['backbone'], cfg.get('default_scope') or 'mmseg')
     iters = options['max_iters']
-    if user_config.base_type(wrapper['optimizer']) == 'SGD':
+    if base_type(wrapper['optimizer']) == 'SGD':
         lr = 0.01 if options['lr'] is None else options['lr']
         wrapper['optimizer'] = dict(type='SGD', lr=lr, momentum=0.9, weight_decay=5e-4)
         scheduler = [

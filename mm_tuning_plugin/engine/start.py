@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mmseg.registry import MODELS
 
 from mm_tuning_plugin.checkpoint import needed_arguments
+from mm_tuning_plugin.config_types import base_type, class_of
 from mm_tuning_plugin.engine.outline import outline
-from mm_tuning_plugin.engine.user_config import base_type
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -136,11 +136,10 @@ def changed_arguments(model: Mapping[str, Any], tuned: Mapping[str, Any]) -> dic
 
 def _has_layer_norms(backbone: Mapping[str, Any]) -> bool:
     """Whether ``norm_cfg``, given or by default, is LayerNorm: only these need a look."""
-    kind = backbone.get('type')
-    known = MODELS.get(kind) if isinstance(kind, str) else kind
+    known = class_of(backbone, MODELS, 'mmseg')
     default = inspect.signature(known).parameters.get('norm_cfg') if known else None
     norm = backbone.get('norm_cfg') or (default.default if default else None)
-    return isinstance(norm, Mapping) and norm.get('type') == 'LN'
+    return isinstance(norm, Mapping) and base_type(norm) == 'LN'
 
 
 def adopt_self_supervised(cfg: Config) -> Config:

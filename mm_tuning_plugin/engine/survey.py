@@ -18,10 +18,12 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor
 
+from mm_tuning_plugin.config_types import full_type
 from mm_tuning_plugin.datasets.labels import IGNORE, usable_label_table
 from mm_tuning_plugin.datasets.samplers import SeededInfiniteSampler
+from mm_tuning_plugin.engine.options import like
 from mm_tuning_plugin.engine.plan import Facts, derive_tuning_config
-from mm_tuning_plugin.engine.user_config import base_type, leaf_datasets
+from mm_tuning_plugin.engine.user_config import leaf_datasets
 from mm_tuning_plugin.functional._runs import find_runs
 from mm_tuning_plugin.functional.box_shares import box_purity, share_covered, share_outside
 from mm_tuning_plugin.visualization import cut_nodes, dataset_palette
@@ -35,13 +37,14 @@ class ImageNodes(NamedTuple):
     Attributes:
         path: Of the image's file.
         picture: (H, W, 3) uint8 RGB, behind the transforms that stage one keeps; None: not kept.
-        nodes: (P, 4) boxes (y0, x0, y1, x1) of patches, or (P, 2) points (y, x).
+        nodes: (P, 4) boxes (y0, x0, y1, x1) of patches, or (P, 2) points (y, x); NaN where a
+            sampler of the user's does not say where on the image they lie.
         labels: (P,) the class of each.
         patches: (P, S, S, 3) uint8 RGB: what the backbone sees of each patch, or the window around
             each point.
         pixels: (K + 1,) pixels of each class, last the ignored.
         purity: (P,) of each patch's pixels in the image, or of those in a window around each point,
-            the share that has its label.
+            the share that has its label; NaN where `nodes` is.
         covered: (P,) share of each patch that the others of the image cover; 0 for points.
         outside: (P,) share of each patch that lies outside the image; 0 for points.
     """
@@ -142,50 +145,62 @@ def survey(cfg: Config, facts: Facts, count: int, window: int, pictures: int = 0
     dataset_cfg = copy.deepcopy(tuning['train_dataloader']['dataset'])
     for leaf in leaf_datasets(dataset_cfg):
         for step in leaf['pipeline']:
-            if base_type(step) == 'PackNodeInputs':
+            if full_type(step) == 'mm_tuning_plugin.PackNodeInputs':
                 step['keep_source'] = True
     table = usable_label_table(facts.num_classes, facts.ignore_values)
     with DefaultScope.overwrite_default_scope(tuning['default_scope']):
         dataset = DATASETS.build(dataset_cfg)
         images = []
         for place, index in enumerate(first_indices(tuning, len(dataset), count)):
-            seen = _look_at(dataset[index], table, facts.num_classes, window)
+            seen = _look_at(dataset[index], table, facts, window)
             images.append(seen if place < pictures else seen._replace(picture=None))
     palette = dataset_palette(dataset.metainfo, facts.num_classes)
     return Survey(facts, images, len(dataset), palette)
 
 
-def _look_at(
-    sample: Mapping[str, Any], table: np.ndarray, num_classes: int, window: int
-) -> ImageNodes:
+def _look_at(sample: Mapping[str, Any], table: np.ndarray, facts: Facts, window: int) -> ImageNodes:
     """Figures of one sample."""
     source, labels = sample['source'], sample['labels']
     # transforms behind the check can have padded it with ignored values
     seg_map = torch.from_numpy(table.take(source['seg_map']).astype(np.int64))
-    boxes = source['boxes']
-    picture = as_picture(source['img'])
-    if boxes is None:
-        nodes = sample['points'][:, 1:]
+    given = as_picture(sample['inputs'].permute(0, 2, 3, 1).numpy())  # (M, H, W, 3)
+    points, boxes = sample['points'], source['boxes']
+    if like(facts.options['nodes']) == 'patches':
+        patches, nodes = given, boxes
+    else:
+        patches = _windows(given, points.numpy(), window)
+        # on a part of the image, or one of several, a point says nothing of the label map
+        nodes = points[:, 1:] if given.shape[:3] == (1, *seg_map.shape) else None
+    purity = covered = outside = torch.full(labels.shape, torch.nan)
+    if nodes is None:
+        nodes = torch.full((len(labels), 4 if patches is given else 2), torch.nan)
+    elif nodes.shape[1] == 4:
+        purity = box_purity(seg_map, nodes, labels)
+        covered, outside = share_covered(nodes), share_outside(nodes, *seg_map.shape)
+    else:
         corner = nodes - window // 2
         purity = box_purity(seg_map, torch.cat((corner, corner + window), dim=1), labels)
         covered = outside = torch.zeros_like(purity)
-        patches = cut_nodes(picture, nodes.numpy(), WINDOW_SHOWN, window=window)
-    else:
-        nodes = boxes
-        patches = as_picture(sample['inputs'].permute(0, 2, 3, 1).numpy())
-        purity = box_purity(seg_map, boxes, labels)
-        covered, outside = share_covered(boxes), share_outside(boxes, *seg_map.shape)
     return ImageNodes(
         sample['meta']['img_path'],
-        picture,
+        as_picture(source['img']),
         nodes.numpy(),
         labels.numpy(),
         patches,
-        _count_pixels(seg_map, num_classes),
+        _count_pixels(seg_map, facts.num_classes),
         purity.numpy(),
         covered.numpy(),
         outside.numpy(),
     )
+
+
+def _windows(images: np.ndarray, points: np.ndarray, window: int) -> np.ndarray:
+    """What is around points (P, 3) on images (M, H, W, 3), resized: (P, S, S, 3)."""
+    shown = np.zeros((len(points), WINDOW_SHOWN, WINDOW_SHOWN, 3), dtype=np.uint8)
+    for place, image in enumerate(images):
+        own = points[:, 0] == place
+        shown[own] = cut_nodes(image, points[own, 1:], WINDOW_SHOWN, window=window)
+    return shown
 
 
 def _count_pixels(seg_map: Tensor, num_classes: int) -> np.ndarray:

@@ -5,11 +5,12 @@ Shape legend: K classes, N nodes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from mm_tuning_plugin.engine.options import like, nodes_called
 from mm_tuning_plugin.engine.survey import Survey
 
 BACKGROUND_NAMES = ('background', 'bg', 'void', 'unlabelled', 'unlabeled', 'other', 'clutter')
@@ -31,7 +32,7 @@ def class_rows(seen: Survey) -> list[dict[str, Any]]:
     drawn = sum(
         np.bincount(image.labels, minlength=len(counts)) > 0 for image in seen.images
     )  # (K,) images
-    labels, patches = seen.labels, seen.facts.options['nodes'] == 'patches'
+    labels, patches = seen.labels, like(seen.facts.options['nodes']) == 'patches'
     figures = dict(purity=seen.joined('purity'))
     if patches:
         figures.update(side=seen.sides, covered=seen.joined('covered'))
@@ -59,12 +60,12 @@ def summary(seen: Survey) -> dict[str, Any]:
     """Figures over all classes: counts, and quantiles of what single nodes have."""
     facts = seen.facts
     figures = dict(purity=seen.joined('purity'))
-    if facts.options['nodes'] == 'patches':
+    if like(facts.options['nodes']) == 'patches':
         names = ('covered', 'outside')
         figures.update(side=seen.sides, **{name: seen.joined(name) for name in names})
     background = facts.background_index
     return dict(
-        node_kind=facts.options['nodes'],
+        node_kind=nodes_called(facts.options['nodes']),
         dataset_images=seen.dataset_size,
         images=len(seen.images),
         images_without_nodes=sum(len(image.labels) == 0 for image in seen.images),
@@ -112,6 +113,8 @@ def sampling_warnings(seen: Survey) -> list[str]:
 
 
 def _more_nodes(options: dict[str, Any]) -> str:
+    if isinstance(options['nodes'], Mapping):
+        return f'let {nodes_called(options["nodes"])} draw more of them'
     if options['nodes'] == 'points':
         return 'raise mix_and_match.nodes_per_image or points_per_class'
     if options['balance'] == 'pixel':
@@ -120,7 +123,7 @@ def _more_nodes(options: dict[str, Any]) -> str:
 
 
 def _background_warnings(seen: Survey) -> list[str]:
-    """Only patches are drawn with a share of background."""
+    """Only our own patches are drawn with a share of background."""
     facts, names = seen.facts, seen.facts.class_names
     if facts.options['nodes'] != 'patches':
         return []

@@ -6,12 +6,13 @@ plain value, or refuses the config in one line.
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmengine.fileio import list_from_file
 
+from mm_tuning_plugin.config_types import base_type, class_of
 from mm_tuning_plugin.engine.kinds import (
     CONFIG,
     INTEGER,
@@ -34,25 +35,8 @@ REFUSED_BACKBONES = {
     'VPD': "it is the network of a text-to-image model, built from that model's weights and from "
     'embeddings of prompts, and no self-supervised backbone',
 }
-KNOWN_PREPROCESSORS = ('SegDataPreProcessor', 'mmseg.SegDataPreProcessor')
 # These accept images of their own img_size only: mmseg's, then mmpretrain's.
 FIXED_SIZE_BACKBONES = ('BEiT', 'MAE', 'BEiTViT', 'LeViT', 'RepMLPNet')
-
-
-class Normalisation(NamedTuple):
-    """What the user's preprocessor does to pixels: see `NodeDataPreprocessor`."""
-
-    mean: list[float] | None
-    std: list[float] | None
-    swap_channels: bool
-    seg_pad_val: int
-
-
-def base_type(config: Mapping[str, Any]) -> str:
-    """The type of a config without its scope: 'mmseg.ResNet' -> 'ResNet'."""
-    kind = config.get('type', '')
-    name = kind if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
-    return name.rsplit('.', 1)[-1]
 
 
 def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -93,23 +77,42 @@ def read_head(model: Mapping[str, Any]) -> Mapping[str, Any]:
     return head
 
 
-def find_key(config: Any, key: str) -> Any:
-    """The value of the outermost `key` in nested configs; None where there is none."""
-    level = [config]
+def head_key(head: Mapping[str, Any], key: str) -> Any:
+    """What a decode head's config says under a key; None where it says nothing.
+
+    A head that is made of other heads, as K-Net's is, says it in the outermost of theirs. Every
+    other nested config is passed over: a loss has an ``ignore_index`` of its own, and a sampler or
+    a pixel decoder can have keys of the same names as well.
+    """
+    level: list[Any] = [head]
     while level:
         for item in level:
             if isinstance(item, Mapping) and item.get(key) is not None:
                 return item[key]
-        level = [child for item in level for child in _children(item)]
+        level = [part for item in level for part in _inner_heads(item)]
     return None
 
 
-def _children(item: Any) -> list[Any]:
+def _inner_heads(item: Any) -> list[Any]:
+    """The heads right inside a head, and its lists of heads."""
     if isinstance(item, Mapping):
-        return list(item.values())
-    if isinstance(item, (list, tuple)):
-        return list(item)
-    return []
+        return [
+            part
+            for key, part in item.items()
+            if str(key).lower().endswith(('head', 'heads')) or _is_head(part)
+        ]
+    return list(item) if isinstance(item, (list, tuple)) else []
+
+
+def _is_head(part: Any) -> bool:
+    return isinstance(part, Mapping) and base_type(part).endswith('Head')
+
+
+def any_set(config: Any, key: str) -> bool:
+    """Whether `key` is true anywhere in nested configs: in a backbone, or in one inside it."""
+    if isinstance(config, Mapping):
+        return bool(config.get(key)) or any(any_set(part, key) for part in config.values())
+    return isinstance(config, (list, tuple)) and any(any_set(part, key) for part in config)
 
 
 def read_levels(model: Mapping[str, Any]) -> list[int] | None:
@@ -133,10 +136,10 @@ def read_levels(model: Mapping[str, Any]) -> list[int] | None:
 
 
 def _levels_of(head: Mapping[str, Any]) -> list[int] | None:
-    index = find_key(head, 'in_index')
+    index = head_key(head, 'in_index')
     if index is None:
         # mmseg's default is the last output, but heads with a list of channels read them all.
-        several = isinstance(find_key(head, 'in_channels'), (list, tuple))
+        several = isinstance(head_key(head, 'in_channels'), (list, tuple))
         return None if several else [-1]
     return list(index) if isinstance(index, (list, tuple)) else [index]
 
@@ -152,30 +155,6 @@ def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
         return None
     side = backbone.get('img_size', 224)
     return [side, side] if isinstance(side, int) else list(side)
-
-
-def read_normalisation(cfg: Mapping[str, Any]) -> Normalisation:
-    """Mean, std and channel order.
-
-    Raises:
-        UserError: The preprocessor is of an unknown type.
-    """
-    config = cfg['model'].get('data_preprocessor') or cfg.get('data_preprocessor')
-    if config is None:
-        return Normalisation(None, None, False, 255)
-    kind = config.get('type', 'SegDataPreProcessor')
-    if kind not in KNOWN_PREPROCESSORS and getattr(kind, '__name__', '') != 'SegDataPreProcessor':
-        raise UserError(
-            f'data_preprocessor: {kind} found, expected SegDataPreProcessor: how another one '
-            'normalises images cannot be read from its config'
-        )
-    mean, std = config.get('mean'), config.get('std')
-    return Normalisation(
-        mean=None if mean is None else [float(value) for value in mean],
-        std=None if std is None else [float(value) for value in std],
-        swap_channels=bool(config.get('bgr_to_rgb') or config.get('rgb_to_bgr')),
-        seg_pad_val=255 if config.get('seg_pad_val') is None else config['seg_pad_val'],
-    )
 
 
 def leaf_datasets(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -214,8 +193,9 @@ def refuse_pairs(dataset: Mapping[str, Any]) -> None:
 def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
     """Number of classes and their names.
 
-    The head says the number; where it does not (Mask2Former's kin), the data set's names do.
-    Nameless classes are called by their numbers.
+    The head says the number; where it does not (Mask2Former's kin), the data set's names do. One
+    output tells two classes apart: see `_label_values`. Nameless classes are called by their
+    numbers.
 
     Raises:
         UserError: Neither knows.
@@ -225,22 +205,58 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
     leaf = next(leaf_datasets(cfg['train_dataloader']['dataset']))
     names = _named_classes(leaf)
     if names is None:
-        kind = leaf['type']
-        known = DATASETS.get(kind) if isinstance(kind, str) else kind
+        known = class_of(leaf, DATASETS, 'mmseg')
         if known is None:
-            raise UserError(f'dataset: no data set type {kind!r} is registered with mmseg')
+            raise UserError(f'dataset: no data set type {leaf["type"]!r} is registered with mmseg')
         names = getattr(known, 'METAINFO', {}).get('classes')
-    number = find_key(read_head(cfg['model']), 'num_classes')
+    head = read_head(cfg['model'])
+    number = head_key(head, 'num_classes')
     if number is None and names is None:
         raise UserError(
             'num_classes: found in neither the decode head nor the metainfo of the data set'
         )
     require('num_classes', number, INTEGER)
-    number = len(names) if number is None else number
+    number = _label_values(head, len(names) if number is None else number)
     if not 1 <= number <= 255:
-        raise UserError(f'num_classes: {number} found, expected 1 to 255')
+        raise UserError(
+            f'num_classes: {number} found, expected 1 to 255: stage one keeps label maps in 8 '
+            'bits, of which 255 means "ignored"'
+        )
     names = list(names or [])[:number]
     return number, names + [f'class {i}' for i in range(len(names), number)]
+
+
+def _label_values(head: Mapping[str, Any], number: int) -> int:
+    """How many label values are classes, for a head of so many ``num_classes``.
+
+    mmseg predicts 0 or 1 by a threshold where there is one output (``num_classes=1``, or
+    ``out_channels=1``), and its losses take both as labels: all but the cross-entropy with a
+    softmax, which fails on 1.
+    """
+    outputs = head_key(head, 'out_channels')
+    if (number if outputs is None else outputs) != 1:
+        return number
+    given = head_key(head, 'loss_decode')
+    losses = given if isinstance(given, (list, tuple)) else [given or dict(type='CrossEntropyLoss')]
+    return 1 if any(_is_softmax(loss) for loss in losses) else max(2, number)
+
+
+def _is_softmax(loss: Any) -> bool:
+    known = isinstance(loss, Mapping) and base_type(loss) == 'CrossEntropyLoss'
+    return known and not loss.get('use_sigmoid')
+
+
+def read_ignored(cfg: Mapping[str, Any], seg_pad_val: int) -> list[int]:
+    """Label values that mean "ignore": the head's, the padding's, and 255, which always does.
+
+    Raises:
+        UserError: The head's is no integer.
+    """
+    index = head_key(read_head(cfg['model']), 'ignore_index')
+    if isinstance(index, float) and index.is_integer():
+        index = int(index)  # a comparison with labels is the same
+    require('model.decode_head.ignore_index', index, INTEGER)
+    return sorted({255, seg_pad_val, 255 if index is None else index})
 
 
 def _named_classes(leaf: Mapping[str, Any]) -> Sequence[str] | None:
@@ -248,8 +264,9 @@ def _named_classes(leaf: Mapping[str, Any]) -> Sequence[str] | None:
     metainfo = leaf.get('metainfo') or {}
     require('dataset.metainfo', metainfo, CONFIG)
     names = metainfo.get('classes')
-    if isinstance(names, str) and os.path.isfile(names):
-        names = list_from_file(names)
+    if isinstance(names, str):
+        with contextlib.suppress(Exception):  # no such file: the name of a kind, refused below
+            names = list_from_file(names)
     require('dataset.metainfo.classes', names, NAMES)
     return names
 

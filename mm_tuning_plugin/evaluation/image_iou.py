@@ -60,6 +60,12 @@ class ImageIoUMetric(IoUMetric):
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """The paths of files below the folder that they share, without suffix."""
-    common = os.path.commonpath([os.path.dirname(path) for path in paths]) or os.curdir
+    """The paths of files below the folder that they share, without suffix.
+
+    Files of several storages ('s3://...' beside the local disk) share none: whole paths are left.
+    """
+    try:
+        common = os.path.commonpath([os.path.dirname(path) for path in paths]) or os.curdir
+    except ValueError:  # absolute paths beside others
+        return [os.path.splitext(path)[0] for path in paths]
     return [os.path.splitext(os.path.relpath(path, common))[0] for path in paths]

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from mm_tuning_plugin import functional
+from mm_tuning_plugin.config_types import TypeName, name_of
 from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.models.losses import touching_zero
 from mm_tuning_plugin.registry import MODELS
 
 LIBRARY = 'pytorch_metric_learning'
@@ -80,7 +82,7 @@ class PMLLoss(nn.Module):
             UserError: The loss takes no triplets, or gives anything but one number.
         """
         if len(labels) < 2:
-            return {'loss': embeddings.sum() * 0}
+            return {'loss': touching_zero(embeddings, self)}
         chosen = None
         with torch.random.fork_rng(devices=()):
             if generator is not None:
@@ -88,7 +90,8 @@ class PMLLoss(nn.Module):
             if self.match == 'graph':
                 chosen = tuple(functional.graph_triplets(labels, generator=generator))
                 if not len(chosen[0]):
-                    return {'loss': embeddings.sum() * 0, 'triplets': embeddings.new_zeros(())}
+                    zero = touching_zero(embeddings, self)
+                    return {'loss': zero, 'triplets': embeddings.new_zeros(())}
             elif self.miner is not None:
                 chosen = self.miner(embeddings, labels)
             value = self._call(embeddings, labels, chosen)
@@ -123,11 +126,11 @@ def _build(where: str, config: Any, known: Mapping[str, int | None]) -> nn.Modul
     """Build an object of the library from its name or config, nested ones first."""
     if isinstance(config, str):
         config = {'type': config}
-    if not isinstance(config, Mapping) or not isinstance(config.get('type'), str):
+    if not isinstance(config, Mapping) or not name_of(config.get('type')).name:
         raise UserError(
             f'PMLLoss.{where}: {config!r} found, expected a name or a dict with a `type`'
         )
-    kind = _find(where, config['type'])
+    kind = _find(where, name_of(config['type']))
     arguments = {
         name: _build(f'{where}.{name}', value, known)
         if isinstance(value, Mapping) and 'type' in value
@@ -147,7 +150,9 @@ def _build(where: str, config: Any, known: Mapping[str, int | None]) -> nn.Modul
         ) from error
 
 
-def _find(where: str, name: str) -> type[nn.Module]:
+def _find(where: str, wanted: TypeName) -> type[nn.Module]:
+    own = wanted.scope.split('.')[0] in ('', LIBRARY)
+    name = wanted.name if own else str(wanted)
     try:
         modules = [importlib.import_module(f'{LIBRARY}.{module}') for module in MODULES]
     except ImportError as error:

@@ -1,6 +1,6 @@
 """What a backbone gives: which of its outputs are the feature maps that a head reads.
 
-B images, C channels, (H, W) cells of a map.
+B images, C channels, (H, W) cells of a map. Where in a map the channels are: `layout`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ MAP_OPTIONS = {
 
 
 def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
-    """The outputs of a backbone as a list of maps (B, C, H, W).
+    """The outputs of a backbone as a list of maps, (B, C, H, W) or with channels elsewhere.
 
-    A single map is a list of one. Of (map, class token) pairs the map is taken.
+    A single map is a list of one. Of (map, class token) pairs the map is taken, of a dict all that
+    it holds, in its order. Where the channels are: `channel_dims`.
 
     Raises:
         UserError: Something else came, class tokens for instance.
     """
     outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+    outputs = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
     if not isinstance(outputs, (list, tuple)) or not outputs:
         raise UserError(
             f'backbone: {type(backbone).__name__} gives {type(outputs).__name__} found, expected '
@@ -48,6 +50,23 @@ def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
                 f'(B, C, H, W){hint}'
             )
     return maps
+
+
+def level_names(outputs: Any, maps: Sequence[Tensor]) -> list[Any]:
+    """What the maps of a backbone are called: the keys of a dict, else their numbers."""
+    return list(outputs) if isinstance(outputs, Mapping) else list(range(len(maps)))
+
+
+def place_of(index: Any, names: Sequence[Any]) -> int | None:
+    """Where among levels is the one that an ``in_index`` means: by name, else by position.
+
+    Returns:
+        Its position, from 0; None where there is none.
+    """
+    if index in names:
+        return list(names).index(index)
+    positional = isinstance(index, int) and -len(names) <= index < len(names)
+    return index % len(names) if positional else None
 
 
 def probe_image(config: Mapping[str, Any], backbone: nn.Module, size: Sequence[int]) -> Tensor:
@@ -91,9 +110,18 @@ def run_probe(backbone: nn.Module, images: Tensor, training: bool) -> list[Tenso
     Raises:
         UserError: The backbone fails on images of this size, or gives no maps.
     """
+    return as_maps(probed(backbone, images, training), backbone)
+
+
+def probed(backbone: nn.Module, images: Tensor, training: bool) -> Any:
+    """What a backbone gives of `images` in one mode, as it is.
+
+    Raises:
+        UserError: The backbone fails on images of this size.
+    """
     try:
         with calm(backbone, training):
-            outputs = backbone(images)
+            return backbone(images)
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
         height, width = images.shape[-2:]
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -101,7 +129,6 @@ def run_probe(backbone: nn.Module, images: Tensor, training: bool) -> list[Tenso
             f'backbone: {type(backbone).__name__} fails on images of {height} x {width} found '
             f'({reason}), expected one that takes them'
         ) from error
-    return as_maps(outputs, backbone)
 
 
 @torch.no_grad()

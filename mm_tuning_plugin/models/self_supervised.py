@@ -17,6 +17,7 @@ from mmengine.model.weight_init import update_init_info
 from torch import Tensor, nn
 
 from mm_tuning_plugin.checkpoint import LoadReport, load_backbone_checkpoint
+from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import WEIGHT_INITIALIZERS
 
@@ -90,8 +91,8 @@ def _refuse_company(module: nn.Module) -> None:
     """Refuse what runs after this initializer and overwrites what it loads."""
     given = getattr(module, 'init_cfg', None)
     others = [given] if isinstance(given, Mapping) else list(given or [])
-    kinds = [str(item.get('type', '')) for item in others]
-    if (others and not kinds[-1].endswith('SelfSupervised')) or 'Pretrained' in kinds:
+    kinds = [base_type(item) for item in others]
+    if (others and kinds[-1] != 'SelfSupervised') or 'Pretrained' in kinds:
         raise UserError(
             f'init_cfg of {type(module).__name__}: {", ".join(kinds)} found, expected '
             'SelfSupervised last and no Pretrained: what comes later overwrites it'

@@ -19,12 +19,17 @@ from mm_tuning_plugin.functional._embeddings import as_precise, full_precision
 from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
 from mm_tuning_plugin.models.chunks import embed_in_chunks
 from mm_tuning_plugin.models.gather import gather_nodes
+from mm_tuning_plugin.models.layout import FIRST, bring_forward, channel_dims, layout_name
+from mm_tuning_plugin.models.losses import touching_zero
 from mm_tuning_plugin.models.outputs import (
     as_maps,
     freeze_unreached,
+    level_names,
     needed_divisor,
     padded,
+    place_of,
     probe_image,
+    probed,
     run_probe,
     training_order,
     unreached_parameters,
@@ -179,14 +184,25 @@ class MixAndMatchTuner(BaseModel):
     ) -> dict[str, Tensor]:
         """The loss and its diagnostics: means over the groups, and how many triplets in all."""
         if self.graph_groups == 1:
-            return dict(self.criterion(embeddings, labels, generator))
+            return self._judge(embeddings, labels, generator)
         members = [groups == group for group in range(self.graph_groups)]
-        parts = [self.criterion(embeddings[own], labels[own], generator) for own in members]
+        parts = [self._judge(embeddings[own], labels[own], generator) for own in members]
         shared = [name for name in parts[0] if all(name in part for part in parts)]
         values = {name: torch.stack([part[name] for part in parts]) for name in shared}
         return {
             name: value.sum() if name == 'triplets' else value.mean()
             for name, value in values.items()
+        }
+
+    def _judge(
+        self, embeddings: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """What the criterion says of nodes. It need not know of a batch that has none."""
+        if len(labels):
+            return dict(self.criterion(embeddings, labels, generator))
+        return {
+            'loss': touching_zero(embeddings, self.criterion),
+            'triplets': labels.new_zeros((), dtype=torch.float32),
         }
 
     def _predict(self, nodes: NodeBatch, counts: Sequence[int]) -> list[dict[str, Tensor]]:
@@ -211,11 +227,8 @@ class MixAndMatchTuner(BaseModel):
         return [maps[i] for i in self.order] if self.backbone.training else maps
 
     def _select(self, outputs: Sequence[Tensor]) -> list[Tensor]:
-        """The levels that are read; behind them are those of training alone."""
-        levels = outputs[: self.num_levels]
-        if self.in_index is None:
-            return list(levels)
-        return [levels[i if -len(levels) <= i < len(levels) else -1] for i in self.in_index]
+        """The levels that are read, each (M, C, h, w); behind them are those of training alone."""
+        return [bring_forward(outputs[i], self.channel_dims[i]) for i in self.read]
 
     def _measure_outputs(self, image: Tensor) -> list[int]:
         """Find what the backbone gives in both modes; the channels of the levels that are read.
@@ -224,11 +237,15 @@ class MixAndMatchTuner(BaseModel):
         whole outputs in every step costs more than the loss does where it is not needed.
         """
         with torch.no_grad():
-            kept = run_probe(self.backbone, image, training=False)
+            outputs = probed(self.backbone, image, training=False)
+            kept = as_maps(outputs, self.backbone)
             self.divisor = needed_divisor(self.backbone, image)
+            self.channel_dims = channel_dims(self.backbone, image, kept)
+        self.level_names, self.num_levels = level_names(outputs, kept), len(kept)
+        self.read = self._places()
         with torch.enable_grad():
             given = run_probe(self.backbone, image, training=True)
-            self.order, self.num_levels = training_order(kept, given, self.backbone), len(kept)
+            self.order = training_order(kept, given, self.backbone)
             read = self._select([given[i] for i in self.order])
             frozen = freeze_unreached(self.backbone, given)
             self.touches_unread = bool(unreached_parameters(self.backbone, read))
@@ -239,16 +256,31 @@ class MixAndMatchTuner(BaseModel):
                 logger='current',
                 level=logging.WARNING,
             )
-        absent = [i for i in self.in_index or () if not -len(kept) <= i < len(kept)]
+        moved = sorted({layout_name(dim) for dim in self.channel_dims if dim != FIRST})
+        if moved:
+            print_log(
+                f'backbone: {type(self.backbone).__name__} gives {", ".join(moved)}, which this '
+                'stage reads as (B, C, H, W)',
+                logger='current',
+            )
+        return [int(level.shape[1]) for level in read]
+
+    def _places(self) -> list[int]:
+        """Which of the levels are read, by ``in_index``."""
+        count = self.num_levels
+        if self.in_index is None:
+            return list(range(count))
+        found = [place_of(i, self.level_names) for i in self.in_index]
+        absent = [i for i, place in zip(self.in_index, found) if place is None]
         if absent:
             # Usual behind a neck, whose outputs the head counts; worth a word everywhere else.
             print_log(
-                f'in_index: {absent} found, expected levels of the {len(kept)} outputs of the '
+                f'in_index: {absent} found, expected levels of the {count} outputs of the '
                 'backbone; its last output is read instead',
                 logger='current',
                 level=logging.WARNING,
             )
-        return [int(level.shape[1]) for level in read]
+        return [count - 1 if place is None else place for place in found]
 
     def _refuse_frozen(self, config: Mapping[str, Any]) -> None:
         parameters = list(self.backbone.parameters())

@@ -262,11 +262,13 @@ def as_list(item: Any) -> list:
 
 
 def channels(backbone: dict, size: int) -> list[int]:
-    """Channels of the maps that a backbone gives in evaluation."""
+    """Channels of the maps that a backbone gives in evaluation; of timm's networks by timm."""
     import torch
     from mmseg.registry import MODELS
 
     built = MODELS.build(backbone.copy())
+    if hasattr(built, 'timm_model'):
+        return built.timm_model.feature_info.channels()
     built.eval()  # of ResNet it returns None
     with torch.no_grad():
         maps = built(torch.zeros(1, 3, size, size))

@@ -34,6 +34,7 @@ def timm(name: str, **options: Any) -> Case:
     return in_fcn('TIMMBackbone', model_name=name, pretrained=False, **options)
 
 
+SWIN = dict(img_size=SIZE, embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2))
 TIMM = {
     'TIMMBackbone resnet': timm(
         'resnet10t', channels=(8, 8, 16, 16), stem_width=8, out_indices=(1, 2, 3, 4)
@@ -44,12 +45,23 @@ TIMM = {
     'TIMMBackbone vit': timm(
         'vit_tiny_patch16_224', img_size=SIZE, embed_dim=16, depth=4, num_heads=2
     ),
-    'TIMMBackbone swin': timm(
-        'swin_tiny_patch4_window7_224',
-        img_size=SIZE,
-        embed_dim=8,
+    'TIMMBackbone swin': timm('swin_tiny_patch4_window7_224', feature_cls='getter', **SWIN),
+}
+# (B, H, W, C): refused under a head of mmseg's, in a line that says how timm gives (B, C, H, W).
+CHANNELS_LAST = {
+    'TIMMBackbone swin, channels last': timm('swin_tiny_patch4_window7_224', **SWIN),
+    'TIMMBackbone swinv2, channels last': timm('swinv2_tiny_window8_256', **SWIN),
+    'TIMMBackbone mambaout, channels last': timm(
+        # as many channels as cells: a head of mmseg's would run on the wrong ones
+        'mambaout_femto',
         depths=(1, 1, 1, 1),
-        num_heads=(1, 1, 2, 2),
+        dims=(16, 8, 4, 2),
+    ),
+    'TIMMBackbone sequencer, channels last': timm(
+        'sequencer2d_s',
+        layers=(1, 1, 1, 1),
+        embed_dims=(8, 16, 16, 16),
+        hidden_sizes=(4, 4, 4, 4),
     ),
 }
 

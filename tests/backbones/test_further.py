@@ -1,18 +1,22 @@
 """timm's and mmpretrain's backbones through both stages; what gives no maps is refused."""
 
+import re
 import sys
 from pathlib import Path
 
 import mmseg
 import pytest
-from cases import small_config
-from cases_further import NO_MAPS, PRETRAIN, TIMM, pretrain
+import torch
+from cases import SIZE, small_config
+from cases_further import CHANNELS_LAST, NO_MAPS, PRETRAIN, TIMM, pretrain
 from mmengine.registry import DefaultScope
 from running import check_gradients, on_toy_data, run_both_stages
 from stubbed import import_further, stubbed_torchvision
+from torch import nn
 
 from mm_tuning_plugin.cli.sweep import DERIVED, derive_one
 from mm_tuning_plugin.engine import derive_tuning_config
+from mm_tuning_plugin.engine.readers import check_readers
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import MODELS
 
@@ -46,6 +50,43 @@ def test_the_stub_does_nothing_and_leaves_no_trace():
 def test_both_stages(name, toy_cfg, monkeypatch):
     cfg = on_toy_data(small_config(CASES[name]), toy_cfg)
     check_gradients(cfg)
+    run_both_stages(cfg, monkeypatch)
+
+
+class ToFront(nn.Module):
+    """A neck of the user's, behind which mmseg's heads read right."""
+
+    def forward(self, levels):
+        return tuple(level.permute(0, 3, 1, 2) for level in levels)
+
+
+@pytest.mark.parametrize('name', CHANNELS_LAST)
+def test_channels_last_are_tuned_as_first_and_refused_for_a_head_of_mmsegs(name, toy_cfg):
+    torch.manual_seed(0)
+    cfg = on_toy_data(small_config(CHANNELS_LAST[name]), toy_cfg)
+    model = MODELS.build(derive_tuning_config(cfg).model)
+    network = model.backbone.timm_model
+    assert set(model.channel_dims) == {3}
+    with pytest.raises(UserError, match=r"as FCNHead reads them: set feature_cls='getter' in it, "):
+        check_readers(cfg.model, model, 'mmseg')
+    check_readers(dict(cfg.model, neck=dict(type=ToFront)), model, 'mmseg')
+    # with what the line says, the same weights give the same maps, in mmseg's order
+    cfg.model.backbone.feature_cls = 'getter'
+    other = MODELS.build(derive_tuning_config(cfg).model)
+    assert set(other.channel_dims) == {1}
+    check_readers(cfg.model, other, 'mmseg')
+    renamed = {re.sub(r'^(layers|stages)_', r'\1.', k): v for k, v in network.state_dict().items()}
+    other.backbone.timm_model.model.load_state_dict(renamed)
+    image = torch.randn(2, 3, SIZE, SIZE)
+    found, expected = (m.eval()._select(m._outputs(image)) for m in (model, other))
+    assert [level.shape[1] for level in found] == network.feature_info.channels()[-1:]
+    assert all(torch.equal(one, two) for one, two in zip(found, expected))
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_a_neck_of_the_users_that_permutes_goes_through_both_stages(toy_cfg, monkeypatch):
+    cfg = on_toy_data(small_config(CHANNELS_LAST['TIMMBackbone swin, channels last']), toy_cfg)
+    cfg.model.neck = dict(type=ToFront)
     run_both_stages(cfg, monkeypatch)
 
 

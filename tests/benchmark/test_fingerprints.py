@@ -3,13 +3,8 @@ import json
 
 import pytest
 
-from mm_tuning_plugin.benchmark.fingerprints import (
-    CODE,
-    PACKAGE,
-    Fingerprints,
-    code_digest,
-    made_by_other_code,
-)
+from mm_tuning_plugin.benchmark.code import code_digest
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints, made_by_other_code
 
 
 @pytest.fixture
@@ -69,47 +64,6 @@ def test_cached_images_do_not_count(tmp_path, content):
         type='mm_tuning_plugin.Cached', transforms=[load], max_bytes=5
     )
     assert of(tmp_path, cached) == of(tmp_path, content)
-
-
-@pytest.fixture
-def package(tmp_path):
-    """A package that is laid out like ours."""
-    root = tmp_path / 'package'
-    for name in ('functional/a.py', 'engine/deep/b.py', 'cli/c.py', 'structures.py', 'errors.py'):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(f'x = {name!r}\n')
-    return root
-
-
-def digest(package):
-    return code_digest.__wrapped__(package)
-
-
-@pytest.mark.parametrize('name', ['functional/a.py', 'engine/deep/b.py', 'structures.py'])
-def test_code_that_makes_weights_counts(package, name):
-    first = digest(package)
-    assert digest(package) == first
-    text = (package / name).read_text()
-    (package / name).write_text(text + '\n')
-    assert digest(package) != first
-    (package / name).write_text(text)
-    assert digest(package) == first
-    (package / name).rename((package / name).with_name('z.py'))
-    (package / 'structures.py').touch()
-    assert digest(package) != first
-
-
-def test_code_that_shows_or_compares_does_not_count(package):
-    first = digest(package)
-    for name in ('cli/c.py', 'errors.py', 'engine/__pycache__/b.pyc', 'engine/notes.txt'):
-        (package / name).parent.mkdir(exist_ok=True)
-        (package / name).write_text('other')
-    assert digest(package) == first
-
-
-def test_our_own_parts_are_there():
-    assert all((PACKAGE / part).exists() for part in CODE)
-    assert len(code_digest()) == 12
 
 
 def test_what_other_code_made_is_told_in_one_line(tmp_path):

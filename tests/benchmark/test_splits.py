@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import storages
 
 from mm_tuning_plugin.benchmark.splits import Library, read_folds
 from mm_tuning_plugin.datasets.demo import METAINFO, write_demo_dataset
@@ -186,3 +187,33 @@ def test_folds_are_read(tmp_path):
     path.write_text(json.dumps([{'train': [], 'val': ['c']}]))
     with pytest.raises(UserError, match='fold 0 is empty'):
         read_folds(path)
+
+
+def stored(**options):
+    dataset = data_set('memory://store/', **options)
+    if options:
+        dataset['data_root'] = ''
+    return dataset
+
+
+@pytest.mark.parametrize('options', [{}, dict(backend_args=dict(backend='memory', shelf='a'))])
+def test_parts_of_data_in_other_storage(root, library, options):
+    """By prefix a manifest on disk names them; by key mmseg would read it from the storage too."""
+    storages.fill(root)
+    local = library.subset(data_set(root), 0.25, 7)
+    part = library.subset(stored(**options), 0.25, 7)
+    assert read(part.dataset) == read(local.dataset)
+    assert ('indices' in part.dataset) == bool(options)
+    smaller = library.subset(part.dataset, 0.5, 1)
+    assert smaller.images == 2 and set(read(smaller.dataset)) < set(read(part.dataset))
+    assert library.named(stored(**options), ['00003', '00001']).images == 2
+    with pytest.raises(UserError, match='nobody'):
+        library.named(stored(backend_args=dict(backend='memory')), ['nobody'])
+
+
+def test_the_same_names_in_another_archive_are_other_data(root, library):
+    storages.fill(root)
+    shelves = [stored(backend_args=dict(backend='memory', shelf=shelf)) for shelf in 'aab']
+    found = [Library(library.folder).whole(dataset).digest for dataset in shelves]
+    assert found[0] == found[1] != found[2]
+    assert library.whole(stored()).digest not in found

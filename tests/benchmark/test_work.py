@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from mm_tuning_plugin.benchmark import work
+from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.collect import Collector
-from mm_tuning_plugin.benchmark.fingerprints import code_digest
 from mm_tuning_plugin.benchmark.grid import build_jobs
 from mm_tuning_plugin.benchmark.outlook import outlook
 from mm_tuning_plugin.benchmark.pool import run_steps

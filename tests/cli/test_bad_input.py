@@ -152,9 +152,9 @@ def test_options_that_are_wrong(capfd, project, option, line):
 def test_parts_of_the_model_that_do_not_exist(capfd, project, arm):
     config, _ = project
     line = fails(capfd, config, *arm, '--cfg-options', 'model.backbone.type=ResNot')
-    assert 'the config cannot be built' in line and 'ResNot' in line
+    assert "model.backbone: type 'ResNot' found" in line
     line = fails(capfd, config, *arm, '--cfg-options', 'model.backbone.depht=18')
-    assert 'depht' in line
+    assert 'model.backbone: ResNet' in line and 'depht' in line
 
 
 def test_a_work_dir_that_is_a_file(capfd, project, tmp_path):
@@ -316,7 +316,7 @@ def test_chunks_too_small_for_batch_norm(capfd, project):
 @pytest.mark.parametrize(
     ('change', 'words'),
     [
-        (dict(param_scheduler=[dict(type='NoLR')]), "param_scheduler: type 'NoLR' found"),
+        (dict(param_scheduler=[dict(type='NoLR')]), "param_scheduler.0: type 'NoLR' found"),
         (dict(val_evaluator=dict(type='NoMetric')), "val_evaluator: type 'NoMetric' found"),
         (dict(train_cfg=dict(type='NoLoop', max_iters=1)), "train_cfg: type 'NoLoop' found"),
         (dict(optim_wrapper=dict(optimizer=dict(type='NoSGD'))), "type 'NoSGD' found"),
@@ -331,8 +331,9 @@ def test_chunks_too_small_for_batch_norm(capfd, project):
         ),
         (
             dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, speed=3))),
-            'the config cannot be built: TypeError',
+            'optim_wrapper: ',
         ),
+        (dict(custom_hooks=[dict(type='EMAHok')]), "custom_hooks.0: type 'EMAHok' found"),
     ],
 )
 def test_what_mmengine_builds_late_is_told_before_anything_is_tuned(capfd, project, change, words):
@@ -344,9 +345,8 @@ def test_what_mmengine_builds_late_is_told_before_anything_is_tuned(capfd, proje
             cfg[name] = change[name]
     cfg.mix_and_match.retrieval_images = 2
     cfg.dump(path)
-    late = 'speed' in str(change)  # stage one has an optimizer of its own: after it
     assert words in fails(capfd, path)
-    assert bool(list(Path(cfg.work_dir).rglob('*.pth'))) == late
+    assert not list(Path(cfg.work_dir).rglob('*.pth'))
 
 
 def test_an_early_ctrl_c_is_one_line(capfd):

@@ -46,6 +46,7 @@ SOUND = [
     (OK, 'config'),
     (OK, 'train_dataloader'),
     (OK, 'val_dataloader'),
+    (OK, 'fine-tuning'),
     (NOTE, 'start'),
     (OK, 'work_dir'),
 ]
@@ -72,11 +73,18 @@ def test_a_trial_that_fails_is_told_in_one_line(examine, forked_processes):
         '--trial-seconds',
         '900',
         '--cfg-options',
-        'model.decode_head.in_channels=5',
+        'optim_wrapper.clip_grad.max_norm=large',
         with_trial=True,
     )
     error = one_error(findings)
-    assert error.subject == 'trial' and 'status 1: RuntimeError: ' in error.found
+    assert error.subject == 'trial' and 'status 1: ' in error.found
+
+
+def test_what_does_not_fit_the_first_batch_is_told_without_a_trial(examine):
+    findings = examine('--cfg-options', 'model.decode_head.in_channels=5', with_trial=True)
+    error = one_error(findings)
+    assert error.subject == 'fine-tuning' and 'in_channels=5 found, expected 64' in error.found
+    assert 'trial' not in [finding.subject for finding in findings]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +160,7 @@ def test_a_start_that_fits_and_others(examine, project, tmp_path):
 
     backbone = build_backbone(Config.fromfile(project[0]).model.backbone)
     torch.save(backbone.state_dict(), tmp_path / 'fits.pth')
-    finding = examine('--ssl-checkpoint', tmp_path / 'fits.pth')[3]
+    finding = examine('--ssl-checkpoint', tmp_path / 'fits.pth')[4]
     assert (finding.level, finding.subject) == (OK, 'start')
     assert 'fits.pth: fills 100.0% of ResNet, layout ' in finding.found
     torch.save({'a.weight': torch.ones(3)}, tmp_path / 'other.pth')
@@ -182,6 +190,7 @@ def test_a_work_dir_that_cannot_be_made(examine, tmp_path):
         (['mix_and_match.max_iter=5'], 'the nearest known one is max_iters'),
         (['load_from=a.pth'], 'load_from'),
         (['train_cfg.type=NoSuchLoop'], "train_cfg: type 'NoSuchLoop' found"),
+        (['default_hooks.timer.type=Timer'], "default_hooks.timer: type 'Timer' found"),
         (['model.type=mm_tuning_plugin.JigsawModel'], 'a proxy has a single stage'),
     ],
 )
@@ -226,6 +235,7 @@ def test_a_trial_takes_two_steps_and_its_files_are_as_large_as_foretold(project,
     work_dir = tmp_path / 'work'
     trial.main([str(project[0]), '--work-dir', str(work_dir), '--cfg-options',
                 'default_hooks.checkpoint.interval=100', 'mix_and_match.max_iters=500',
+                'train_cfg.max_iters=100', 'train_cfg.val_interval=100',
                 'visualizer.vis_backends.0.type=NoSuchBackend'])  # fmt: skip
     stages = json.loads((work_dir / 'stages.json').read_text())
     assert stages['tuning']['iterations'] == stages['fine_tuning']['iterations'] == 2
@@ -283,11 +293,14 @@ def test_what_an_optimizer_keeps_takes_room(toy_cfg, optimizer, numbers):
 def test_a_trial_validates_on_two_images_and_tells_nobody(toy_cfg):
     toy_cfg.mix_and_match.bn_crops = 64
     toy_cfg.visualizer.vis_backends = [dict(type='WandbVisBackend', init_kwargs=dict(project='x'))]
-    trial.shorten(toy_cfg)
+    before = toy_cfg.copy()
+    trial.make_cheap(toy_cfg)
     assert toy_cfg.val_dataloader.sampler == dict(type='mm_tuning_plugin.FirstSampler', count=2)
     assert toy_cfg.mix_and_match.bn_crops == toy_cfg.mix_and_match.retrieval_images == 2
     assert toy_cfg.visualizer.vis_backends == [dict(type='LocalVisBackend')]
     assert toy_cfg.mix_and_match.images_per_batch == 4  # what a step costs stays
+    for part in ('train_cfg', 'param_scheduler', 'default_hooks', 'log_processor'):
+        assert toy_cfg[part] == before[part], 'what a run is measured against stays'
 
     sampler = FirstSampler(range(5), 2, shuffle=True)
     assert list(sampler) == [0, 1] and len(sampler) == 2

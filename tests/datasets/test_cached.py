@@ -1,6 +1,9 @@
 import copy
 import pickle
 
+import mmcv
+import mmseg.datasets
+import mmseg.registry
 import numpy as np
 import pytest
 import torch
@@ -179,6 +182,23 @@ def test_only_the_leading_loading_steps_are_cached(toy_cfg):
     dataset.pipeline = [dict(type='RandomFlip', prob=0.5), *LOAD]
     assert cache_loading(toy_cfg).to_dict() == toy_cfg.to_dict()
     assert 'RandomFlip' not in CACHEABLE
+
+
+def test_a_users_own_step_of_the_same_name_is_not_cached(toy_cfg, monkeypatch):
+    """It may read what the cache does not know of, or draw."""
+
+    class LoadAnnotations(mmseg.datasets.LoadAnnotations):
+        pass
+
+    assert len(steps_of(cache_loading(toy_cfg))[0].transforms) == 2
+    steps_of(toy_cfg)[0] = dict(type=mmcv.transforms.LoadImageFromFile)
+    assert len(steps_of(cache_loading(toy_cfg))[0].transforms) == 2
+    own = copy.deepcopy(toy_cfg)
+    steps_of(own)[1] = dict(type=LoadAnnotations)
+    assert len(steps_of(cache_loading(own))[0].transforms) == 1
+    registered = mmseg.registry.TRANSFORMS._module_dict
+    monkeypatch.setitem(registered, 'LoadAnnotations', LoadAnnotations)
+    assert len(steps_of(cache_loading(toy_cfg))[0].transforms) == 1
 
 
 def test_the_given_config_stays_and_wrappers_are_gone_through(toy_cfg):

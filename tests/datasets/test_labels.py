@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm_tuning_plugin.datasets.labels import IGNORE, map_labels, usable_label_table
+from mm_tuning_plugin.datasets.labels import IGNORE, as_integers, map_labels, usable_label_table
 from mm_tuning_plugin.errors import UserError
 
 
@@ -34,10 +34,56 @@ def test_maps_values_to_classes_and_255():
     assert seg_map[0, 2] == 2, 'the input is not changed'
 
 
-@pytest.mark.parametrize('dtype', [np.uint8, np.int16, np.uint16, np.int32, np.int64])
-def test_any_integer_type(dtype):
-    seg_map = np.array([[0, 4, 255]], dtype=dtype)
-    assert map_labels(seg_map, usable_label_table(5, []), 'a.png').tolist() == [[0, 4, 255]]
+TYPES = ['u1', 'u2', 'u4', 'u8', 'i1', 'i2', 'i4', 'i8', 'f2', 'f4', 'f8', '>i4', '>f4']
+
+
+@given(
+    kind=st.sampled_from(TYPES),
+    values=st.lists(st.integers(-130, 400), min_size=1, max_size=6),
+    num_classes=st.integers(1, 255),
+    ignore_values=st.lists(st.integers(-130, 400), max_size=3),
+)
+def test_any_type_is_read_as_packing_casts_it(kind, values, num_classes, ignore_values):
+    # what a type cannot hold becomes another value before anybody sees it
+    seg_map = np.array([values], dtype=np.int64).astype(kind)
+    cast = seg_map.astype(np.int64)[0].tolist()
+    rule = [expected(value, num_classes, ignore_values) for value in cast]
+    table = usable_label_table(num_classes, ignore_values)
+    if -1 in rule:
+        with pytest.raises(UserError, match=f' {min(v for v, r in zip(cast, rule) if r < 0)}\\b'):
+            map_labels(seg_map, table, 'a.png', ignore_values)
+    else:
+        mapped = map_labels(seg_map, table, 'a.png', ignore_values)
+        assert mapped.dtype == np.int16 and mapped.tolist() == [rule]
+
+
+def test_wide_ignored_values():
+    table, ignored = usable_label_table(3, [-1, 65535, 70000]), [-1, 65535, 70000]
+    seg_map = np.array([[0, -1, 65535, 2, 70000, 255]])
+    assert map_labels(seg_map, table, 'a', ignored).tolist() == [[0, 255, 255, 2, 255, 255]]
+    high = np.array([[0, 2**64 - 1]], dtype=np.uint64)  # -1 as a 64-bit integer with a sign
+    assert map_labels(high, table, 'a', ignored).tolist() == [[0, 255]]
+    with pytest.raises(UserError, match=r'-2, 70001 found, .* \[-1, 255, 65535, 70000\]'):
+        map_labels(np.array([[-2, 70001]]), table, 'a', ignored)
+
+
+def test_masks_of_true_and_false():
+    mask = np.array([[True, False]])
+    assert map_labels(mask, usable_label_table(2, []), 'a').tolist() == [[1, 0]]
+    assert as_integers(mask, 'a').dtype == np.uint8
+
+
+@pytest.mark.parametrize('wrong', [0.5, 1e-3, 254.99, np.nan, np.inf, -np.inf, 1e30])
+def test_fractions_are_a_mistake(wrong):
+    seg_map = np.array([[0.0, 1.0, wrong]], dtype=np.float32)
+    with pytest.raises(UserError, match=r'^ann/3\.npy: label value .* found, expected whole'):
+        map_labels(seg_map, usable_label_table(255, []), 'ann/3.npy')
+
+
+@pytest.mark.parametrize('kind', ['c8', 'U1', object])
+def test_what_is_no_number_is_a_mistake(kind):
+    with pytest.raises(UserError, match=r'^a: a label map of type .* found, expected integers'):
+        map_labels(np.zeros((2, 2)).astype(kind), usable_label_table(2, []), 'a')
 
 
 def test_empty_map():

@@ -3,9 +3,8 @@ import numpy as np
 import pytest
 import torch
 
+from mm_tuning_plugin.datasets.label_transforms import CheckLabels, MapLabels
 from mm_tuning_plugin.datasets.transforms import (
-    CheckLabels,
-    MapLabels,
     PackNodeInputs,
     SamplePatches,
     SamplePoints,
@@ -112,10 +111,54 @@ def test_map_labels_maps_all_values_at_once():
     assert done.tolist() == [[1, 0, 2], [255, 30, 255]]
 
 
-@pytest.mark.parametrize('label_map', [{300: 1}, {1: 300}, {-1: 255}, {1: -1}])
+@pytest.mark.parametrize('label_map', [{1: 300}, {1: -1}])
 def test_map_labels_refuses_what_no_byte_holds(label_map):
-    with pytest.raises(UserError, match=r'label_map: .* found, expected values 0 to 255'):
+    with pytest.raises(UserError, match=r'label_map: .* found, expected to map to 0 to 255'):
         MapLabels({5: 5, **label_map})
+
+
+@pytest.mark.parametrize('kind', [np.int8, np.int16, np.int32, np.int64, np.float32])
+def test_map_labels_of_wider_types(kind):
+    """Values that no byte holds are found there, and those that are left stay what they are."""
+    seg_map = np.array([[0, 1, -1, 100]], dtype=kind)
+    done = MapLabels({-1: 255, 0: 1, 1: 0}).transform({'gt_seg_map': seg_map})['gt_seg_map']
+    assert done.dtype == np.uint8 and done.tolist() == [[1, 0, 255, 100]]
+    done = MapLabels({0: 1, 300: 2}).transform({'gt_seg_map': seg_map})['gt_seg_map']
+    assert done.tolist() == [[1, 1, -1, 100]]
+    if np.iinfo(np.int16).max <= (np.iinfo(kind).max if kind != np.float32 else 1e9):
+        seg_map = np.array([[300, 301]], dtype=kind)
+        done = MapLabels({300: 2}).transform({'gt_seg_map': seg_map})['gt_seg_map']
+        assert done.tolist() == [[2, 301]]
+
+
+def test_map_labels_of_wider_types_refuses_fractions():
+    with pytest.raises(UserError, match=r'b\.npy: label value 1\.5 found'):
+        MapLabels({1: 2}).transform(
+            {'gt_seg_map': np.array([[1.5]], np.float32), 'seg_map_path': 'b.npy'}
+        )
+
+
+@pytest.mark.parametrize('kind', [np.int8, np.int16, np.int32, np.int64, np.float32])
+def test_check_labels_maps_any_type_to_bytes(kind):
+    labels = np.tile(np.array([0, 1, -1, 2, -100, 3], dtype=kind), (40, 10))
+    done = CheckLabels(4, [-1, -100, 255]).transform(results(gt_seg_map=labels))['gt_seg_map']
+    assert done.dtype == np.uint8
+    np.testing.assert_array_equal(done[0, :6], [0, 1, 255, 2, 255, 3])
+    packed = CheckLabels(4, [-1, -100]).transform(results(gt_seg_map=labels[None]))
+    np.testing.assert_array_equal(packed['gt_seg_map'], done)  # (1, H, W), as PackSegInputs takes
+
+
+def test_one_class_and_a_label_1_names_the_sigmoid():
+    with pytest.raises(UserError, match=r'label values 1 found, expected 0 to 0 .*use_sigmoid'):
+        CheckLabels(1).transform(results(gt_seg_map=scene() * 0 + 1))
+
+
+def test_a_byte_that_would_be_filled_with_less_than_0_is_a_mistake():
+    """OpenCV makes 0 of it, a class; in a wider type it stays what it is."""
+    check = CheckLabels(4, [-1, 200], filled=[-1])
+    with pytest.raises(UserError, match=r'a\.png: .*8 bits.* -1, which becomes 0'):
+        check.transform(results())
+    check.transform(results(gt_seg_map=scene().astype(np.int16)))
 
 
 def test_check_labels_maps_ignored_values():
@@ -205,6 +248,15 @@ def test_drawing_follows_numpys_random_state(transform):
         drawn.append(done.get('node_boxes', done['node_points']))
     assert torch.equal(*drawn[:2])
     assert drawn[1].shape != drawn[2].shape or not torch.equal(*drawn[1:])
+
+
+@pytest.mark.parametrize('sampler', [SamplePatches, SamplePoints])
+def test_drawing_knows_ignored_values_of_wider_types(sampler):
+    options = {**(PATCHES if sampler is SamplePatches else POINTS), 'ignore_values': [-1, 200]}
+    labels = scene().astype(np.int32)
+    labels[labels == 2] = -1
+    drawn = sampler(**options).transform(results(gt_seg_map=labels))['node_labels']
+    assert set(drawn.tolist()) == {0, 1, 3}
 
 
 @pytest.mark.parametrize('transform', [SamplePatches(**PATCHES), SamplePoints(**POINTS)])

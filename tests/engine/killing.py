@@ -45,6 +45,29 @@ def forked(cfg, prepare=lambda: None, after=None, signum=signal.SIGKILL, log=Non
         train: What is done with the config.
     """
     log = log or Path(cfg.work_dir).with_suffix('.log')
+
+    def call():
+        prepare()
+        from mm_tuning_plugin.cli.run import run
+
+        return run(lambda _: train(cfg))
+
+    process = started(call, log)
+    timer = threading.Timer(after or 0, os.kill, (process, signum))
+    if after is not None:
+        timer.start()
+    status = ended(process)
+    timer.cancel()
+    return status, log.read_text()
+
+
+def started(call, log):
+    """Call a function in a forked process; returns the process.
+
+    Args:
+        call: Returns the exit status.
+        log: File to which the process prints.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     process = os.fork()
     if process == 0:
@@ -54,10 +77,7 @@ def forked(cfg, prepare=lambda: None, after=None, signum=signal.SIGKILL, log=Non
             os.dup2(out, 1)
             os.dup2(out, 2)
             sys.stdout, sys.stderr = os.fdopen(1, 'w'), os.fdopen(2, 'w')
-            prepare()
-            from mm_tuning_plugin.cli.run import run
-
-            status = run(lambda _: train(cfg))
+            status = call()
         except SystemExit as ended:
             status = int(ended.code)
         except BaseException:
@@ -65,14 +85,15 @@ def forked(cfg, prepare=lambda: None, after=None, signum=signal.SIGKILL, log=Non
 
             traceback.print_exc()
         finally:
+            sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
-    timer = threading.Timer(after or 0, os.kill, (process, signum))
-    if after is not None:
-        timer.start()
-    _, status = os.waitpid(process, 0)
-    timer.cancel()
-    return os.waitstatus_to_exitcode(status), log.read_text()
+    return process
+
+
+def ended(process):
+    """Wait for a process; returns its exit status or minus the signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def at_event(number, act):

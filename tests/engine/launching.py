@@ -6,7 +6,14 @@ import re
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+
+import killing
+from mmengine.registry import HOOKS
+
+from mm_tuning_plugin.cli.train import entry
+from mm_tuning_plugin.engine import launch
 
 ROOT = Path(__file__).parents[2]
 PROBE = Path(__file__).parent / 'probe'
@@ -59,6 +66,34 @@ def start(command, cwd, **variables):
         check=False,
         timeout=300,
     )
+
+
+def forked(argv, folder, **variables):
+    """Two ranks of ``tools/train.py`` without a launcher, forked: everything is imported already.
+
+    Args:
+        argv: Arguments of the script.
+        folder: Receives what each rank prints.
+        **variables: Of the environment, beside those of the ranks.
+
+    Returns:
+        The exit status of each rank, and what both printed.
+    """
+    port, logs = free_port(), [Path(folder) / f'rank{rank}.log' for rank in (0, 1)]
+
+    def work(rank):
+        os.environ.update({name: str(value) for name, value in variables.items()})
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
+        os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+        sys.path.insert(0, str(PROBE))
+        sys.modules.pop('rank_probe', None)  # it reads the environment when it is imported
+        HOOKS.module_dict.pop('RankProbe', None)
+        status = entry([str(argument) for argument in (*argv, '--launcher', 'pytorch')])
+        launch._leave_cpu_ranks()  # which a process that was not forked does at its exit
+        return status
+
+    ranks = [killing.started(partial(work, rank), log) for rank, log in enumerate(logs)]
+    return [killing.ended(rank) for rank in ranks], ''.join(log.read_text() for log in logs)
 
 
 def with_probe(cfg):

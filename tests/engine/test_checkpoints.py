@@ -1,16 +1,23 @@
 """Checkpoints: damage is seen, named and passed over; nothing finished is lost."""
 
 import json
+import logging
 import random
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import killing
 import pytest
 import torch
 from mmengine.hooks import CheckpointHook
 
-from mm_tuning_plugin.engine.checkpoints import damage, newest_sound, places
+from mm_tuning_plugin.engine.checkpoints import (
+    CarefulCheckpointHook,
+    damage,
+    newest_sound,
+    places,
+)
 
 
 def save(path, value=1.0):
@@ -281,3 +288,20 @@ def test_a_damaged_record_of_the_run_is_named(tmp_path, content):
     record = begin_or_resume(tmp_path, resume=True)
     assert record.id is None
     assert begin_or_resume(tmp_path, resume=True) == record, 'the seed is kept'
+
+
+def test_a_resumed_run_knows_what_it_wrote_last(tmp_path):
+    """It publishes it at its end, and puts the score of its first validation into it."""
+    last = save(tmp_path / 'iter_4.pth')
+    for iteration, path, known in [
+        (4, last, last),
+        (4, tmp_path / 'gone.pth', None),
+        (0, last, None),
+    ]:
+        hub = SimpleNamespace(runtime_info={'last_ckpt': str(path)})
+        runner = SimpleNamespace(
+            work_dir=str(tmp_path), message_hub=hub, iter=iteration, logger=logging.getLogger()
+        )
+        hook = CarefulCheckpointHook(by_epoch=False)
+        hook.before_train(runner)
+        assert hook.last_ckpt == (known and str(known))

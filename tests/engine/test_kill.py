@@ -1,6 +1,6 @@
 """Killed at any moment and resumed, a run ends with the very weights of an uninterrupted one.
 
-``MM_TUNING_KILLS=30`` tries that many moments of each kind instead of a few.
+``MM_TUNING_KILLS=30`` tries that many moments of each kind instead of one or two.
 """
 
 import json
@@ -31,9 +31,22 @@ def cfg(toy_cfg, request):
     return toy_cfg
 
 
+@pytest.fixture(scope='module')
+def wholes():
+    """Uninterrupted runs by the number of workers, each made once."""
+    return {}
+
+
 @pytest.fixture
-def whole(cfg, tmp_path):
+def whole(cfg, tmp_path, wholes):
     """An uninterrupted run: (its results, its events, its seconds)."""
+    workers = cfg.train_dataloader.num_workers
+    if workers not in wholes:
+        wholes[workers] = uninterrupted(cfg, tmp_path)
+    return wholes[workers]
+
+
+def uninterrupted(cfg, tmp_path):
     run, counted = killing.in_folder(cfg, tmp_path / 'whole'), tmp_path / 'events.json'
 
     def count():
@@ -73,7 +86,7 @@ def test_killed_while_something_happens(cfg, tmp_path, whole):
 def test_killed_at_any_time_and_killed_again(cfg, tmp_path, whole):
     expected, _, seconds = whole
     draws = random.Random(2)
-    for number in range(KILLS):
+    for number in range(KILLS // 2):
         folder, moments = tmp_path / f'killed {number}', [seconds * draws.random() for _ in '12']
         killing.forked(killing.in_folder(cfg, folder), after=moments[0])
         resumed(cfg, folder, after=moments[1])

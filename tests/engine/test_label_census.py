@@ -1,8 +1,12 @@
 """Values of label maps against the classes: what is told, and what is let pass."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
 
 from mm_tuning_plugin.engine.label_census import (
     LabelCensus,
@@ -106,6 +110,18 @@ def test_an_ignored_value_that_is_a_class():
     )
 
 
+def test_jpegs():
+    census = LabelCensus(4, {0: 50, 1: 40, 7: 10}, {}, 0, jpegs=3)
+    (line,) = label_warnings(census, NAMES, [255])
+    assert line.startswith('label maps: 3 JPEG files found among 4') and 'PNG' in line
+
+
+def test_wide_ignored_values_pass():
+    assert warned({0: 40, 1: 40, 2: 40, -1: 20}, ignored=(-1, 255)) == []
+    (line,) = warned({0: 40, 1: 40, 2: 40, -1: 20})
+    assert line.startswith('label maps: values -1 found')
+
+
 def test_ranges():
     assert shown_values({3, 1, 0, 2, 255}) == '0 to 3, 255'
     assert shown_values({0, 2, 4, 6, 8, 10, 11}) == '0, 2, 4, 6, 8, ...'
@@ -129,6 +145,41 @@ def test_what_is_counted(toy_cfg, demo_root):
     zero = expected.get(0, 0) + expected.get(255, 0)
     shifted = {value - 1: count for value, count in expected.items() if 0 < value < 255}
     assert census.loaded == {**shifted, **({255: zero} if zero else {})}
+
+
+@TRANSFORMS.register_module()
+class LoadCensusArray(BaseTransform):
+    """Label maps that lie in no image file."""
+
+    def __init__(self, kind, last=0):
+        self.kind, self.last = kind, last
+
+    def transform(self, results):
+        size = results['img'].shape[:2]
+        results['gt_seg_map'] = np.full(size, 3, dtype=self.kind)
+        results['gt_seg_map'][-1, -1] = self.last
+        return results
+
+
+def test_a_loader_of_the_users_own(toy_cfg, demo_root, tmp_path):
+    dataset = toy_cfg.train_dataloader.dataset
+    dataset.pipeline[1] = dict(type='LoadCensusArray', kind='float32', last=-1)
+    assert take_census(dataset, lambda size: [0]).loaded == {3: 64 * 64 - 1, -1: 1}
+    dataset.pipeline[1] = dict(type='LoadCensusArray', kind='float32', last=0.5)
+    with pytest.raises(UserError, match=r'\.png: label value 0\.5 found, expected whole'):
+        take_census(dataset, lambda size: [0])
+    # files that no reader of images takes: what is in them stays unknown
+    (tmp_path / 'ann').mkdir()
+    for name in os.listdir(demo_root / 'img' / 'train'):
+        (tmp_path / 'ann' / name).with_suffix('.npy').write_bytes(b'array')
+    dataset.update(
+        reduce_zero_label=True,
+        seg_map_suffix='.npy',
+        data_prefix=dict(img_path=str(demo_root / 'img/train'), seg_map_path=str(tmp_path / 'ann')),
+    )
+    dataset.pipeline[1] = dict(type='LoadCensusArray', kind='int64', last=7)
+    census = take_census(dataset, lambda size: [0])
+    assert census == LabelCensus(1, {3: 64 * 64 - 1, 7: 1}, {}, 1)
 
 
 def test_a_mapping_of_the_users_counts(toy_cfg):

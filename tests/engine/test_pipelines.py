@@ -4,6 +4,7 @@ from mm_tuning_plugin.engine.pipelines import (
     FLIPS,
     GEOMETRIC,
     PHOTOMETRIC,
+    crop_size,
     retrieval_pipeline,
     tuning_pipeline,
     with_pipeline,
@@ -109,3 +110,17 @@ def test_a_mixing_wrapper_gives_way_to_the_data_set_it_mixes():
 def test_a_data_set_without_a_pipeline_is_refused():
     with pytest.raises(UserError, match='A has no pipeline'):
         with_pipeline(dict(type='A'), tag)
+
+
+def test_the_crop_that_training_sees():
+    crop, centre = dict(type='mmseg.RandomCrop', crop_size=(512, 1024)), dict(type='CenterCrop')
+    assert crop_size(dict(type='A', pipeline=[crop, dict(type='RandomFlip')])) == (512, 1024)
+    assert crop_size(dict(type='A', pipeline=[crop, dict(centre, crop_size=(300, 200))])) == (
+        200,
+        300,
+    )
+    nest = dict(type='RepeatDataset', dataset=dict(type='A', pipeline=[dict(crop, crop_size=96)]))
+    assert crop_size(nest) == (96, 96)
+    mixing = dict(type='MultiImageMixDataset', dataset=leaf(), pipeline=[crop])
+    assert crop_size(dict(type='ConcatDataset', datasets=[leaf(), mixing])) == (512, 1024)
+    assert crop_size(leaf()) is None

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -22,26 +23,38 @@ def parsed(path):
     return page
 
 
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    """The folder in which both runs are made once."""
+    return tmp_path_factory.mktemp('made')
+
+
 @pytest.fixture
-def runs(toy_cfg, tmp_path):
-    """A tuned run with a picture, and a baseline, of classes whose names are markup."""
+def runs(toy_cfg, tmp_path, made):
+    """A tuned run with a picture, and a baseline, of classes whose names are markup; copies."""
+    if not (made / 'tuned').exists():
+        train_both(toy_cfg, made)
+    return {name: Path(shutil.copytree(made / name, tmp_path / name)) for name in RUNS}
+
+
+RUNS = {'plain': False, 'tuned': True}
+
+
+def train_both(toy_cfg, folder):
     for split in ('train', 'val'):
         dataset = toy_cfg[f'{split}_dataloader']['dataset']
         classes = list(dataset['metainfo']['classes'])
         dataset['metainfo']['classes'] = ['<b>sky & sea', *classes[1:]]
     toy_cfg['val_evaluator'] = dict(type='IoUMetric', iou_metrics=['mIoU'])
-    folders = {}
-    for name, enabled in (('plain', False), ('tuned', True)):
+    for name, enabled in RUNS.items():
         cfg = toy_cfg.copy()
-        cfg['work_dir'] = str(tmp_path / name)
+        cfg['work_dir'] = str(folder / name)
         cfg['mix_and_match'] = dict(
             enabled=enabled, max_iters=2, images_per_batch=2, retrieval_images=4
         )
         if enabled:
-            cfg['mix_and_match']['compare'] = str(tmp_path / 'plain')
+            cfg['mix_and_match']['compare'] = str(folder / 'plain')
         MixAndMatchRunner.from_cfg(cfg).train()
-        folders[name] = tmp_path / name
-    return folders
 
 
 def test_a_run_ends_with_its_report(runs):

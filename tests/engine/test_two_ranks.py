@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import PROBE, ROOT, documented, events, start, told, with_probe, without
+from launching import PROBE, ROOT, documented, events, forked, start, told, with_probe, without
 from mmengine.runner import Runner
 
 from mm_tuning_plugin.engine import derive_tuning_config
@@ -30,13 +30,23 @@ def project(toy_cfg, tmp_path):
     return cfg, path
 
 
-def train(config, folder, run, more='', **variables):
+def launched(config, folder, run):
     """Launch two ranks by the command of the docs; what they told goes to `folder`."""
     folder.mkdir()
     words = {'per_node 8': 'per_node 2', 'CONFIG.py': config, 'WORK_DIR': run}
-    command = f'{documented("torch.distributed.run", words)} {more}'
-    done = start(command, cwd=ROOT, PROBE=folder, PROBE_WATCH=run, **variables)
-    return done, told(folder)
+    command = documented('torch.distributed.run', words)
+    done = start(command, cwd=ROOT, PROBE=folder, PROBE_WATCH=run)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr, told(folder)
+
+
+def train(config, folder, run, *more, **variables):
+    """Two forked ranks; what they told goes to `folder`."""
+    folder.mkdir()
+    argv = [config, '--work-dir', run, *more]
+    status, said = forked(argv, folder, PROBE=folder, PROBE_WATCH=run, **variables)
+    assert status == ([-9, -9] if variables else [0, 0]), said[-3000:]
+    return said, told(folder)
 
 
 def starts(rank):
@@ -60,20 +70,17 @@ def test_killed_in_both_stages_resumed_and_finished(project, tmp_path, monkeypat
     cfg, config = project
     run = Path(cfg.work_dir)
 
-    killed, first = train(config, tmp_path / 'a', run, PROBE_KILL='tuning:3')
-    assert killed.returncode != 0
+    _, first = train(config, tmp_path / 'a', run, PROBE_KILL='tuning:3')
     assert (run / 'tuning' / 'iter_2.pth').exists()
     assert not (run / 'tuning' / 'tuned_backbone.pth').exists()
 
-    killed, second = train(config, tmp_path / 'b', run, '--resume', PROBE_KILL='fine_tuning:3')
-    assert killed.returncode != 0
+    _, second = train(config, tmp_path / 'b', run, '--resume', PROBE_KILL='fine_tuning:3')
     assert (run / 'tuning' / 'tuned_backbone.pth').exists() and (run / 'iter_2.pth').exists()
     assert not (run / 'iter_4.pth').exists()
 
-    done, third = train(config, tmp_path / 'c', run, '--resume')
-    assert done.returncode == 0, done.stderr[-3000:]
+    said, third = train(config, tmp_path / 'c', run, '--resume')
     assert (run / 'iter_4.pth').exists() and (run / 'stages.json').exists()
-    assert (done.stdout + done.stderr).count('2 CPU ranks over gloo: meant for tests') == 1
+    assert said.count('2 CPU ranks over gloo: meant for tests') == 1
 
     for rank in (0, 1):
         assert starts(first[rank]) == [('tuning', 0)]
@@ -85,8 +92,7 @@ def test_killed_in_both_stages_resumed_and_finished(project, tmp_path, monkeypat
     check_nodes_seen(run, first, second)
     check_one_rank_is_the_same(cfg, tmp_path, run, first, second, monkeypatch)
 
-    done, _ = train(config, tmp_path / 'd', tmp_path / 'whole')
-    assert done.returncode == 0, done.stderr[-3000:]
+    launched(config, tmp_path / 'd', tmp_path / 'whole')
     for name in ('tuning/tuned_backbone.pth', 'iter_4.pth'):
         found, expected = (
             torch.load(folder / name, weights_only=False)['state_dict']
@@ -165,8 +171,7 @@ def test_the_main_rank_alone_draws_and_the_weights_stay_equal(project, tmp_path)
     cfg, config = project
     cfg.mix_and_match.update(pictures=['mosaic', 'embedding', 'gallery'], picture_interval=2)
     cfg.dump(config)
-    done, ranks = train(config, tmp_path / 'a', tmp_path / 'drawn')
-    assert done.returncode == 0, done.stderr[-3000:]
+    said, ranks = train(config, tmp_path / 'a', tmp_path / 'drawn')
     folder = tmp_path / 'drawn' / 'tuning' / 'pictures'
     assert {path.name for path in folder.iterdir()} == {
         'before_tuning.npz', 'mosaic_0.png', 'mosaic_2.png', 'embedding_2.png', 'embedding_4.png',
@@ -174,13 +179,12 @@ def test_the_main_rank_alone_draws_and_the_weights_stay_equal(project, tmp_path)
     }  # fmt: skip
     written = [event for event in ranks[0] if '/pictures/' in event.get('path', '')]
     assert written and not [event for event in ranks[1] if 'path' in event]
-    assert 'pictures: ' not in done.stdout + done.stderr  # no line of what failed
+    assert 'pictures: ' not in said  # no line of what failed
     check_weights(ranks, 'tuning')
 
     cfg.mix_and_match.pictures = []
     cfg.dump(config)
-    done, _ = train(config, tmp_path / 'b', tmp_path / 'plain')
-    assert done.returncode == 0, done.stderr[-3000:]
+    train(config, tmp_path / 'b', tmp_path / 'plain')
     first, second = (
         torch.load(tmp_path / run / 'tuning' / 'tuned_backbone.pth', weights_only=True)
         for run in ('drawn', 'plain')

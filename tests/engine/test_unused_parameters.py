@@ -6,8 +6,7 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from gloo import end_group
+from gloo import end_group, start_ranks
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -76,7 +75,7 @@ def cfg_of_ranks(toy_cfg):
 @pytest.mark.filterwarnings('ignore')
 def test_two_steps_over_two_ranks(cfg_of_ranks, tmp_path):
     cfg_of_ranks.dump(tmp_path / 'config.py')
-    mp.spawn(work, (2, str(tmp_path)), nprocs=2)
+    start_ranks(work, 2, str(tmp_path))
     for number, name in enumerate(CASES):
         saved = torch.load(tmp_path / f'{number}/tuning/tuned_backbone.pth', weights_only=True)
         ranks = [torch.load(tmp_path / f'{number}/rank{rank}.pth') for rank in range(2)]

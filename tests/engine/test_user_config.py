@@ -19,6 +19,9 @@ from mm_tuning_plugin.errors import UserError
         ([dict(in_index=[0, 1, 2, 3]), dict(in_index=[0])], [0, 1, 2, 3]),
         ([dict(in_index=2), dict(in_index=3)], [2, 3]),
         ([dict(in_index=2), dict(in_channels=[1, 2])], None),
+        # what is no head has keys of its own
+        (dict(loss_decode=dict(type='MyLoss', in_index=0)), [-1]),
+        (dict(in_channels=64, pixel_decoder=dict(in_channels=[1, 2], in_index=[0, 1])), [-1]),
     ],
 )
 def test_levels_are_those_that_the_heads_read(head, levels):
@@ -63,6 +66,116 @@ def test_background_is_class_0_by_its_name_or_what_the_option_says(toy_cfg):
     toy_cfg.mix_and_match.background_index = 8
     with pytest.raises(UserError, match='background_index: 8 found, expected less than 8'):
         read_facts(toy_cfg)
+
+
+def test_a_key_is_the_heads_own_or_that_of_a_head_inside_it():
+    from mmseg.models import FCNHead
+
+    loss, sampler = dict(type='DiceLoss', ignore_index=0), dict(ignore_index=1, num_classes=3)
+    head = dict(loss_decode=[loss], sampler=sampler, pixel_decoder=[dict(num_classes=2)])
+    assert user_config.head_key(head, 'ignore_index') is None
+    assert user_config.head_key(head, 'num_classes') is None
+    inner = dict(loss_decode=loss, num_classes=19, ignore_index=7)
+    for type_ in ({}, dict(type='FCNHead'), dict(type='mmseg.FCNHead'), dict(type=FCNHead)):
+        knet = dict(head, kernel_update_head=[dict(num_classes=4)], kernel_generate_head=inner)
+        wrapper = dict(head, inside=dict(inner, **type_))
+        for outer in (knet, wrapper) if type_ else (knet,):
+            assert user_config.head_key(outer, 'ignore_index') == 7
+            assert user_config.head_key(outer, 'num_classes') == 19  # K-Net's is the generator's
+            assert user_config.head_key(dict(outer, num_classes=5), 'num_classes') == 5
+            assert user_config.head_key(outer, 'in_index') is None
+
+
+@pytest.mark.parametrize(
+    ('head', 'ignored'),
+    [
+        (dict(loss_decode=[dict(type='DiceLoss', ignore_index=0)]), [255]),
+        (dict(loss_decode=dict(type='TverskyLoss', ignore_index=0), ignore_index=11), [11, 255]),
+        (dict(ignore_index=-1), [-1, 255]),
+        (dict(ignore_index=65535), [255, 65535]),
+        (dict(ignore_index=7.0), [7, 255]),
+        (dict(ignore_index=None), [255]),
+        (dict(kernel_generate_head=dict(ignore_index=4)), [4, 255]),
+    ],
+)
+def test_ignored_values_are_the_heads_own(head, ignored, toy_cfg):
+    toy_cfg.model.decode_head.update(head)
+    assert read_facts(toy_cfg).ignore_values == ignored
+    facts = read_facts(toy_cfg)
+    assert facts.num_classes == 8
+
+
+@pytest.mark.parametrize('index', ['255', [0, 255], 0.5, True])
+def test_an_ignore_index_that_is_no_integer_is_a_mistake(index, toy_cfg):
+    toy_cfg.model.decode_head.ignore_index = index
+    with pytest.raises(UserError, match=r'head\.ignore_index: .* found, expected an integer'):
+        read_facts(toy_cfg)
+
+
+LOSSES = {
+    'softmax': dict(type='CrossEntropyLoss'),
+    'sigmoid': dict(type='CrossEntropyLoss', use_sigmoid=True),
+    'hinge': dict(type='LovaszLoss', loss_type='binary', reduction='none'),
+    'hinge of each': dict(type='LovaszLoss', loss_type='binary', per_image=True),
+    'dice': dict(type='DiceLoss'),
+    'dice of logits': dict(type='DiceLoss', use_sigmoid=False),
+    'tversky': dict(type='TverskyLoss'),
+    'both': [dict(type='CrossEntropyLoss', use_sigmoid=True, loss_name='loss_a'),
+             dict(type='DiceLoss')],
+    'mixed': [dict(type='DiceLoss'), dict(type='CrossEntropyLoss')],
+    'none given': None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('outputs', [dict(num_classes=1), dict(num_classes=1, out_channels=1),
+                                     dict(num_classes=2, out_channels=1)])  # fmt: skip
+@pytest.mark.parametrize('loss', LOSSES)
+def test_one_output_has_as_many_classes_as_mmsegs_head_takes(outputs, loss, toy_cfg):
+    """Its own head is the judge: whether it computes a loss of labels 0 and 1."""
+    import torch
+    from mmengine.structures import PixelData
+    from mmseg.models import FCNHead
+    from mmseg.structures import SegDataSample
+
+    given = {} if LOSSES[loss] is None else dict(loss_decode=copy.deepcopy(LOSSES[loss]))
+    head = FCNHead(in_channels=2, channels=2, num_convs=1, **outputs, **given)
+    labels = torch.tensor([[0, 1], [255, 0]])[None].repeat(1, 2, 2)
+    sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
+    try:
+        head.loss_by_feat(torch.zeros(1, 1, 4, 4), [sample])
+        taken = 2
+    except IndexError:
+        taken = 1
+    assert taken == (1 if loss in ('softmax', 'mixed', 'none given') else 2)
+    toy_cfg.model.decode_head.pop('loss_decode', None)
+    toy_cfg.model.decode_head.update(outputs, **given)
+    facts = read_facts(toy_cfg)
+    assert facts.num_classes == len(facts.class_names) == taken
+    assert facts.class_names == ['sky', 'ground'][:taken]
+
+
+def test_one_output_and_one_name_are_two_classes(toy_cfg):
+    toy_cfg.model.decode_head.update(num_classes=1, loss_decode=LOSSES['sigmoid'])
+    toy_cfg.train_dataloader.dataset.metainfo = dict(classes=['road'])
+    assert read_facts(toy_cfg).class_names == ['road', 'class 1']
+    # another head's channels are no outputs
+    toy_cfg.model.decode_head.update(type='Mask2FormerHead', out_channels=256)
+    assert read_facts(toy_cfg).num_classes == 1
+
+
+@pytest.mark.parametrize('number', [0, 256, 1000])
+def test_more_classes_than_a_byte_holds_are_told(number, toy_cfg):
+    toy_cfg.model.decode_head.num_classes = number
+    with pytest.raises(UserError, match=rf'num_classes: {number} found, expected 1 to 255.*8 bits'):
+        read_facts(toy_cfg)
+
+
+def test_activations_are_recomputed_wherever_a_backbone_says_so():
+    assert not user_config.any_set(dict(type='ResNet', with_cp=False), 'with_cp')
+    assert user_config.any_set(dict(type='ResNet', with_cp=True), 'with_cp')
+    inner = dict(type='ICNet', with_cp=False, backbone_cfg=dict(with_cp=True))
+    assert user_config.any_set(inner, 'with_cp')
+    assert user_config.any_set(dict(parts=[dict(with_cp=True)]), 'with_cp')
 
 
 def test_ignored_values_are_the_heads_the_paddings_and_255(toy_cfg):

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from gloo import end_group
+from gloo import end_group, start_ranks
 
 from mm_tuning_plugin import functional
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
@@ -139,7 +138,7 @@ def count(rank, folder, shares):
 def test_ranks_count_a_batch_together(tmp_path):
     # Batches: road twice, pole alone; then sign twice, one node on each rank.
     shares = [[[0, 1], [2]], [[0], [2]]]
-    mp.spawn(count, (str(tmp_path), shares), nprocs=2)
+    start_ranks(count, str(tmp_path), shares)
     states = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
     for state in states:
         assert state['present'].tolist() == [10, 10, 10] and state['alone'].tolist() == [0, 10, 0]

@@ -75,6 +75,7 @@ def test_names_are_short_and_differ():
     assert short_names(['/a/b/x.jpg', '/a/b/y.z.jpg']) == ['x', 'y.z']
     assert short_names(['/a/b/x.jpg', '/a/c/x.jpg']) == ['b/x', 'c/x']
     assert short_names(['x.jpg', 'y.jpg']) == ['x', 'y']
+    assert short_names(['s3://b/x.jpg', '/a/x.jpg']) == ['s3://b/x', '/a/x']
 
 
 def test_it_is_found_by_name():

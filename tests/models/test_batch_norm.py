@@ -3,8 +3,7 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from gloo import end_group
+from gloo import end_group, start_ranks
 from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -188,7 +187,7 @@ def work(rank, world_size, folder):
 
 
 def test_two_ranks_average_their_shares(tmp_path):
-    mp.spawn(work, (2, str(tmp_path)), nprocs=2)
+    start_ranks(work, 2, str(tmp_path))
     expected = by_plain_loop(make())
     for rank in range(2):
         network = make()

@@ -7,9 +7,8 @@ layer looks across images, the whole batch as well.
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
-from gloo import end_group
+from gloo import end_group, start_ranks
 from mmengine.registry import DefaultScope
 from torch.nn.parallel import DistributedDataParallel
 
@@ -286,7 +285,7 @@ def work(rank, world_size, folder):
 
 
 def test_over_two_ranks(tmp_path):
-    mp.spawn(work, (2, str(tmp_path)), nprocs=2)
+    start_ranks(work, 2, str(tmp_path))
     for name, (backbone, in_index) in DDP_CASES.items():
         expected = backward(make(backbone, in_index=in_index), nodes())
         for rank in range(2):

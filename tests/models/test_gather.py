@@ -5,9 +5,8 @@ import warnings
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
-from gloo import end_group
+from gloo import end_group, start_ranks
 from torch.nn.parallel import DistributedDataParallel
 
 from mm_tuning_plugin.models import GraphTripletLoss, SupervisedContrastiveLoss, gather_nodes
@@ -75,7 +74,7 @@ def work(rank, world_size, folder):
 @pytest.fixture(scope='module')
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
-    mp.spawn(work, (2, str(folder)), nprocs=2)
+    start_ranks(work, 2, str(folder))
     return [torch.load(folder / f'rank{rank}.pt') for rank in range(2)]
 
 

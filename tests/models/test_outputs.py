@@ -119,7 +119,8 @@ def test_single_maps_and_pairs():
     [
         (torch.zeros(2, 5), r'\(2, 5\)'),
         ([torch.zeros(2, 5, 7)], r'\(2, 5, 7\)'),
-        ({'out': torch.zeros(1, 2, 3, 3)}, 'dict'),
+        ({'out': torch.zeros(1, 2)}, r'\(1, 2\)'),
+        (torch.zeros(1, 2, 3, 3, 3), r'\(1, 2, 3, 3, 3\)'),
         ((), 'tuple'),
         ([None], 'NoneType'),
     ],

@@ -3,7 +3,6 @@
 One start of 4 processes for all cases: the first two of them are the world of 2.
 """
 
-import multiprocessing
 import random
 from typing import NamedTuple
 
@@ -11,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
-from gloo import end_group
+from gloo import end_group, start_ranks
 from mmengine.registry import DefaultScope
 from torch.nn.parallel import DistributedDataParallel
 
@@ -175,9 +173,7 @@ def work(rank, folder):
 @pytest.fixture(scope='module')
 def worlds(tmp_path_factory):
     folder = tmp_path_factory.mktemp('ranks')
-    # A clean process imports once what four would each import for seconds.
-    multiprocessing.set_forkserver_preload(['mm_tuning_plugin.models', 'mmseg.models'])
-    mp.start_processes(work, (str(folder),), nprocs=4, start_method='forkserver')
+    start_ranks(work, str(folder), ranks=4)
     return {
         size: [torch.load(folder / f'world{size}_rank{rank}.pt') for rank in range(size)]
         for size in (2, 4)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.models.proxies import RotationDataPreprocessor
+from mm_tuning_plugin.models.proxies import RotationDataPreprocessor, RotationModel
 from mm_tuning_plugin.registry import MODELS
 
 
@@ -122,3 +122,27 @@ def test_it_learns_which_way_is_up():
 def test_mistakes_are_named(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+class Last(torch.nn.Module):
+    """A backbone of three channels a map, which come last, on as many cells."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 4, 8, 8)
+
+    def forward(self, x):
+        return [self.conv(x).permute(0, 2, 3, 1)]
+
+
+@pytest.mark.parametrize('size', [(32, 32), (32, 64), (64, 32), (40, 24)])
+def test_channels_are_averaged_over_cells_wherever_they_are(size):
+    model = RotationModel({'type': Last}, 4)
+    images = torch.randn(2, 3, *size)
+    found = model.pooled(images)
+    expected = model.backbone.conv(images)
+    if size == (32, 32):  # 4 x 4 x 4: mmseg's order, where nothing tells
+        expected = expected.permute(0, 2, 3, 1)
+    assert torch.allclose(found, expected.mean(dim=(2, 3)), atol=1e-6)
+    with pytest.raises(UserError, match=r'^in_channels: 7 found for output -1 .* expected 4'):
+        RotationModel({'type': Last}, 7).pooled(torch.randn(1, 3, 40, 24))

@@ -317,3 +317,43 @@ def test_groups_of_images_are_matched_apart(criterion):
 def test_groups_follow_images_however_many_nodes_they_have():
     tuner = make(graph_groups=3)
     assert tuner._groups([2, 0, 1, 3, 1, 1]).tolist() == [0, 0, 1, 1, 1, 1, 2, 2]
+
+
+@MODELS.register_module()
+class Ordered(torch.nn.Module):
+    """A ResNet whose maps come in another order of dimensions, or in a dict."""
+
+    def __init__(self, dim=1, keys=None):
+        super().__init__()
+        self.network = MODELS.build({**RESNET, 'type': 'mmseg.ResNet'})
+        self.dim, self.keys = dim, keys
+
+    def forward(self, x):
+        levels = tuple(level.movedim(1, self.dim) for level in self.network(x))
+        return levels if self.keys is None else dict(zip(self.keys, levels))
+
+
+@pytest.mark.parametrize(('in_index', 'embedding'), [(None, POOLED), ([1, -1], POINTS)])
+def test_maps_in_another_order_are_tuned_alike(in_index, embedding):
+    found = []
+    for options in (dict(), dict(dim=3), dict(dim=2), dict(keys='abcd'), dict(dim=3, keys='abcd')):
+        model = make(
+            {'type': 'mm_tuning_plugin.Ordered', **options}, embedding, in_index=in_index
+        ).train()
+        loss = model(nodes(), [12], mode='loss')['loss']
+        loss.backward()
+        gradient = model.backbone.network.conv1.weight.grad
+        described = model.eval()(nodes(), [12], mode='predict')[0]['embeddings']
+        found.append((loss.detach(), gradient, described))
+    for other in found[1:]:
+        for one, expected in zip(other, found[0]):
+            assert torch.allclose(one, expected, atol=1e-6)
+    assert found[0][1].abs().max() > 0
+
+
+def test_levels_of_a_dict_are_read_by_name():
+    model = make({'type': 'mm_tuning_plugin.Ordered', 'keys': [2, 3, 4, 5]}, in_index=[3, 5])
+    assert model.read == [1, 3]
+    assert make({'type': 'mm_tuning_plugin.Ordered', 'keys': [2, 3, 4, 5]}, in_index=[0]).read == [
+        0
+    ]

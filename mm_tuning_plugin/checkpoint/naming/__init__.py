@@ -9,10 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from . import caffe, convnext, hf_vit, mit, mobilenet, mscan, resnet, stdc, swin, twins, vgg, vit
+from . import (
+    caffe,
+    convnext,
+    flattened,
+    hf_vit,
+    mit,
+    mobilenet,
+    mscan,
+    resnet,
+    stdc,
+    swin,
+    twins,
+    vgg,
+    vit,
+)
 from .rules import Naming, Rename, Tensors
+from .transformers_own import own_namings
 
 
 def same_names(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
@@ -22,6 +37,7 @@ def same_names(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> 
 
 NAMINGS: tuple[Naming, ...] = (
     Naming('same names', same_names, square=False),
+    *flattened.NAMINGS,
     *vit.NAMINGS,
     *hf_vit.NAMINGS,
     *resnet.NAMINGS,
@@ -59,4 +75,17 @@ def all_namings() -> tuple[Naming, ...]:
     return (*NAMINGS, *_registered)
 
 
-__all__ = ['NAMINGS', 'Naming', 'Rename', 'Tensors', 'all_namings', 'register_naming']
+def namings_for(backbone: nn.Module) -> tuple[Naming, ...]:
+    """All conventions, and those that a backbone's own class knows."""
+    return (*all_namings(), *own_namings(backbone))
+
+
+__all__ = [
+    'NAMINGS',
+    'Naming',
+    'Rename',
+    'Tensors',
+    'all_namings',
+    'namings_for',
+    'register_naming',
+]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .rules import Naming, Rules, Tensors, apply_rules
+from .rules import Naming, Rules, Tensors, rename_by_rules
 
 _PART = r'(weight|bias|running_mean|running_var)$'
 _LAYER = r'(conv\d(?:_\d)?|fc\d)'
@@ -28,14 +28,21 @@ _RULES: Rules = (
 
 def caffe_layers(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """Names, and the shapes of inner products that the backbone has as convolutions."""
-    named: Tensors = {}
-    for name, tensor in tensors.items():
-        name = apply_rules(_RULES, name)
+    named = rename_by_rules(_RULES, tensors)
+    for name, tensor in named.items():
         target = targets.get(name)
-        if target is not None and tensor.ndim < target.ndim and tensor.numel() == target.numel():
-            tensor = tensor.reshape(target.shape)
-        named[name] = tensor
+        if target is not None and _is_inner_product(tensor, target):
+            named[name] = tensor.reshape(target.shape)  # (D, C*k*k) -> (D, C, k, k)
     return named
+
+
+def _is_inner_product(tensor: Tensor, target: Tensor) -> bool:
+    """Whether a matrix is a kernel that covers the whole map, with its channels in front."""
+    return (
+        (tensor.ndim, target.ndim) == (2, 4)
+        and tensor.shape[0] == target.shape[0]
+        and tensor.shape[1] == target[0].numel()
+    )
 
 
 NAMINGS = (Naming('Caffe', caffe_layers, square=False),)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .packing import pointwise
-from .rules import Naming, Rules, Tensors, apply_rules, last_index
+from .rules import Naming, Rules, Tensors, last_index, rename_by_rules
 
 _OFFICIAL: Rules = (
     (r'\.dwconv\.', '.depthwise_conv.'),
@@ -41,9 +41,12 @@ _HUGGING_FACE: Rules = (
     (r'\.grn\.bias$', '.grn.beta'),
 )
 _SPARSE: Rules = (
-    (r'\.kernel$', '.weight'),
+    (r'(\.dwconv|^downsample_layers\.\d+\.\d+)\.kernel$', r'\1.weight'),
     (r'\.(ln|linear)\.(weight|bias)$', r'.\2'),
 )
+_GRN = re.compile(r'stages\.\d+\.\d+\.grn\.(gamma|beta)')
+_DEPTHWISE = re.compile(r'stages\.\d+\.\d+\.dwconv\.(kernel|bias)')
+_DOWNSAMPLING = re.compile(r'downsample_layers\.\d+\.\d+\.(kernel|bias)')
 
 
 def official_convnext(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
@@ -53,46 +56,50 @@ def official_convnext(tensors: Mapping[str, Tensor], targets: Mapping[str, Tenso
     """
     last = f'norm{last_index(targets, "stages")}.'
     rules = (*_OFFICIAL, (r'^norm\.', last)) if f'{last}weight' in targets else _OFFICIAL
-    named = {apply_rules(rules, name): tensor for name, tensor in tensors.items()}
+    named = rename_by_rules(rules, tensors)
     for name, tensor in named.items():
-        if '.grn.' in name and name in targets and targets[name].ndim == 1:
+        flat = name in targets and targets[name].ndim == 1
+        if _GRN.fullmatch(name) and flat and tensor.numel() == tensor.shape[-1]:
             named[name] = tensor.flatten()  # (1, 1, 1, 4C) -> (4C,)
     return _fold_layer_scale(pointwise(named, targets), targets)
 
 
 def timm_convnext(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """Timm's names: ``stem``, ``stages.1.downsample``, ``blocks.0.conv_dw``, ``head.norm``."""
-    named = {apply_rules(_TIMM, name): tensor for name, tensor in tensors.items()}
-    return official_convnext(named, targets)
+    return official_convnext(rename_by_rules(_TIMM, tensors), targets)
 
 
 def hugging_face_convnext(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """``ConvNextModel`` and ``ConvNextV2Model`` of transformers."""
-    named = {apply_rules(_HUGGING_FACE, name): tensor for name, tensor in tensors.items()}
-    return official_convnext(named, targets)
+    return official_convnext(rename_by_rules(_HUGGING_FACE, tensors), targets)
 
 
 def sparse_convnext(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """Masked pre-training of ConvNeXt V2 (FCMAE), whose blocks are sparse convolutions.
 
-    Their kernels are (k*k, C) with the position in front, columns before rows; linear layers and
-    norms are wrapped; biases and GRN have leading ones. As ``remap_checkpoint_keys`` of the
-    official fine-tuning code.
+    Their kernels are (k*k, C), those of downsampling (k*k, C, D), with the position in front,
+    columns before rows; linear layers and norms are wrapped; biases and GRN have leading ones.
+    As ``remap_checkpoint_keys`` of the official fine-tuning code.
     """
-    named: Tensors = {}
-    for name, tensor in tensors.items():
-        if name.endswith('.kernel'):
-            tensor = _dense_kernel(tensor)
-        elif name.endswith('.bias') and tensor.ndim == 2 and tensor.shape[0] == 1:
-            tensor = tensor[0]
-        named[apply_rules(_SPARSE, name)] = tensor
-    return official_convnext(named, targets)
+    dense = {name: _dense(name, tensor) for name, tensor in tensors.items()}
+    return official_convnext(rename_by_rules(_SPARSE, dense), targets)
+
+
+def _dense(name: str, tensor: Tensor) -> Tensor:
+    """A sparse convolution's kernel or bias as that of a dense one; all else unchanged."""
+    depthwise, downsampling = _DEPTHWISE.fullmatch(name), _DOWNSAMPLING.fullmatch(name)
+    found = depthwise or downsampling
+    if not found:
+        return tensor
+    if found.group(1) == 'bias':
+        return tensor[0] if tensor.ndim == 2 and tensor.shape[0] == 1 else tensor
+    return _dense_kernel(tensor) if tensor.ndim == (2 if depthwise else 3) else tensor
 
 
 def _dense_kernel(kernel: Tensor) -> Tensor:
     """(k*k, C) -> (C, 1, k, k), (k*k, C, D) -> (D, C, k, k); unchanged if k is no whole number."""
     side = math.isqrt(kernel.shape[0])
-    if kernel.ndim not in (2, 3) or side * side != kernel.shape[0]:
+    if side * side != kernel.shape[0]:
         return kernel
     if kernel.ndim == 2:
         kernel = kernel[:, None]  # (k*k, 1, C)

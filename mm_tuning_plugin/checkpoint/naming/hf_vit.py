@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .rules import Naming, Rules, Tensors, apply_rules
+from .rules import Naming, Rules, Tensors, rename_by_rules
 from .vit import fit_names
 
 _NAMES: Rules = (
@@ -59,12 +59,14 @@ def _is_dinov2(tensors: Mapping[str, Tensor]) -> bool:
 def _translate(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     if not any(name.startswith('embeddings.patch_embeddings.') for name in tensors):
         return dict(tensors)
-    named = {apply_rules(_NAMES, name): tensor for name, tensor in tensors.items()}
-    return fit_names(_pack_projections(named), targets)
+    return fit_names(_pack_projections(rename_by_rules(_NAMES, tensors)), targets)
 
 
 def _pack_projections(named: Tensors) -> Tensors:
-    """Query, key and value (D, D) as one projection (3D, D), in this order; a lacking bias is 0."""
+    """Query, key and value (D, D) as one projection (3D, D), in this order.
+
+    A key without a bias (BEiT) has one of 0; a part that lacks anything else is left as it is.
+    """
     packed: Tensors = {}
     parts: dict[str, dict[str, Tensor]] = {}
     for name, tensor in named.items():
@@ -75,9 +77,8 @@ def _pack_projections(named: Tensors) -> Tensors:
         else:
             packed[name] = tensor
     for name, group in parts.items():
-        if name.endswith('.bias'):
-            zero = torch.zeros_like(next(iter(group.values())))
-            group = {part: group.get(part, zero) for part in 'qkv'}
+        if name.endswith('.bias') and group.keys() == {'q', 'v'}:
+            group['k'] = torch.zeros_like(group['q'])
         if group.keys() >= {'q', 'k', 'v'}:
             packed[name] = torch.cat([group[part] for part in 'qkv'])
         else:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .packing import pack, pointwise
-from .rules import Naming, Replacement, Rules, Tensors, apply_rules
+from .rules import Naming, Replacement, Rules, Tensors, rename_by_rules
 
 
 def _counted_from_one(rest: str) -> Replacement:
@@ -62,14 +62,14 @@ _HUGGING_FACE: Rules = (
 
 def official_mit(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """SegFormer's own names: ``block1.0.attn.q`` beside ``.kv``, which stacks key over value."""
-    named = {apply_rules(_OFFICIAL, name): tensor for name, tensor in tensors.items()}
+    named = rename_by_rules(_OFFICIAL, tensors)
     named = pack(named, ('.attn.query.', '.attn.kv.'), '.attn.attn.in_proj_')
     return pointwise(named, targets)
 
 
 def hugging_face_mit(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """``SegformerModel`` of transformers: query, key and value apart."""
-    named = {apply_rules(_HUGGING_FACE, name): tensor for name, tensor in tensors.items()}
+    named = rename_by_rules(_HUGGING_FACE, tensors)
     parts = ('.attn.query.', '.attn.key.', '.attn.value.')
     return pointwise(pack(named, parts, '.attn.attn.in_proj_'), targets)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from .rules import Naming, Rules, Tensors, apply_rules
+from .rules import Naming, Rules, Tensors, apply_rules, rename_all
 
 BLOCKS = (1, 2, 3, 4, 3, 3, 1)  # of each layer of V2, in every width
 TORCHVISION_V3, TIMM = 'torchvision MobileNetV3', 'timm MobileNet'
@@ -38,14 +38,16 @@ _TIMM_SQUEEZE = {'se.conv_reduce': 'se.conv1.conv', 'se.conv_expand': 'se.conv2.
 
 
 def numbered_mobilenet_v2(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
-    """``features.1 .. features.17`` to ``layer1.0 .. layer7.0``; the classifier's 18 stays."""
-    return {_v2_name(name): tensor for name, tensor in tensors.items()}
+    """``features.1 .. features.17`` to ``layer1.0 .. layer7.0``; 18 is the classifier's."""
+    return rename_all(tensors, _v2_name)
 
 
 def _v2_name(name: str) -> str:
     stem, pair, last = (pattern.fullmatch(name) for pattern in (_STEM, _PAIR, _LAST))
     if stem:
         return f'conv1.{_KIND[int(stem.group(1))]}.{stem.group(2)}'
+    if name.startswith(f'features.{len(_PLACES) + 1}.'):
+        return f'head.{name}'
     found = pair or last
     if not found or not 1 <= int(found.group(1)) <= len(_PLACES):
         return name
@@ -62,19 +64,20 @@ def _v2_name(name: str) -> str:
 def numbered_mobilenet_v3(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """``features.n.block.k`` to ``layern``; the parts of a block are counted from its end."""
     parts = _v3_parts(tensors)
-    named: Tensors = {}
-    for name, tensor in tensors.items():
+
+    def renamed(name: str) -> str:
         squeeze, part, outer = (p.fullmatch(name) for p in (_SQUEEZE, _PART, _OUTER))
         if squeeze:
-            name = f'layer{squeeze.group(1)}.se.conv{squeeze.group(3)}.conv.{squeeze.group(4)}'
-        elif part:
+            return f'layer{squeeze.group(1)}.se.conv{squeeze.group(3)}.conv.{squeeze.group(4)}'
+        if part:
             block, place, kind, leaf = part.groups()
             title = parts.get((int(block), int(place)), f'block.{place}')
-            name = f'layer{block}.{title}.{_KIND[int(kind)]}.{leaf}'
-        elif outer and parts:
-            name = f'layer{outer.group(1)}.{_KIND[int(outer.group(2))]}.{outer.group(3)}'
-        named[name] = tensor
-    return named
+            return f'layer{block}.{title}.{_KIND[int(kind)]}.{leaf}'
+        if outer and parts:
+            return f'layer{outer.group(1)}.{_KIND[int(outer.group(2))]}.{outer.group(3)}'
+        return name
+
+    return rename_all(tensors, renamed)
 
 
 def _v3_parts(names: Iterable[str]) -> dict[tuple[int, int], str]:
@@ -106,17 +109,17 @@ def timm_mobilenet(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor])
         (r'^bn1\.', f'{stem}.bn.'),
         (r'^bn2\.', 'head.bn2.'),  # V2's, of the classifier's last convolution
     )
-    named: Tensors = {}
-    for name, tensor in tensors.items():
+
+    def renamed(name: str) -> str:
         block = found[name]
         if block is None:
-            named[apply_rules(outer, name)] = tensor
-            continue
+            return apply_rules(outer, name)
         place = int(block.group(1)), int(block.group(2))
         layer = f'layer{order[place]}' if is_v3 else f'layer{place[0] + 1}.{place[1]}'
         module = modules[place].get(block.group(3), block.group(3))
-        named[f'{layer}.{module}.{block.group(4)}'] = tensor
-    return named
+        return f'{layer}.{module}.{block.group(4)}'
+
+    return rename_all(tensors, renamed)
 
 
 def _timm_modules(held: set[str], is_v3: bool) -> dict[str, str]:

@@ -6,15 +6,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .rules import Naming, Tensors
+from .rules import Naming, Tensors, rename_all
 
 
 def official_mscan(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """SegNeXt's own names: its depthwise convolution is a module around mmseg's."""
-    return {
-        name.replace('.mlp.dwconv.dwconv.', '.mlp.dwconv.'): tensor
-        for name, tensor in tensors.items()
-    }
+    return rename_all(tensors, lambda n: n.replace('.mlp.dwconv.dwconv.', '.mlp.dwconv.'))
 
 
 NAMINGS = (Naming('official MSCAN', official_mscan),)

@@ -29,11 +29,14 @@ def pack(tensors: Mapping[str, Tensor], parts: Sequence[str], whole: str) -> Ten
             continue
         names = [name.replace(parts[0], part) for part in parts]
         found = [packed[part] for part in names if part in packed]
+        title = name.replace(parts[0], whole)
         if len(found) < len(parts) or len({tensor.shape[1:] for tensor in found}) > 1:
+            continue
+        if title in packed:
             continue
         for part in names:
             del packed[part]
-        packed[name.replace(parts[0], whole)] = torch.cat(found)
+        packed[title] = torch.cat(found)
     return packed
 
 
@@ -50,9 +53,9 @@ def pointwise(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> T
     """
     shaped: Tensors = dict(tensors)
     for name, tensor in tensors.items():
-        wanted = targets[name].ndim if name in targets else 0
-        if (tensor.ndim, wanted) == (2, 4):
+        wanted = targets.get(name, tensor)
+        if (tensor.ndim, wanted.ndim) == (2, 4) and wanted.shape[2:] == (1, 1):
             shaped[name] = tensor[:, :, None, None]
-        elif (tensor.ndim, wanted) == (4, 2) and tensor.shape[2:] == (1, 1):
+        elif (tensor.ndim, wanted.ndim) == (4, 2) and tensor.shape[2:] == (1, 1):
             shaped[name] = tensor[:, :, 0, 0]
     return shaped

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .rules import Naming, Rules, Tensors, apply_rules
+from .rules import Naming, Rules, Tensors, apply_rules, rename_all
 
 _FEATURE = re.compile(r'features\.(\d+)\.(.+)')
 _BLOCK = re.compile(r'stages\.(\d+)\.(\d+)\.layers\.')
@@ -29,19 +29,18 @@ def original_stdc(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
     blocks = sorted({(int(m.group(1)), int(m.group(2))) for m in map(_BLOCK.match, targets) if m})
     places = ['0', '1', *(f'{stage}.{block}' for stage, block in blocks)]
     outer = _FINAL + _HEAD if 'final_conv.conv.weight' in targets else _HEAD
-    named: Tensors = {}
-    for name, tensor in tensors.items():
+
+    def renamed(name: str) -> str:
         feature = _FEATURE.fullmatch(name)
         if feature and blocks:
             number, rest = int(feature.group(1)), apply_rules(_LAYERS, feature.group(2))
             # Beyond the backbone's last block lies what continues its last stage.
             over = number - len(places)
             place = places[number] if over < 0 else f'{blocks[-1][0]}.{blocks[-1][1] + 1 + over}'
-            name = f'stages.{place}.{rest}'
-        elif blocks:
-            name = apply_rules(outer, name)
-        named[name] = tensor
-    return named
+            return f'stages.{place}.{rest}'
+        return apply_rules(outer, name) if blocks else name
+
+    return rename_all(tensors, renamed)
 
 
 NAMINGS = (Naming('original STDC', original_stdc),)

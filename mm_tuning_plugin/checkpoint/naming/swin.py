@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from .packing import pack
-from .rules import Naming, Rules, Tensors, apply_rules, last_index
+from .rules import Naming, Rules, Tensors, last_index, rename_by_rules
 
 _SWIN: Rules = (
     (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
@@ -36,6 +37,7 @@ _HUGGING_FACE: Rules = (
     (r'\.layernorm_before\.', '.norm1.'),
     (r'\.layernorm_after\.', '.norm2.'),
 )
+_REDUCTION = re.compile(r'(layers\.\d+\.downsample)\.reduction\.weight')
 
 
 def official_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
@@ -48,11 +50,7 @@ def official_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
     """
     last = f'norm{last_index(targets, "stages")}.'
     rules = (*_SWIN, (r'^norm\.', last)) if f'{last}weight' in targets else _SWIN
-    named: Tensors = {}
-    for name, tensor in tensors.items():
-        merging = name.startswith('layers.') and '.downsample.' in name
-        named[apply_rules(rules, name)] = _merged_order(tensor) if merging else tensor
-    return named
+    return rename_by_rules(rules, _unfolded_order(tensors))
 
 
 def timm_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
@@ -69,21 +67,36 @@ def timm_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> T
             lambda found: f'layers.{int(found.group(1)) - 1}.downsample.',
         ),
     )
-    official = {apply_rules(shift, name): tensor for name, tensor in tensors.items()}
-    return official_swin(official, targets)
+    return official_swin(rename_by_rules(shift, tensors), targets)
 
 
 def hugging_face_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """``SwinModel`` of transformers: query, key and value apart, else the official network."""
-    official = {apply_rules(_HUGGING_FACE, name): tensor for name, tensor in tensors.items()}
+    official = rename_by_rules(_HUGGING_FACE, tensors)
     official = pack(official, ('.attn.query.', '.attn.key.', '.attn.value.'), '.attn.qkv.')
     return official_swin(official, targets)
 
 
+def _unfolded_order(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Reorders what reads merged patches: the reduction, and a norm only where it stands before it.
+
+    The norm of V1 has the 4C channels that are merged, that of V2 the 2C that they are reduced to.
+    """
+    ordered: Tensors = dict(tensors)
+    for name, weight in tensors.items():
+        found = _REDUCTION.fullmatch(name)
+        if not found or weight.ndim != 2 or weight.shape[1] % 4:
+            continue
+        ordered[name] = _merged_order(weight)
+        for kind in ('weight', 'bias'):
+            norm = f'{found.group(1)}.norm.{kind}'
+            if norm in tensors and tensors[norm].shape == weight.shape[1:]:
+                ordered[norm] = _merged_order(tensors[norm])
+    return ordered
+
+
 def _merged_order(tensor: Tensor) -> Tensor:
     """Reorders the last dimension of size 4C from (neighbour, C) to (C, neighbour)."""
-    if tensor.shape[-1] % 4:
-        return tensor
     blocks = tensor.reshape(*tensor.shape[:-1], 4, -1)  # (..., 4, C)
     return blocks[..., [0, 2, 1, 3], :].transpose(-1, -2).flatten(-2)
 

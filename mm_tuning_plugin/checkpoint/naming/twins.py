@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from .packing import pack
-from .rules import Naming, Rules, Tensors, apply_rules, last_index
+from .rules import Naming, Rules, Tensors, apply_rules, last_index, rename_all
 
 _TWINS: Rules = (
     (r'^(patch_embeds\.\d+)\.proj\.', r'\1.projection.'),
@@ -31,11 +31,13 @@ def official_twins(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor])
     """
     last = f'norm_list.{last_index(targets, "norm_list")}.'
     rules = (*_TWINS, (r'^norm\.', last)) if f'{last}weight' in targets else _TWINS
-    named: Tensors = {}
-    for name, tensor in tensors.items():
+
+    def renamed(name: str) -> str:
         name = apply_rules(rules, name)
         inner = name.replace('.attn.proj.', '.attn.attn.out_proj.')
-        named[inner if inner in targets else name] = tensor
+        return inner if inner in targets else name
+
+    named = rename_all(tensors, renamed)
     return pack(named, ('.attn.q.', '.attn.kv.'), '.attn.attn.in_proj_')
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from .rules import Naming, Tensors
+from .rules import Naming, Tensors, rename_all
 
 _LAYER = re.compile(r'features\.(\d+)\.(\w+)')
 _MODULE = re.compile(r'features\.(\d+)\.conv\.weight')
@@ -20,23 +20,23 @@ def numbered_vgg(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -
     not the same ones, so positions are matched by order.
     """
     modules = sorted(int(m.group(1)) for m in map(_MODULE.fullmatch, targets) if m)
-    layers = {
-        int(m.group(1))
+    weights = {
+        int(m.group(1)): tensor
         for m, tensor in ((_LAYER.fullmatch(name), t) for name, t in tensors.items())
-        if m and m.group(2) == 'weight' and tensor.ndim == 4
+        if m and m.group(2) == 'weight'
     }
-    number = dict(zip(sorted(layers), modules))
-    named: Tensors = {}
-    for name, tensor in tensors.items():
+    number = dict(zip(sorted(n for n, t in weights.items() if t.ndim == 4), modules))
+
+    def renamed(name: str) -> str:
         found = _LAYER.fullmatch(name)
-        if found:
-            layer = int(found.group(1))
-            if layer in number:
-                name = f'features.{number[layer]}.conv.{found.group(2)}'
-            elif layer - 1 in number:
-                name = f'features.{number[layer - 1]}.bn.{found.group(2)}'
-        named[name] = tensor
-    return named
+        layer = int(found.group(1)) if found else -1
+        if found and layer in number:
+            return f'features.{number[layer]}.conv.{found.group(2)}'
+        if found and layer - 1 in number and weights[layer].shape == weights[layer - 1].shape[:1]:
+            return f'features.{number[layer - 1]}.bn.{found.group(2)}'
+        return name
+
+    return rename_all(tensors, renamed)
 
 
 NAMINGS = (Naming('torchvision VGG', numbered_vgg),)

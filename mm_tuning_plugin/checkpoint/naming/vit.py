@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from .rules import Naming, Rules, Tensors, apply_rules
+from .rules import Naming, Rules, Tensors, rename_by_rules
 
 _TIMM: Rules = (
     (r'^blocks\.\d+\.(?=\d)', 'layers.'),  # DINOv2's chunks: blocks.2.7 is the block of index 7
@@ -52,27 +52,21 @@ def timm_vit(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Te
     """Timm's ViT names (MoCo v3, DINO, iBOT, MAE, official BEiT, DINOv2, I-JEPA, DeiT)."""
     if not any(name.startswith('blocks.') for name in tensors):
         return dict(tensors)
-    return fit_names(_give_class_position(_renamed(_TIMM, tensors)), targets)
+    return fit_names(_give_class_position(rename_by_rules(_TIMM, tensors)), targets)
 
 
 def mmpretrain_vit(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """OpenMMLab's names with ``attn.qkv``: mmpretrain's ViT and BEiT, mmseg's MAE and BEiT."""
     if 'layers.0.attn.qkv.weight' not in tensors:
         return dict(tensors)
-    return fit_names(_renamed(_MMPRETRAIN, tensors), targets)
+    return fit_names(rename_by_rules(_MMPRETRAIN, tensors), targets)
 
 
 def mmseg_vit(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """The names of mmseg's VisionTransformer, into another of its transformers or options."""
     if 'layers.0.attn.attn.in_proj_weight' not in tensors:
         return dict(tensors)
-    return fit_names(_renamed(_MMSEG, tensors), targets)
-
-
-def _renamed(rules: Rules, tensors: Mapping[str, Tensor]) -> Tensors:
-    named = {apply_rules(rules, name): tensor for name, tensor in tensors.items()}
-    # two tensors of one name: chunks that count from 0 each, a convention that is not known here
-    return named if len(named) == len(tensors) else dict(tensors)
+    return fit_names(rename_by_rules(_MMSEG, tensors), targets)
 
 
 def fit_names(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
@@ -91,7 +85,7 @@ def fit_names(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
         named = _fold_layer_scale(named)
     named = _fold_patch_bias(named, targets)
     if any('.attn.attn.' in name for name in targets):
-        return {apply_rules(_TORCH_ATTENTION, name): tensor for name, tensor in named.items()}
+        return rename_by_rules(_TORCH_ATTENTION, named)
     return _split_biases(named, targets)
 
 
@@ -108,13 +102,14 @@ def _share_bias_table(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
 def _pack_biases(named: Tensors) -> Tensors:
     """BEiT's ``q_bias`` and ``v_bias``, each (D,), as one bias of qkv (3D,); a key has none."""
     packed = dict(named)
-    for name in named:
-        if not name.endswith('.attn.q_bias'):
+    for name, query in named.items():
+        found = re.fullmatch(r'(layers\.\d+\.attn)\.q_bias', name)
+        stem = found.group(1) if found else ''
+        value = named.get(f'{stem}.v_bias')
+        if not found or value is None or f'{stem}.qkv.bias' in named:
             continue
-        stem = name[: -len('q_bias')]
-        query, value = packed.pop(name), packed.pop(f'{stem}v_bias', None)
-        value = torch.zeros_like(query) if value is None else value
-        packed[f'{stem}qkv.bias'] = torch.cat((query, torch.zeros_like(query), value))
+        packed[f'{stem}.qkv.bias'] = torch.cat((query, torch.zeros_like(query), value))
+        del packed[name], packed[f'{stem}.v_bias']
     return packed
 
 
@@ -126,9 +121,12 @@ def _split_biases(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
     """
     split = dict(named)
     for name in named:
-        stem = name[: -len('qkv.bias')]
-        if name.endswith('.attn.qkv.bias') and f'{stem}q_bias' in targets:
-            split[f'{stem}q_bias'], _, split[f'{stem}v_bias'] = split.pop(name).chunk(3)
+        found = re.fullmatch(r'(layers\.\d+\.attn)\.qkv\.bias', name)
+        if not found:
+            continue
+        query, value = (f'{found.group(1)}.{part}_bias' for part in 'qv')
+        if {query, value} <= targets.keys() and not {query, value} & named.keys():
+            split[query], _, split[value] = split.pop(name).chunk(3)
     return split
 
 
@@ -171,7 +169,7 @@ def _fold_patch_bias(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
     """
     name = 'patch_embed.projection.bias'
     bias, positions = named.get(name), named.get('pos_embed')
-    has_norm = any(target.startswith('patch_embed.norm') for target in targets)
+    has_norm = any(key.startswith('patch_embed.norm') for key in (*targets, *named))
     if name in targets or has_norm or bias is None or positions is None or positions.ndim != 3:
         return named
     if 'pos_embed' not in targets or positions.shape[-1:] != bias.shape:

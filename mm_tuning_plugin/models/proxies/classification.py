@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor
 
-from mm_tuning_plugin.models.heads.columns import select_levels
-from mm_tuning_plugin.models.proxies.trunk import run_backbone
+from mm_tuning_plugin.models.proxies.trunk import read_levels
 from mm_tuning_plugin.registry import MODELS
 
 
@@ -72,8 +71,7 @@ class PooledProxy(BaseModel):
             UserError: If the level has another number of channels, or does not exist; or the
                 backbone takes another number of channels.
         """
-        outputs = run_backbone(self.backbone, images)
-        (level,) = select_levels(outputs, [self.in_index], [self.in_channels])
+        (level,) = read_levels(self.backbone, images, [self.in_index], [self.in_channels])
         return level.mean(dim=(2, 3))
 
 

@@ -18,7 +18,6 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mm_tuning_plugin.functional.reading import read_at_points
-from mm_tuning_plugin.models.heads.columns import select_levels
 from mm_tuning_plugin.models.proxies.chroma import (
     IGNORE_CLASS,
     chroma_classes,
@@ -29,7 +28,7 @@ from mm_tuning_plugin.models.proxies.chroma import (
     stack_padded,
 )
 from mm_tuning_plugin.models.proxies.normalising import NormalisingDataPreprocessor
-from mm_tuning_plugin.models.proxies.trunk import run_backbone
+from mm_tuning_plugin.models.proxies.trunk import read_levels
 from mm_tuning_plugin.registry import MODELS
 
 GREYS = {'luma': rgb_to_grey, 'average': lambda rgb: rgb.mean(dim=1, keepdim=True)}
@@ -211,8 +210,7 @@ class ColorizationModel(BaseModel):
                 'chroma, valid: expected tensors for the loss, as ColorizationDataPreprocessor '
                 f'returns them, got {type(chroma).__name__} and {type(valid).__name__}'
             )
-        levels = run_backbone(self.backbone, inputs)
-        scores = self.head(select_levels(levels, self.in_index, self.in_channels))
+        scores = self.head(read_levels(self.backbone, inputs, self.in_index, self.in_channels))
         if mode == 'tensor':
             return scores
         if mode == 'predict':

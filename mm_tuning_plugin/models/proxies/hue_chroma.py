@@ -23,12 +23,11 @@ from mm_tuning_plugin.models.heads.columns import (
     as_maps,
     check_levels,
     finest_grid,
-    select_levels,
 )
 from mm_tuning_plugin.models.proxies.classification import check_mode, check_positive
 from mm_tuning_plugin.models.proxies.colorization import ChromaHead, ColorizationDataPreprocessor
 from mm_tuning_plugin.models.proxies.hues import bin_centres, rgb_to_hue_chroma, window_histograms
-from mm_tuning_plugin.models.proxies.trunk import run_backbone
+from mm_tuning_plugin.models.proxies.trunk import read_levels
 from mm_tuning_plugin.registry import MODELS
 
 IGNORED = 255
@@ -164,8 +163,7 @@ class HueChromaModel(BaseModel):
         """
         check_mode(mode, chroma, 'chroma')
         check_mode(mode, valid, 'valid')
-        outputs = run_backbone(self.backbone, inputs)
-        levels = select_levels(outputs, self.in_index, self.in_channels)
+        levels = read_levels(self.backbone, inputs, self.in_index, self.in_channels)
         if mode == 'loss':
             return self.loss(levels, chroma, valid)
         scores = self.head(levels)

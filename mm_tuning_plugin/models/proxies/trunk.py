@@ -10,6 +10,30 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.models.heads.columns import select_levels
+from mm_tuning_plugin.models.layout import bring_forward, channel_dim, told_by_timm
+from mm_tuning_plugin.models.outputs import as_maps
+
+
+def read_levels(
+    backbone: nn.Module, images: Tensor, in_index: Sequence[int], in_channels: Sequence[int]
+) -> list[Tensor]:
+    """Images (N, C, H, W) -> the levels that a proxy reads, each (N, in_channels, h, w).
+
+    Where a map of the backbone has its channels elsewhere, they are found by their number.
+
+    Raises:
+        UserError: A level does not exist, or has another number of channels; or the backbone takes
+            another number of them, or gives no maps.
+    """
+    maps = as_maps(run_backbone(backbone, images), backbone)
+    told, _ = told_by_timm(backbone, len(maps))
+    known = {index % len(maps): channels for index, channels in zip(in_index, in_channels)}
+    brought = [
+        bring_forward(level, channel_dim(level.shape, images.shape[-2:], (), known.get(i), told))
+        for i, level in enumerate(maps)
+    ]
+    return select_levels(brought, in_index, in_channels)
 
 
 def run_backbone(backbone: nn.Module, images: Tensor) -> Sequence[Tensor]:

@@ -1,0 +1,98 @@
+"""Why torch could not read a file, in one line, and what helps; nothing is advised that does not.
+
+``allow_pickle`` runs the code of a file, so it helps only where that code is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+from .arrays import NAMES
+from .inert import ALLOWS_NAMES, STAND_INS
+from .pickles import global_names, modern_name
+
+_ALLOW = '--allow-pickle, allow_pickle=True, loads it, if you trust its origin'
+_PLAIN = ('collections.OrderedDict', 'collections.Counter', '_codecs.encode', 'torch.Size')
+
+
+def reason(path: Path, error: Exception, allow_pickle: bool, pickled: bool, plain: bool) -> str:
+    """Why a file could not be read.
+
+    Args:
+        path: The file.
+        error: What was raised.
+        allow_pickle: Whether its code was allowed to run.
+        pickled: Whether it begins as a file of torch's or a pickle does.
+        plain: Whether it is one plain pickle, which torch has not written.
+    """
+    message = str(error)
+    found = re.search(r'GLOBAL ([\w.]+)', message)
+    if not allow_pickle:
+        known = NAMES if plain else _PLAIN
+        foreign = [modern_name(found.group(1))] if found else []
+        foreign += [name for name in global_names(path) if not _known(name, known, plain)]
+        if foreign:
+            return _refused(foreign)
+        if pickled and not plain and 'Unsupported operand' in message:
+            return (
+                'written with another pickle protocol than torch.save uses, which the safe loader '
+                f'does not read ({_ALLOW})'
+            )
+    missing = re.search(r"No module named '([\w.]+)'", message)
+    if missing:
+        return (
+            f"needs the package '{missing.group(1)}', which is not installed; expected a file of "
+            'tensors alone: save them where it is, torch.save(model.state_dict(), FILE)'
+        )
+    writer = 'a pickle of arrays' if plain else 'torch.save'
+    damage = r'EOF|corrupt|truncated|failed (finding|reading)|bytes$'
+    if isinstance(error, EOFError) or re.search(damage, message):
+        return f'truncated or damaged ({first_line(error)}); expected a whole file of {writer}'
+    if plain:
+        return f'cannot be read as a pickle of arrays ({first_line(error)}); expected one'
+    return f'cannot be read by torch.load ({first_line(error)}); expected a file of torch.save'
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a message, short."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip('.')[:160]
+
+
+def _refused(foreign: list[str]) -> str:
+    """What is said of names that could run code."""
+    absent = next((name for name in foreign if not _is_installed(name)), None)
+    remedy = _ALLOW
+    if absent:
+        remedy = (
+            f"'{absent.split('.')[0]}' is not installed, so it cannot be allowed either: save the "
+            'weights alone where it is, torch.save(model.state_dict(), FILE)'
+        )
+    return (
+        f'holds a pickled {foreign[0]}, which could run code and was refused; expected tensors and '
+        f'plain containers ({remedy})'
+    )
+
+
+def _is_installed(name: str) -> bool:
+    """Whether the package of a dotted name can be found; nothing of it is imported."""
+    if '.' not in name:  # one of Python's own
+        return True
+    try:
+        return importlib.util.find_spec(name.split('.')[0]) is not None
+    except (ImportError, ValueError):  # __main__ of another program
+        return False
+
+
+def _known(name: str, known: tuple[str, ...], plain: bool) -> bool:
+    """Whether the safe loader accepts a global of this name."""
+    if plain:
+        return name in known
+    return (
+        (ALLOWS_NAMES and name in STAND_INS)
+        or name in known
+        or name.startswith(('torch._utils.', 'torch.nn.parameter.', 'torch.storage.'))
+        or (name.startswith('torch.') and name.count('.') == 1)
+    )

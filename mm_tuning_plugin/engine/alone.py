@@ -1,0 +1,36 @@
+"""Training the single stage of a config, as a proxy task has it."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.config import Config
+
+from mm_tuning_plugin.checkpoint import full_disk_named
+from mm_tuning_plugin.engine.launch import join_ranks
+from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
+from mm_tuning_plugin.engine.resume import ResumableRunner
+from mm_tuning_plugin.engine.signals import BEFORE, Interruption
+from mm_tuning_plugin.errors import UserError
+
+
+def train_alone(cfg: Config) -> torch.nn.Module:
+    """Train by a config, which is interrupted and resumed as both stages of a tuning are.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        UserError: Something in the config cannot be built, or the disk is full.
+        SystemExit: After SIGINT or SIGTERM, with a checkpoint and one line.
+    """
+    join_ranks(cfg)
+    with Interruption() as interruption, full_disk_named(cfg['work_dir']):
+        interruption.idle(BEFORE)
+        try:
+            runner = ResumableRunner.from_cfg(cfg)
+        except UserError:
+            raise
+        except MISTAKES as error:
+            raise config_mistake(error) from error
+        runner.interruption = interruption
+        return runner.train()

@@ -1,0 +1,158 @@
+"""Finding, binding and building what a config names by ``type``; each mistake is one line.
+
+Unprefixed types are meant in mmengine's current default scope, as a Runner means them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import difflib
+import inspect
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import Registry
+
+from mm_tuning_plugin.errors import UserError
+
+# Arguments that name a folder to write to, which some constructors make and some destructors clear.
+WRITTEN = ('out_dir', 'output_dir', 'save_dir', 'result_path')
+_NOT_REGISTERED = re.compile(r'^(\S+) is not in the (?:\S+::)?(\S.*?) registry\b')
+
+
+def find(place: str, root: Registry, config: Mapping[str, Any]) -> Callable[..., Any]:
+    """What a config's ``type`` stands for: registered under a name, or the thing itself.
+
+    Args:
+        place: Of the config, in dotted words.
+        root: The registry that mmengine looks it up in.
+        config: It.
+
+    Raises:
+        UserError: There is no type, or nobody registered it.
+    """
+    kind = config.get('type')
+    if callable(kind):
+        return kind
+    if not isinstance(kind, str):
+        raise UserError(f'{place}: type {kind!r} found, expected a registered name or a class')
+    with root.switch_scope_and_registry(config.get('_scope_')) as registry:
+        try:
+            found = registry.get(kind)
+        except Exception as error:  # modules of the user's are imported
+            raise UserError(f'{place}: type {kind!r} cannot be found: {told(error)}') from error
+        if found is None:
+            raise UserError(f'{place}: {_unknown(kind, registry)}')
+    return found
+
+
+def check_arguments(
+    place: str, called: Callable[..., Any], config: Mapping[str, Any], supplied: Iterable[str] = ()
+) -> None:
+    """Refuse arguments that a class or function does not take; nothing is called.
+
+    Args:
+        place: Of the config, in dotted words.
+        called: What will be called.
+        config: Its arguments, beside ``type``.
+        supplied: Names of what a Runner adds.
+
+    Raises:
+        UserError: One is missing or unknown.
+    """
+    try:
+        signature = inspect.signature(called)
+    except (ValueError, TypeError):  # of a compiled one nothing is known
+        return
+    own = {key: value for key, value in config.items() if key not in ('type', '_scope_')}
+    try:
+        signature.bind(**{**dict.fromkeys(supplied), **own})
+    except TypeError as error:
+        name = getattr(called, '__name__', str(called))
+        known = [key for key in signature.parameters if key not in supplied]
+        raise UserError(
+            f'{place}: {name} {error}; expected its own arguments: {", ".join(known)}'
+        ) from error
+
+
+def build(place: str, root: Registry, config: Mapping[str, Any], **supplied: Any) -> Any:
+    """Build what a config describes, as mmengine builds it.
+
+    Args:
+        place: Of the config, in dotted words.
+        root: The registry that mmengine builds it from.
+        config: It; not changed.
+        supplied: What a Runner adds.
+
+    Raises:
+        UserError: It cannot be built.
+    """
+    called = find(place, root, config)
+    check_arguments(place, called, config, supplied)
+    try:
+        return root.build(copy.deepcopy(config), default_args=supplied)
+    except UserError:
+        raise
+    except Exception as error:  # constructors of the user's can raise anything
+        raise mistake(place, getattr(called, '__name__', str(called)), error, root) from error
+
+
+def mistake(place: str, name: str, error: Exception, root: Registry | None = None) -> UserError:
+    """The one line for something that cannot be built.
+
+    Args:
+        place: Of its config, in dotted words.
+        name: What it is called.
+        error: What was raised.
+        root: The registry that it is built from.
+    """
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    unknown = _NOT_REGISTERED.match(text)
+    if unknown and root is not None:  # in its own config, or deeper
+        with root.switch_scope_and_registry(None) as registry:
+            return UserError(f'{place}: {_unknown(unknown[1], registry)}')
+    return UserError(f'{place}: {name} cannot be built: {told(error)}')
+
+
+def told(error: Exception) -> str:
+    """What an exception says, in one line."""
+    text = str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
+    return ' '.join(text.split())
+
+
+def _unknown(kind: str, registry: Registry) -> str:
+    """A name that nobody registered, and the nearest one that somebody did."""
+    names: set[str] = set()
+    level: Registry | None = registry
+    while level is not None:
+        names |= set(level.module_dict)
+        level = level.parent
+    near = difflib.get_close_matches(kind.rsplit('.', 1)[-1], sorted(names), n=1)
+    nearest = f'; the nearest known one is {near[0]}' if near else ''
+    return f'type {kind!r} found, expected a registered {registry.name}{nearest}'
+
+
+@contextlib.contextmanager
+def written_aside(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A config whose folders to write to are temporary ones, for the length of the block.
+
+    What a destructor clears must still be there: what was built has to be dropped inside.
+    """
+    named = [key for key in WRITTEN if isinstance(config.get(key), (str, Path))]
+    if not named:
+        yield dict(config)
+        return
+    with tempfile.TemporaryDirectory(prefix='mm_tuning_look_') as folder:
+        yield {**config, **{key: str(Path(folder, key)) for key in named}}
+
+
+def items(place: str, config: Any) -> Iterator[tuple[str, Any]]:
+    """The entries of a list, or the only one, each with its place; none of None."""
+    if isinstance(config, (list, tuple)):
+        yield from ((f'{place}.{i}', item) for i, item in enumerate(config))
+    elif config is not None:
+        yield place, config

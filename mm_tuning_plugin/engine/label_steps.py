@@ -1,0 +1,112 @@
+"""What the label check must know of the transforms around it, and how those behind it see labels.
+
+Behind the check a label map has 8 bits, and 255 is the one value that is ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mmseg.registry import TRANSFORMS
+
+from mm_tuning_plugin.config_types import base_type, class_of
+from mm_tuning_plugin.datasets.cached import without_cache
+from mm_tuning_plugin.datasets.label_files import loader_of
+from mm_tuning_plugin.errors import UserError
+
+KNOWN_PACKAGES = ('mmseg', 'mmcv', 'mm_tuning_plugin')  # behind a loader none reads labels anew
+# What transforms fill label maps with: Pad; RandomRotate; RandomCutOut; Albu's, of two versions.
+FILLING_KEYS = ('pad_val.seg', 'seg_pad_val', 'seg_fill_in', 'mask_value', 'fill_mask')
+COUNTING_KEYS = ('ignore_index',)  # what RandomCrop leaves out of its count
+MIXING = 'RandomMosaic'  # stage one never keeps it, and it fills by NumPy, which tells
+Steps = Sequence[Mapping[str, Any]]
+
+
+def with_loader(check: Mapping[str, Any], before: Steps, pipeline: Steps) -> dict[str, Any]:
+    """Copy the config of the label check with what it must know of the user's transforms.
+
+    Nothing, where labels are read by mmseg's own ``LoadAnnotations`` from a folder and nobody's
+    transform stands between.
+
+    Args:
+        check: Config of the label check; empty where there is to be none.
+        before: The transforms before it.
+        pipeline: All of the user's transforms.
+    """
+    found = dict(check)
+    if not found:
+        return found
+    steps = without_cache([dict(step) for step in before])
+    kinds = [class_of(step, TRANSFORMS) for step in steps]
+    at = max((i for i, kind in enumerate(kinds) if loader_of(kind) != 'own'), default=None)
+    if at is None:
+        found['label_loader'] = 'own'
+    else:
+        if loader_of(kinds[at]) == 'either' or not all(map(_is_known, kinds[at + 1 :])):
+            found['label_loader'] = 'either'
+        if steps[at].get('backend_args'):
+            found['backend_args'] = steps[at]['backend_args']
+    behind = pipeline[list(pipeline).index(before[-1]) + 1 :] if before else pipeline
+    negative = {value for step in behind for value in _fillings(step) if value < 0}
+    if negative:
+        found['filled'] = sorted(negative)
+    return found
+
+
+def in_bytes(step: Mapping[str, Any], ignore_values: Sequence[int]) -> Mapping[str, Any]:
+    """A transform behind the check: what it fills or counts as ignored becomes 255.
+
+    Args:
+        step: Its config.
+        ignore_values: What the user's config ignores.
+
+    Returns:
+        `step` itself where nothing of it lies outside 0..255.
+
+    Raises:
+        UserError: It fills label maps with a value that no byte holds and nobody ignores.
+    """
+
+    def as_byte(key: str, value: float) -> float:
+        if value in ignore_values:
+            return 255
+        if key in FILLING_KEYS:
+            raise UserError(
+                f'{base_type(step)}: label maps filled with {value} found, expected 0 to 255 or '
+                f'one of the ignored {sorted(ignore_values)}'
+            )
+        return value
+
+    changed = _changed(step, as_byte)
+    return step if changed == step else changed
+
+
+def _fillings(step: Mapping[str, Any]) -> list[float]:
+    """What a transform fills label maps with that no byte holds."""
+    found: list[float] = []
+
+    def collect(key: str, value: float) -> float:
+        if key in FILLING_KEYS:
+            found.append(value)
+        return value
+
+    if base_type(step) != MIXING:
+        _changed(step, collect)
+    return found
+
+
+def _changed(config: Any, change: Callable[[str, float], float], key: str = '') -> Any:
+    """Copy nested configs, each value for labels outside 0..255 replaced by `change` of it."""
+    if isinstance(config, Mapping):
+        inside = f'{key}.' if key == 'pad_val' else ''
+        return {k: _changed(part, change, inside + str(k)) for k, part in config.items()}
+    if isinstance(config, (list, tuple)):
+        parts = (_changed(part, change, key) for part in config)
+        return tuple(parts) if isinstance(config, tuple) else list(parts)
+    number = isinstance(config, (int, float)) and not 0 <= config <= 255
+    return change(key, config) if number and key in FILLING_KEYS + COUNTING_KEYS else config
+
+
+def _is_known(kind: type | None) -> bool:
+    return kind is not None and kind.__module__.split('.')[0] in KNOWN_PACKAGES
