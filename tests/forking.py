@@ -1,6 +1,7 @@
 """Processes of this package's commands that begin by a fork instead of an interpreter's start.
 
-A new interpreter imports torch, mmengine and mmseg for five seconds and more, a forked one has them.
+A new interpreter imports torch, mmengine and mmseg for five seconds and more; a forked one has
+them.
 Each family of commands is also started for real, by a test that says so.
 """
 
@@ -81,7 +82,7 @@ def _take_over(given):
     for number, (name, mode, pipe) in enumerate(STREAMS):
         if given[pipe] not in (-1, number):
             os.dup2(given[pipe], number)
-        setattr(sys, name, open(number, mode, buffering=1, closefd=False))
+        setattr(sys, name, os.fdopen(number, mode, buffering=1, closefd=False))
         kept.add(number)
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in map(int, os.listdir('/proc/self/fd')):

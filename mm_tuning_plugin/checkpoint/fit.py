@@ -12,12 +12,12 @@ that the error speaks of the right part of the file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .naming import Naming, namings_for
+from .naming import Naming, Tensors, namings_for
 from .parts import is_buffer
 from .resize import Tokens, backbone_grid, resized
 from .stages import Stages
@@ -80,7 +80,8 @@ def best_fits(
     for place in sorted(groups, key=lambda place: (-sizes[place], place)):
         if fits and 9 * sizes[place] < best:  # a grey stem of one channel may grow to three
             break
-        choices = [_fit(place, groups[place], naming, targets, stages, grid) for naming in namings]
+        readings = _readings(namings, groups[place], targets)
+        choices = [_fit(place, *reading, targets, stages, grid) for reading in readings]
         fits.append(min(choices, key=_badness))
         best = max(best, fits[-1].matched)
     total = sum(target.numel() for name, target in targets.items() if not is_buffer(name))
@@ -95,8 +96,28 @@ def with_values(
     fit: Fit, backbone: nn.Module, targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
 ) -> Fit:
     """A fit that the search found, with the file's own values in it."""
-    group = _group(tensors, fit.prefix)
-    return _fit(fit.prefix, group, fit.naming, targets, Stages(targets), backbone_grid(backbone))
+    named = fit.naming.rename(_group(tensors, fit.prefix), targets)
+    return _fit(fit.prefix, fit.naming, named, targets, Stages(targets), backbone_grid(backbone))
+
+
+def _readings(
+    namings: Iterable[Naming], group: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+) -> Iterator[tuple[Naming, Tensors]]:
+    """Each convention with what it makes of a group, but for those that repeat an earlier one.
+
+    Most conventions leave most files as they are; of equals the first is taken in any case.
+    """
+    seen: list[tuple[bool, Tensors]] = []
+    for naming in namings:
+        named = naming.rename(group, targets)
+        if any(naming.square == square and _same(named, other) for square, other in seen):
+            continue
+        seen.append((naming.square, named))
+        yield naming, named
+
+
+def _same(named: Tensors, other: Tensors) -> bool:
+    return named.keys() == other.keys() and all(other[name] is named[name] for name in named)
 
 
 def _group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -133,16 +154,15 @@ def _unused_size(fit: Fit) -> int:
 
 def _fit(
     prefix: str,
-    group: Mapping[str, Tensor],
     naming: Naming,
+    named: Tensors,
     targets: Mapping[str, Tensor],
     stages: Stages,
     grid: tuple[int, int] | None,
 ) -> Fit:
-    """Reads one group of tensors under one renaming."""
+    """Reads one group of tensors, renamed, as the backbone's."""
     fit = Fit(prefix, naming, {}, {}, {}, {}, 0)
     matched = 0
-    named = naming.rename(group, targets)
     tokens = Tokens(_extra_tokens(named), _extra_tokens(targets), grid, naming.square)
     for name, value in named.items():
         target = targets.get(name)

@@ -109,7 +109,7 @@ def resize_positions(value: Tensor, target: Tensor, tokens: Tokens) -> Tensor | 
     flat = value[:, tokens.found :].float()  # (1, L, D)
     grid = flat.reshape(1, side, side, -1).permute(0, 3, 1, 2)
     if (rows, columns) != (side, side):
-        grid = F.interpolate(grid, (rows, columns), mode='bicubic', align_corners=False)
+        grid = _bicubic(grid, (rows, columns))
     return torch.cat((extra, grid.flatten(2).transpose(1, 2)), dim=1)
 
 
@@ -140,9 +140,16 @@ def resize_bias_table(
         if fits and old and min(new) > 0 and value.shape[1] == target.shape[1]:
             table = value[: old * old].float().T.reshape(1, -1, old, old)  # (1, H, S, S)
             if new != (old, old):
-                table = F.interpolate(table, new, mode='bicubic', align_corners=False)
+                table = _bicubic(table, new)
             return torch.cat((table[0].flatten(1).T, value[old * old :].float()))
     return None
+
+
+def _bicubic(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """(1, D, h, w) -> (1, D, *size); of a tensor on 'meta' the shape, without torch's detour."""
+    if maps.is_meta:
+        return maps.new_empty((*maps.shape[:2], *size))
+    return F.interpolate(maps, size, mode='bicubic', align_corners=False)
 
 
 def resize_channels(value: Tensor, target: Tensor) -> Tensor | None:

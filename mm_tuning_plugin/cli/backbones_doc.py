@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mm_tuning_plugin.cli.inspection import OnMeta
 from mm_tuning_plugin.cli.sweep_doc import section
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.layout import bring_forward, layout_name
@@ -132,7 +133,9 @@ def full_channels(own: Any, case: Any) -> str:
 
     config = own.plain(own.real_config(case).model.backbone.to_dict())
     side = config.get('img_size', (2 * SIDE, 2 * SIDE))
-    backbone = MODELS.build(config).to('meta')
+    with OnMeta():
+        backbone = MODELS.build(config)
+    backbone.to('meta')  # what was computed
     backbone.eval()
     maps = as_maps(backbone(torch.zeros(1, 3, *side, device='meta')), backbone)
     return ', '.join(str(level.shape[1]) for level in maps)

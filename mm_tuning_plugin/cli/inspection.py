@@ -49,7 +49,7 @@ class Match(NamedTuple):
     used: float
 
 
-class _OnMeta(TorchFunctionMode):
+class OnMeta(TorchFunctionMode):
     """Parameters on torch's 'meta' device: no memory, no time.
 
     Not ``torch.device('meta')``, under which mmseg's backbones fail: they read numbers out of
@@ -134,7 +134,7 @@ def build_on_meta(config: Mapping[str, Any]) -> torch.nn.Module | None:
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
 
-    with DefaultScope.overwrite_default_scope('mmseg'), _OnMeta(), warnings.catch_warnings():
+    with DefaultScope.overwrite_default_scope('mmseg'), OnMeta(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
             return MODELS.build(copy.deepcopy(dict(config)))

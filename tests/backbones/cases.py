@@ -6,6 +6,7 @@ are none. `small_config` gives the shrunk config; its data set comes later.
 
 from __future__ import annotations
 
+import copy
 import os
 from typing import Any, NamedTuple
 
@@ -189,8 +190,17 @@ REFUSED = ('VPD',)
 ELSEWHERE = ('TIMMBackbone',)
 
 
+_KNOWN: dict[int, tuple[Case, Config]] = {}  # by the id of the case, which lives as long
+
+
 def small_config(case: Case) -> Config:
     """The config of a case at `WIDTH` and `SIZE`; heads fit what the small backbone gives."""
+    if id(case) not in _KNOWN:
+        _KNOWN[id(case)] = case, _shrunk(case)
+    return copy.deepcopy(_KNOWN[id(case)][1])
+
+
+def _shrunk(case: Case) -> Config:
     cfg = real_config(case)
     model = cfg.model
     for name in ('backbone', 'decode_head', 'neck'):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache, partial
 from typing import Callable, NamedTuple, Union
 
 from torch import Tensor
@@ -13,6 +14,7 @@ Tensors = dict[str, Tensor]
 Rename = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensors]
 Replacement = Union[str, Callable[['re.Match[str]'], str]]
 Rules = tuple[tuple[str, Replacement], ...]
+Compiled = tuple[tuple[Callable[[Replacement, str], str], Replacement], ...]
 
 
 class Naming(NamedTuple):
@@ -40,9 +42,27 @@ class Naming(NamedTuple):
 
 def apply_rules(rules: Rules, name: str) -> str:
     """Applies (pattern, replacement) pairs one after the other."""
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
+    return _apply(_compiled(rules), name)
+
+
+def _apply(compiled: Compiled, name: str) -> str:
+    for substitute, replacement in compiled:
+        name = substitute(replacement, name)
     return name
+
+
+# A file is read under every naming, hundreds of names by some hundred patterns, few of which match.
+@lru_cache(maxsize=256)
+def _compiled(rules: Rules) -> Compiled:
+    """Each pattern's ``sub``, and a replacement that costs nothing where it is not found."""
+    return tuple((re.compile(pattern).sub, _expanding(found)) for pattern, found in rules)
+
+
+def _expanding(replacement: Replacement) -> Replacement:
+    if isinstance(replacement, str) and '\\' in replacement:
+        template = replacement
+        return lambda found: found.expand(template)
+    return replacement
 
 
 def rename_all(tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> Tensors:
@@ -57,6 +77,8 @@ def rename_all(tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> T
         the others keep their own: they are then left over, and seen.
     """
     wanted = {name: rename(name) for name in tensors}
+    if all(name == new for name, new in wanted.items()):
+        return dict(tensors)
     counts = Counter(wanted.values())
     kept = {name for name, new in wanted.items() if counts[new] > 1}
     while True:
@@ -69,10 +91,10 @@ def rename_all(tensors: Mapping[str, Tensor], rename: Callable[[str], str]) -> T
 
 def rename_by_rules(rules: Rules, tensors: Mapping[str, Tensor]) -> Tensors:
     """Renames tensors by a list of patterns, so that none takes the place of another."""
-    return rename_all(tensors, lambda name: apply_rules(rules, name))
+    return rename_all(tensors, partial(_apply, _compiled(rules)))
 
 
 def last_index(names: Iterable[str], parent: str) -> int:
     """The highest index of a list of modules: 3 of ``stages.0`` to ``stages.3``; -1 without one."""
-    found = (re.match(rf'{parent}\.(\d+)\.', name) for name in names)
+    found = map(re.compile(rf'{parent}\.(\d+)\.').match, names)
     return max((int(match.group(1)) for match in found if match), default=-1)
