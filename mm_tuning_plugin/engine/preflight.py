@@ -20,6 +20,7 @@ from mmengine.registry import (
 )
 from mmseg.registry import DATASETS
 
+from mm_tuning_plugin.config_types import class_of
 from mm_tuning_plugin.datasets.labels import IGNORE
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
 from mm_tuning_plugin.engine.pipelines import tuning_pipeline, with_pipeline
@@ -101,10 +102,10 @@ def check_types(cfg: Mapping[str, Any], scope: str = 'mmseg') -> None:
     for where, root, config in wanted:
         with root.switch_scope_and_registry(scope) as registry:
             for part in config if isinstance(config, (list, tuple)) else [config]:
-                kind = part.get('type') if isinstance(part, Mapping) else None
-                if isinstance(kind, str) and registry.get(kind) is None:
+                named = isinstance(part, Mapping) and part.get('type') is not None
+                if named and class_of(part, registry) is None:
                     raise UserError(
-                        f'{where}: type {kind!r} found, expected the registered name of a '
+                        f'{where}: type {part["type"]!r} found, expected the registered name of a '
                         f'{registry.name}'
                     )
 
