@@ -83,13 +83,6 @@ def test_channels_last_are_tuned_as_first_and_refused_for_a_head_of_mmsegs(name,
     assert all(torch.equal(one, two) for one, two in zip(found, expected))
 
 
-@pytest.mark.filterwarnings('ignore')
-def test_a_neck_of_the_users_that_permutes_goes_through_both_stages(toy_cfg, monkeypatch):
-    cfg = on_toy_data(small_config(CHANNELS_LAST['TIMMBackbone swin, channels last']), toy_cfg)
-    cfg.model.neck = dict(type=ToFront)
-    run_both_stages(cfg, monkeypatch)
-
-
 @pytest.mark.parametrize('name', NO_MAPS)
 def test_what_gives_no_maps_is_refused_in_one_line(name, toy_cfg):
     options, expected = NO_MAPS[name]

@@ -148,14 +148,9 @@ def test_one_that_cannot_be_built_is_named(toy_cfg):
         read_normalisation(with_type(toy_cfg, HousePreProcessor))
 
 
-@pytest.mark.parametrize(
-    ('kind', 'level'), [('HelpedPreProcessor', 'INFO'), (NoisyPreProcessor, 'WARNING')]
-)
-def test_a_run_says_so_once(toy_cfg, capfd, kind, level):
-    with_type(toy_cfg, kind)
+def test_a_run_says_so_once(toy_cfg, capfd):
+    with_type(toy_cfg, NoisyPreProcessor)
     toy_cfg.mix_and_match.update(max_iters=1, retrieval_images=0)
     MixAndMatchRunner.from_cfg(toy_cfg).tune()
-    lines = [
-        line for line in capfd.readouterr().out.splitlines() if 'not used in stage one' in line
-    ]
-    assert len(lines) == 1 and f' {level} ' in lines[0]
+    lines = [line for line in capfd.readouterr().out.splitlines() if 'not used in stage' in line]
+    assert len(lines) == 1 and ' WARNING ' in lines[0]

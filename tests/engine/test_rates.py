@@ -75,10 +75,8 @@ ZERO, FLOAT, TENTH = dict(lr_mult=0), dict(lr_mult=0.0), dict(lr_mult=0.1)
         (dict(norm_decay_mult=0.0), None),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize('optimizer', [None, ADAMW])
-def test_what_is_left_of_zeros(toy_cfg, paramwise, left, optimizer):
-    if optimizer is not None:
-        toy_cfg.optim_wrapper.optimizer = dict(optimizer)
+def test_what_is_left_of_zeros(toy_cfg, paramwise, left):
+    toy_cfg.optim_wrapper.optimizer = dict(ADAMW)
     found = derived(toy_cfg, paramwise)
     assert found['paramwise_cfg'] == (paramwise if left is None else left)
     plain = derived(toy_cfg, {})
