@@ -16,7 +16,7 @@ from mmseg.registry import TRANSFORMS
 from new_style import write_new_style
 
 from mm_tuning_plugin.benchmark.settings import comparable
-from mm_tuning_plugin.cli.train import is_proxy_task
+from mm_tuning_plugin.cli.train import is_proxy_task, load_config
 from mm_tuning_plugin.config_types import (
     base_type,
     class_of,
@@ -26,7 +26,7 @@ from mm_tuning_plugin.config_types import (
 )
 from mm_tuning_plugin.datasets import Cached
 from mm_tuning_plugin.datasets.cached import cache_loading, without_cache
-from mm_tuning_plugin.engine import derive_tuning_config, user_config
+from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config, user_config
 from mm_tuning_plugin.engine.checkpoints import CarefulCheckpointHook, with_careful_hook
 from mm_tuning_plugin.engine.loops import ResumableIterLoop, with_resumable_loop
 from mm_tuning_plugin.engine.options import resolve_options
@@ -107,6 +107,13 @@ def derived(cfg):
     from mm_tuning_plugin.config_types import with_plain_types
 
     return with_plain_types(derive_tuning_config(cfg).to_dict())
+
+
+def test_both_doors_name_the_types(toy_cfg, tmp_path):
+    path = write_new_style(toy_cfg, tmp_path / 'new_style.py')
+    given = Config.fromfile(path)
+    for cfg in (load_config(str(path)), MixAndMatchRunner.from_cfg(given).cfg):
+        assert cfg.train_cfg.type == 'mmengine.runner.loops.IterBasedTrainLoop'
 
 
 @pytest.mark.parametrize('nodes', ['points', 'patches'])
