@@ -38,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from recipe_ideas import BASELINES, IDEAS, Idea, Matching
 
 from mm_tuning_plugin.benchmark.splits import Library, read_folds
+from mm_tuning_plugin.config_types import base_type
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs/camvid/fcn_r18_camvid_cpu.py'
 FIELDS = ('idea', 'fold', 'fraction', 'seed', 'tuning', 'fine_tuning', 'mIoU', 'IoU', 'seconds')
@@ -59,7 +60,7 @@ class Crops:
 
     def __init__(self, images: Sequence[tuple], cfg: Config, idea: Idea, seed: int) -> None:
         self.images, self.idea, self.draws = images, idea, random.Random(seed)
-        resize = next(step for step in cfg.train_pipeline if step['type'] == 'RandomResize')
+        resize = next(step for step in cfg.train_pipeline if base_type(step) == 'RandomResize')
         self.scale, self.ratios, self.side = (
             resize['scale'],
             resize['ratio_range'],
@@ -217,8 +218,8 @@ def _seed(seed: int) -> None:
 
 def read_images(dataset: Mapping[str, Any], cfg: Config) -> list[tuple[np.ndarray, np.ndarray]]:
     """All (image, label map) of a data set, at their own size."""
-    kinds = ('LoadImageFromFile', 'LoadAnnotations', 'mm_tuning_plugin.MapLabels')
-    steps = [step for step in cfg.train_pipeline if step['type'] in kinds]
+    kinds = ('LoadImageFromFile', 'LoadAnnotations', 'MapLabels')
+    steps = [step for step in cfg.train_pipeline if base_type(step) in kinds]
     samples = DATASETS.build(dict(dataset, pipeline=steps))
     return [(sample['img'], sample['gt_seg_map']) for sample in samples]
 

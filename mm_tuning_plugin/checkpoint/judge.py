@@ -91,7 +91,7 @@ def judge_fit(
         raise UserError(
             f"{path}: does not fit {name}: '{_own_name(file, fit, strange)}' of the file has no "
             'place in the backbone, which computes something else without it; expected the same '
-            f'modules{hint}'
+            f'modules, or a file without it where it is a head{hint}'
         )
     if lacking and min_matched:
         raise UserError(

@@ -102,6 +102,7 @@ def _is_known(name: str, roots: set[str], beside: set[str]) -> bool:
         return False
     if any(root == part and other in beside for part, other in _BESIDE):
         return True
+    root = root.replace('-', '_')  # Caffe's layers
     return bool(_ROOTS.fullmatch(root) or _WORDS.fullmatch(root))
 
 
@@ -137,7 +138,7 @@ class _Behind:
         return any(
             int(found.group(2)) > highest.get(found.group(1), 1 << 30)
             for pattern, highest in ((_LEVEL, self.levels), (_LAYER, self.layers))
-            for found in [pattern.fullmatch(root)]
+            for found in [pattern.fullmatch(root.replace('-', '_'))]
             if found
         )
 

@@ -107,7 +107,7 @@ def test_what_may_be_left_out_beside_another_part():
 
 def test_layers_of_caffe_behind_the_last():
     layers = ('conv1.weight', 'conv2.weight', 'conv3.weight')
-    assert kept(['conv4_1.weight', 'fc8_voc.weight'], layers) == ()
+    assert kept(['conv4_1.weight', 'conv5-1.weight', 'fc8-voc.weight'], layers) == ()
     assert kept(['conv2_2.weight'], layers) == ('conv2_2.weight',)
 
 

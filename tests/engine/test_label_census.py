@@ -180,6 +180,8 @@ def test_a_loader_of_the_users_own(toy_cfg, demo_root, tmp_path):
     dataset.pipeline[1] = dict(type='LoadCensusArray', kind='int64', last=7)
     census = take_census(dataset, lambda size: [0])
     assert census == LabelCensus(1, {3: 64 * 64 - 1, 7: 1}, {}, 1)
+    sorted((tmp_path / 'ann').iterdir())[1].write_bytes(b'\xff\xd8\xff a JPEG by its beginning')
+    assert take_census(dataset, lambda size: [0, 1, 2]).jpegs == 1
 
 
 def test_a_mapping_of_the_users_counts(toy_cfg):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import killing
@@ -17,6 +17,7 @@ from mmengine.hooks import EMAHook
 from mmengine.registry import HOOKS
 from mmseg.evaluation import IoUMetric
 
+from mm_tuning_plugin.cli.run import run
 from mm_tuning_plugin.engine import alone, signals
 from mm_tuning_plugin.engine.signals import Interruption, OutliveSigterm
 
@@ -346,17 +347,16 @@ def two_ranks(cfg, prepare=lambda: None, only=None):
     """Train on two ranks, on one of which something is prepared: [(status, log), ...]."""
     variables = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()))
 
-    def join(rank):
+    def work(rank):
         os.environ.update(variables, RANK=str(rank), LOCAL_RANK=str(rank))
         if rank == only:
             prepare()
+        return run(lambda _: killing.train(cfg))
 
-    def start(rank):
-        log = Path(cfg.work_dir).parent / f'{Path(cfg.work_dir).name} {cfg.resume} {rank}.log'
-        return killing.forked(cfg, lambda: join(rank), log=log)
-
-    with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(start, (0, 1)))
+    folder = Path(cfg.work_dir)
+    logs = [folder.parent / f'{folder.name} {cfg.resume} {rank}.log' for rank in (0, 1)]
+    ranks = [killing.started(partial(work, rank), log) for rank, log in enumerate(logs)]
+    return [(killing.ended(rank), log.read_text()) for rank, log in zip(ranks, logs)]
 
 
 @pytest.mark.parametrize(
