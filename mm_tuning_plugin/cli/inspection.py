@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mm_tuning_plugin.checkpoint.choice import choose
@@ -57,11 +57,14 @@ class OnMeta(TorchFunctionMode):
     """
 
     FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
+    INITIALISERS = (nn.init.constant_, nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in self.FACTORIES:
             kwargs['device'] = kwargs.get('device') or 'meta'
+        if func in self.INITIALISERS and kwargs['tensor'].is_meta:
+            return kwargs['tensor']
         return func(*args, **kwargs)
 
 
@@ -128,7 +131,7 @@ def longest(groups: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]
     return {prefix: size for prefix, size in groups.items() if prefix not in whole}
 
 
-def build_on_meta(config: Mapping[str, Any]) -> torch.nn.Module | None:
+def build_on_meta(config: Mapping[str, Any]) -> nn.Module | None:
     """A backbone without values; None where the package that has it is not installed."""
     import mmseg.models  # noqa: F401  registers them
     from mmengine.registry import DefaultScope
@@ -183,7 +186,7 @@ def _ratio(known: Known, size: int) -> float:
 
 
 def _best_fit(
-    backbone: torch.nn.Module, shapes: Mapping[str, Tensor], places: list[str]
+    backbone: nn.Module, shapes: Mapping[str, Tensor], places: list[str]
 ) -> tuple[Fit, tuple[str, ...]]:
     """The best fit under one of some prefixes, and all prefixes that fit as well."""
     targets = backbone.state_dict()
@@ -199,7 +202,7 @@ def _inside(inner: str, outer: str) -> bool:
     return inner != outer and inner.startswith(outer)
 
 
-def _common(backbone: torch.nn.Module, found: Mapping[tuple[int, ...], int]) -> float:
+def _common(backbone: nn.Module, found: Mapping[tuple[int, ...], int]) -> float:
     """Share of a backbone's parameters for which a file has a tensor of the same shape."""
     wanted = collections.Counter(tuple(p.shape) for p in backbone.parameters())
     total = common = 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 
+import pytest
 import torch
 from cases import SIZE
 from mmengine.config import Config
@@ -32,6 +34,13 @@ def on_toy_data(cfg: Config, toy_cfg: Config) -> Config:
     shown = dict(pictures=[], report=False)
     cfg.mix_and_match = dict(max_iters=2, images_per_batch=2, retrieval_images=0, **shown)
     return cfg
+
+
+def walk_but_for(kinds: Iterable[str], names: Iterable[str]) -> list:
+    """Names as parameters of a test; those that are not in `kinds` are of the walk of .ci/run."""
+    assert {*kinds} <= {*names}
+    marks = {True: (), False: (pytest.mark.walk,)}
+    return [pytest.param(name, marks=marks[name in kinds], id=name) for name in names]
 
 
 def small_step(step: dict, size: tuple) -> dict:

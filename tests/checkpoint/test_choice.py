@@ -5,11 +5,23 @@ import time
 import pytest
 import torch
 from mmseg.models.backbones import ResNet
+from reference_networks import TorchvisionResNet, randomise
 from torch import nn
 
 from mm_tuning_plugin.checkpoint import hash_state_dict, load_backbone_checkpoint
 from mm_tuning_plugin.checkpoint.choice import choose
 from mm_tuning_plugin.errors import UserError
+
+
+@pytest.fixture(scope='module')
+def resnet_source():
+    """A narrow one: where weights lie has nothing to do with how many there are."""
+    with torch.no_grad():
+        return randomise(TorchvisionResNet(width=8), seed=1)
+
+
+def narrow(depth):
+    return ResNet(depth=depth, stem_channels=8, base_channels=8)
 
 
 def shifted(weights, by=1):
@@ -34,7 +46,7 @@ def test_known_pairs(taken, left, rule, first, tmp_path, resnet_source):
     weights = resnet_source.state_dict()
     parts = [(taken, weights), (left, shifted(weights))]
     torch.save(dict(parts if first == 'taken' else parts[::-1]), tmp_path / 'a.pth')
-    backbone = ResNet(depth=18)
+    backbone = narrow(18)
     report = load_backbone_checkpoint(backbone, tmp_path / 'a.pth')
     assert report.layout.container == taken
     assert report.layout.equals == (f'{left}.',)
@@ -48,7 +60,7 @@ def test_unknown_pairs_are_the_users(names, tmp_path, resnet_source):
     weights = resnet_source.state_dict()
     a, b = names
     torch.save({a: weights, b: shifted(weights)}, tmp_path / 'a.pth')
-    backbone = ResNet(depth=18)
+    backbone = narrow(18)
     before = hash_state_dict(backbone.state_dict())
     with pytest.raises(UserError) as error:
         load_backbone_checkpoint(backbone, tmp_path / 'a.pth')
@@ -63,7 +75,7 @@ def test_the_prefix_decides(dot, tmp_path, resnet_source):
     weights = resnet_source.state_dict()
     file = {'nets': {'a': shifted(weights), 'b': weights}, 'teacher': shifted(weights, 2)}
     torch.save(file, tmp_path / 'a.pth')
-    backbone = ResNet(depth=18)
+    backbone = narrow(18)
     report = load_backbone_checkpoint(backbone, tmp_path / 'a.pth', prefix='nets.b' + dot)
     assert report.layout[:2] == ('nets.b', '')
     assert torch.equal(backbone.conv1.weight, resnet_source.conv1.weight)
@@ -73,13 +85,13 @@ def test_the_prefix_decides(dot, tmp_path, resnet_source):
 def test_a_prefix_that_is_not_there(tmp_path, resnet_source):
     torch.save({'net_a': resnet_source.state_dict()}, tmp_path / 'a.pth')
     with pytest.raises(UserError, match=r"under the prefix 'net_b\.'; expected .* 'net_a\.'"):
-        load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth', prefix='net_b')
+        load_backbone_checkpoint(narrow(18), tmp_path / 'a.pth', prefix='net_b')
 
 
 def test_the_same_weights_twice_are_no_rivals(tmp_path, resnet_source):
     weights = resnet_source.state_dict()
     torch.save({'net_a': weights, 'net_b': dict(weights)}, tmp_path / 'a.pth')
-    report = load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth')
+    report = load_backbone_checkpoint(narrow(18), tmp_path / 'a.pth')
     assert report.layout.container == 'net_a' and report.layout.equals == ('net_b.',)
     assert '(the same weights)' in str(report)
 
@@ -88,7 +100,7 @@ def test_a_misfit_is_told_before_rivals(tmp_path, resnet_source):
     weights = resnet_source.state_dict()
     torch.save({'net_a': weights, 'net_b': shifted(weights)}, tmp_path / 'a.pth')
     with pytest.raises(UserError, match='the backbone a ResNet-50'):
-        load_backbone_checkpoint(ResNet(depth=50), tmp_path / 'a.pth')
+        load_backbone_checkpoint(narrow(50), tmp_path / 'a.pth')
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from mmseg.models.backbones import BiSeNetV1, ICNet, ResNet, STDCContextPathNet, STDCNet
-from mmseg.registry import MODELS
 from reference_hugging_face import published
 from reference_networks import TorchvisionResNet, randomise
 from torch import nn
@@ -15,6 +14,8 @@ from mm_tuning_plugin.errors import UserError
 RESNET = dict(
     type='ResNet',
     depth=18,
+    stem_channels=8,
+    base_channels=8,
     num_stages=4,
     out_indices=(0, 1, 2, 3),
     dilations=(1, 1, 1, 1),
@@ -36,12 +37,27 @@ STDC = dict(
 )
 
 
+def narrow(depth):
+    return ResNet(depth=depth, stem_channels=8, base_channels=8)
+
+
 def bisenet():
-    return BiSeNetV1(backbone_cfg=RESNET)
+    return BiSeNetV1(
+        backbone_cfg=RESNET,
+        spatial_channels=(8, 8, 8, 16),
+        context_channels=(16, 32, 64),
+        out_channels=32,
+    )
 
 
 def icnet():
-    return ICNet(backbone_cfg=RESNET, layer_channels=(128, 512))
+    return ICNet(
+        backbone_cfg=RESNET,
+        layer_channels=(16, 64),
+        light_branch_middle_channels=8,
+        psp_out_channels=16,
+        out_channels=(8, 16, 16),
+    )
 
 
 def stdc():
@@ -65,7 +81,7 @@ def encoder_source(kind):
         if kind == 'stdc':
             options = {k: v for k, v in STDC.items() if k != 'type'}
             return randomise(STDCNet(**options), seed=3)
-        return randomise(TorchvisionResNet(), seed=3)
+        return randomise(TorchvisionResNet(width=8), seed=3)
 
 
 @pytest.mark.parametrize('kind', NESTED)
@@ -107,7 +123,7 @@ def test_the_wholes_file(kind, tmp_path):
 
 
 def test_an_encoder_of_another_depth_is_refused(tmp_path):
-    torch.save(ResNet(depth=34).state_dict(), tmp_path / 'a')
+    torch.save(narrow(34).state_dict(), tmp_path / 'a')
     backbone = bisenet()
     before = hash_state_dict(backbone.state_dict())
     with pytest.raises(UserError, match='the file is a ResNet-34, the backbone a ResNet-18'):
@@ -116,13 +132,10 @@ def test_an_encoder_of_another_depth_is_refused(tmp_path):
 
 
 def test_an_incomplete_encoder_is_refused(tmp_path):
-    weights = {k: v for k, v in ResNet(depth=18).state_dict().items() if not k.startswith('conv1')}
+    weights = {k: v for k, v in narrow(18).state_dict().items() if not k.startswith('conv1')}
     torch.save(weights, tmp_path / 'a')
-    with pytest.raises(UserError, match="stage 'stem' finds 128 of 9,536"):
-        load_backbone_checkpoint(
-            MODELS.build(dict(type='ICNet', backbone_cfg=RESNET, layer_channels=(128, 512))),
-            tmp_path / 'a',
-        )
+    with pytest.raises(UserError, match="stage 'stem' finds 16 of 1,192"):
+        load_backbone_checkpoint(icnet(), tmp_path / 'a')
 
 
 @pytest.mark.parametrize('kind', NESTED)

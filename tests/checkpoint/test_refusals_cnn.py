@@ -46,8 +46,8 @@ def test_deep_stem_file_into_plain_resnet_is_refused(tmp_path):
 def test_other_depth_is_refused(depths, tmp_path):
     """34 -> 18 too: each tensor of the shallow one finds its place, but it is another network."""
     found, wanted = depths
-    torch.save({'model': ResNet(depth=found).state_dict()}, tmp_path / 'a.pth')
-    backbone = ResNet(depth=wanted)
+    torch.save({'model': narrow(depth=found).state_dict()}, tmp_path / 'a.pth')
+    backbone = narrow(depth=wanted)
     refuse(backbone, tmp_path / 'a.pth', f'ResNet-{found}', f'ResNet-{wanted}')
 
 
@@ -78,7 +78,7 @@ def test_other_width_is_refused(tmp_path):
 
 
 def test_segmentor_of_another_backbone_is_refused(tmp_path):
-    weights = under('backbone.', ResNet(depth=50).state_dict())
+    weights = under('backbone.', narrow().state_dict())
     weights['decode_head.conv_seg.weight'] = torch.ones(2, 2, 1, 1)
     torch.save({'state_dict': weights}, tmp_path / 'a.pth')
     vit = VisionTransformer(img_size=32, patch_size=8, embed_dims=16, num_layers=1, num_heads=2)
@@ -138,7 +138,7 @@ def test_not_finite_is_refused(tmp_path, resnet_source):
 
 
 def narrow(cls=ResNet, **options):
-    return cls(depth=50, base_channels=8, **{'stem_channels': 8, **options})
+    return cls(base_channels=8, **{'depth': 50, 'stem_channels': 8, **options})
 
 
 def bottlenecks(**options):
@@ -224,7 +224,11 @@ FILES = {
         ('wide', narrow, 'the file is 16 channels wide, the backbone 8'),
         ('ResNet', partial(narrow, ResNeXt, groups=4, base_width=32), 'channels wide'),
         ('Hugging Face', partial(narrow, ResNetV1c), "has the plain stem 'conv1'"),
-        ('Hugging Face', partial(ResNet, 18), 'the file is a ResNet-50, the backbone a ResNet-18'),
+        (
+            'Hugging Face',
+            partial(narrow, depth=18),
+            'the file is a ResNet-50, the backbone a ResNet-18',
+        ),
         ('ResNet-C', partial(narrow, ResNetV1d), 'the shortcuts differ'),
         ('ResNet-C', narrow, 'has the deep stem of ResNetV1c/V1d'),
         ('ResNeSt', partial(narrow, ResNetV1d), 'holds a ResNeSt, the backbone is a ResNet'),

@@ -46,40 +46,44 @@ def test_small_parts_are_not_dropped(case, tmp_path):
     assert any(name in unexpected for unexpected in report.unexpected)
 
 
+def narrow(depth):
+    return ResNet(depth=depth, stem_channels=8, base_channels=8)
+
+
 def test_counters_of_profilers_are_no_part(tmp_path):
-    weights = ResNet(depth=18).state_dict()
+    weights = narrow(18).state_dict()
     weights['layer1.0.total_ops'] = torch.ones(1)
     weights['layer1.0.conv1.total_params'] = torch.ones(1)
     torch.save(weights, tmp_path / 'a.pth')
-    report = load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth')
+    report = load_backbone_checkpoint(narrow(18), tmp_path / 'a.pth')
     assert report.unexpected == () and len(report.dropped) == 2
 
 
 @pytest.mark.parametrize('kind', ['downsample.1.', 'bn2.bias'])
 def test_a_kind_that_every_block_lacks_is_another_network(kind, tmp_path):
     """Few parameters, which the share of a stage does not notice."""
-    weights = {k: v for k, v in ResNet(depth=50).state_dict().items() if kind not in k}
+    weights = {k: v for k, v in narrow(50).state_dict().items() if kind not in k}
     torch.save(weights, tmp_path / 'a.pth')
     with pytest.raises(UserError) as error:
-        load_backbone_checkpoint(ResNet(depth=50), tmp_path / 'a.pth')
+        load_backbone_checkpoint(narrow(50), tmp_path / 'a.pth')
     message = str(error.value)
     assert kind in message and 'nor any of its kind' in message and '\n' not in message
 
 
 def test_one_of_a_kind_may_be_lacking_and_is_told(tmp_path):
-    weights = ResNet(depth=50).state_dict()
+    weights = narrow(50).state_dict()
     del weights['layer3.2.bn2.bias']
     torch.save(weights, tmp_path / 'a.pth')
-    report = load_backbone_checkpoint(ResNet(depth=50), tmp_path / 'a.pth')
+    report = load_backbone_checkpoint(narrow(50), tmp_path / 'a.pth')
     assert report.missing == ('layer3.2.bn2.bias',)
     (note,) = report.notes
     assert note.startswith('1 parameters are not in the file') and 'layer3.2.bn2.bias' in note
 
 
 def test_a_message_speaks_the_files_names(tmp_path):
-    weights = {f'model.{k}': v for k, v in ResNet(depth=18).state_dict().items()}
+    weights = {f'model.{k}': v for k, v in narrow(18).state_dict().items()}
     torch.save({**weights, 'model.gate': torch.ones(1)}, tmp_path / 'a.pth')
     with pytest.raises(UserError, match=r"'model\.gate' of the file has no place"):
-        load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth')
-    report = load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth', min_matched=0)
+        load_backbone_checkpoint(narrow(18), tmp_path / 'a.pth')
+    report = load_backbone_checkpoint(narrow(18), tmp_path / 'a.pth', min_matched=0)
     assert report.unexpected == ('model.gate',)

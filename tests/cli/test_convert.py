@@ -15,11 +15,26 @@ from mmseg_backbones import BACKBONES, as_trained, build, different, initialise
 from torch import nn
 
 from mm_tuning_plugin.checkpoint.known import KNOWN
+from mm_tuning_plugin.cli import inspection
 from mm_tuning_plugin.cli.convert import build_parser, entry
-from mm_tuning_plugin.cli.inspection import build_on_meta
 
 ROOT = Path(__file__).parents[2]
 RESNET = BACKBONES['ResNet']
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _known_built_once():
+    """A process inspects one file, this module many: what they are compared with stays the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        plain, built = inspection.build_on_meta, {}
+
+        def build_once(config):
+            if repr(config) not in built:
+                built[repr(config)] = plain(config)
+            return built[repr(config)]
+
+        patch.setattr(inspection, 'build_on_meta', build_once)
+        yield
 
 
 @pytest.fixture
@@ -221,7 +236,7 @@ def test_help_says_what_safetensors_is_for():
 def save_like(name, path, prefix=''):
     """A known architecture at full size, in a file of kilobytes: one number for each tensor."""
     weights = {}
-    for key, value in build_on_meta(KNOWN[name].config).state_dict().items():
+    for key, value in inspection.build_on_meta(KNOWN[name].config).state_dict().items():
         small = torch.rand(1) if value.is_floating_point() or value.is_meta else value
         weights[prefix + key] = small.expand(value.shape)
     torch.save({'model': weights, 'epoch': 1}, path)
@@ -275,7 +290,7 @@ def test_inspect_lists_what_is_there(here, capfd):
 def test_the_known_architectures_are_of_the_size_that_is_told():
     """By which they are chosen, before any is built."""
     for name, known in KNOWN.items():
-        backbone = build_on_meta(known.config)
+        backbone = inspection.build_on_meta(known.config)
         if known.config['type'].startswith('mmpretrain.') and backbone is None:
             continue  # not installed here
         parameters = list(backbone.parameters())
