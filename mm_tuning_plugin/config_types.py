@@ -76,7 +76,7 @@ def class_of(config: Mapping[str, Any], registry: Registry, scope: str | None = 
     """
     kind = _built(config.get('type'))
     if not isinstance(kind, str):
-        return kind
+        return kind if callable(kind) else None
     with registry.switch_scope_and_registry(scope) as found:
         return _looked_up(kind, found)
 

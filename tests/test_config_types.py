@@ -29,6 +29,7 @@ from mm_tuning_plugin.datasets.cached import cache_loading, without_cache
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config, user_config
 from mm_tuning_plugin.engine.checkpoints import CarefulCheckpointHook, with_careful_hook
 from mm_tuning_plugin.engine.loops import ResumableIterLoop, with_resumable_loop
+from mm_tuning_plugin.engine.normalisation import read_normalisation
 from mm_tuning_plugin.engine.options import resolve_options
 from mm_tuning_plugin.engine.start import _has_layer_norms, remove_pretrained
 from mm_tuning_plugin.errors import UserError
@@ -260,7 +261,7 @@ def test_refusals_know_classes(toy_cfg):
         user_config.read_model(cfg)
     cfg.model.data_preprocessor.type = ResNet
     with pytest.raises(UserError, match='expected SegDataPreProcessor'):
-        user_config.read_normalisation(cfg)
+        read_normalisation(cfg)
 
 
 def test_a_metric_of_a_comparison_is_known(toy_cfg, tmp_path):

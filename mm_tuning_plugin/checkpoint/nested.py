@@ -80,7 +80,8 @@ def _main_part(module: nn.Module, place: str) -> Iterator[str]:
     total = sum(parameter.numel() for parameter in module.parameters())
     for name, child in module.named_children():
         size = sum(parameter.numel() for parameter in child.parameters())
-        if 2 * size > total and _project(child) not in ('torch', _project(module)):
+        foreign = _project(child) not in ('torch', _project(module))
+        if 2 * size > total and foreign and not isinstance(child, LISTS):
             yield _join(place, name)
 
 

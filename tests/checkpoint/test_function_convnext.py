@@ -195,7 +195,7 @@ def test_grn_is_the_identity_where_the_file_has_none(first, tmp_path):
 @pytest.mark.parametrize('write', [official, timm, dict, openmmlab])
 def test_grn_is_never_dropped(write, second, tmp_path):
     """It is a hundredth of the parameters, and the function is another without it."""
-    with pytest.raises(UserError, match=r"'stages\.0\.0\.grn\.\w+' of the file has") as error:
+    with pytest.raises(UserError, match=r"\.grn\.\w+' of the file has") as error:
         loaded(ConvNeXt(**V1), write(published(second, tmp_path)), tmp_path)
     assert '\n' not in str(error.value)
 

@@ -99,7 +99,7 @@ def test_both_stages_run_and_another_augmentation_is_another_tuning(toy_cfg):
 
 def test_a_transform_that_nobody_registered_is_told_before_tuning(toy_cfg):
     toy_cfg.mix_and_match.augment = [dict(type='RandomGreyscale')]
-    told = r"^mix_and_match\.augment: type 'RandomGreyscale' found, expected the registered name"
+    told = r"^mix_and_match\.augment\.0: type 'RandomGreyscale' found, expected a registered"
     with pytest.raises(UserError, match=told):
         MixAndMatchRunner.from_cfg(toy_cfg).train()
 

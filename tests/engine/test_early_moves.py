@@ -128,8 +128,8 @@ def test_validation_with_labels_of_the_files_size_stays(cfg):
     steps(cfg)[:] = [LOAD, LABELS, CROP, PACK]
     ordinary = derive_tuning_config(cfg).val_dataloader.dataset.queries
     assert [step['type'].rsplit('.')[-1] for step in ordinary['pipeline']] == [
-        'LoadImageFromFile', 'LoadAnnotations', 'CheckLabels', 'Resize', 'SamplePoints',
-        'PackNodeInputs',
+        'LoadImageFromFile', 'LoadAnnotations', 'CheckLabels', 'Resize', 'CutLargeImage',
+        'SamplePoints', 'PackNodeInputs',
     ]  # fmt: skip
     for one, other in zip(queries, sources(ordinary)):
         assert one['img'].shape == (32, 32, 3)

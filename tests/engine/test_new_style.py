@@ -31,7 +31,7 @@ def read(path):
 
 def test_it_runs_as_the_same_config_of_names_does(toy_cfg, tried, tmp_path):
     toy_cfg.pop('work_dir')
-    toy_cfg.mix_and_match.retrieval_images = 0
+    toy_cfg.mix_and_match.update(retrieval_images=0, report=True)
     toy_cfg.dump(tmp_path / 'names.py')
     runs = tried(tmp_path / 'names.py'), tried(write_new_style(toy_cfg, tmp_path / 'classes.py'))
     hashes = [read_backbone(run / 'tuning' / TUNED_BACKBONE)[1]['hash_after'] for run in runs]
