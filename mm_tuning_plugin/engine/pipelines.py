@@ -176,9 +176,10 @@ def crop_size(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
     That of the last transform that crops; of several data sets, of the first that has one.
     """
     for step in reversed(steps_of(dataset)):
-        if base_type(step) in CROPS and step.get('crop_size') is not None:
-            size = step['crop_size']
-            height, width = (size, size) if isinstance(size, int) else size
+        size = step.get('crop_size') if base_type(step) in CROPS else None
+        size = [size, size] if isinstance(size, int) else size
+        if isinstance(size, (list, tuple)) and len(size) == 2:  # another is told where it is built
+            height, width = size
             # mmcv counts (W, H) where mmseg counts (H, W)
             return (width, height) if base_type(step) == 'CenterCrop' else (height, width)
     inner = [dataset.get('dataset'), *(dataset.get('datasets') or [])]

@@ -31,7 +31,9 @@ def read(path):
 
 def test_it_runs_as_the_same_config_of_names_does(toy_cfg, tried, tmp_path):
     toy_cfg.pop('work_dir')
-    toy_cfg.mix_and_match.update(retrieval_images=0, report=True)
+    # as long as the trial, so that what was written runs as it did
+    toy_cfg.mix_and_match.update(max_iters=2, retrieval_images=0, report=True)
+    toy_cfg.train_cfg.max_iters = toy_cfg.train_cfg.val_interval = 2
     toy_cfg.dump(tmp_path / 'names.py')
     runs = tried(tmp_path / 'names.py'), tried(write_new_style(toy_cfg, tmp_path / 'classes.py'))
     hashes = [read_backbone(run / 'tuning' / TUNED_BACKBONE)[1]['hash_after'] for run in runs]
