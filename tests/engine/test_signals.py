@@ -187,11 +187,46 @@ class OthersAverages(EMAHook):
         super().before_val_epoch(runner)
 
 
-@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_signal_to_the_whole_group(toy_cfg, tmp_path, signum):
-    """From outside to a real process and its workers, as a terminal, Slurm and torchrun send it."""
+@pytest.fixture
+def endless(toy_cfg):
+    """A run with loading workers that only a signal ends."""
     toy_cfg.train_cfg.update(max_iters=100_000, val_interval=100_000)
     toy_cfg.train_dataloader.num_workers = 2
+    return toy_cfg
+
+
+def signal_group(cfg, process, signum):
+    """Send a signal to a process and its workers once fine-tuning has a checkpoint."""
+    waited = time.time()
+    while not list(Path(cfg.work_dir).glob('iter_*.pth')) and time.time() - waited < 120:
+        time.sleep(0.1)
+    os.killpg(process, signum)
+
+
+def check_end(signum, status, out, err):
+    assert status == 128 + signum, err
+    last = err.strip().splitlines()[-1]
+    assert last.startswith(f'interrupted by {signum.name}: iteration ') and 'finished' not in out
+    assert Path(last.split(' is kept in ')[1].split(';')[0]).is_file()
+    assert 'Traceback' not in err
+
+
+def test_an_interrupt_to_the_whole_group(endless, tmp_path):
+    """As a terminal sends it: to a session's process and its workers."""
+
+    def train():
+        os.setsid()
+        return run(lambda _: killing.train(endless))
+
+    process = killing.started(train, log := tmp_path / 'log')
+    signal_group(endless, process, signal.SIGINT)
+    status = killing.ended(process)
+    check_end(signal.SIGINT, status, log.read_text(), log.read_text())
+
+
+def test_a_termination_of_the_whole_group(endless, tmp_path):
+    """From outside to a real process and its workers, as Slurm and torchrun send it."""
+    toy_cfg = endless
     toy_cfg.runner_type = 'mm_tuning_plugin.MixAndMatchRunner'
     toy_cfg.dump(tmp_path / 'config.py')
     code = (
@@ -202,16 +237,9 @@ def test_a_signal_to_the_whole_group(toy_cfg, tmp_path, signum):
         [sys.executable, '-c', code, str(tmp_path / 'config.py')],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
     )  # fmt: skip
-    waited = time.time()
-    while not list(Path(toy_cfg.work_dir).glob('iter_*.pth')) and time.time() - waited < 120:
-        time.sleep(0.2)
-    os.killpg(process.pid, signum)
+    signal_group(toy_cfg, process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signum, err
-    last = err.strip().splitlines()[-1]
-    assert last.startswith(f'interrupted by {signum.name}: iteration ') and 'finished' not in out
-    assert Path(last.split(' is kept in ')[1].split(';')[0]).is_file()
-    assert 'Traceback' not in err
+    check_end(signal.SIGTERM, process.returncode, out, err)
 
 
 @pytest.mark.parametrize('what', ['check_data', 'weights'])
