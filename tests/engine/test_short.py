@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import IterBasedTrainLoop
 
+from mm_tuning_plugin.cli.environment import installed_version
 from mm_tuning_plugin.engine.short import ShortRun
 
 SEEN = []
@@ -68,7 +69,9 @@ def by_iteration(cfg):
         type='LoopOfAUser', max_iters=2000, val_begin=1000, val_interval=2000,
         dynamic_intervals=[(1500, 100)],
     )  # fmt: skip
-    cfg.default_hooks.checkpoint.update(interval=2000, save_begin=1000, published_keys=['meta'])
+    cfg.default_hooks.checkpoint.update(interval=2000, save_begin=1000)
+    if installed_version('onedl-mmengine'):  # the original cannot read what it is to publish
+        cfg.default_hooks.checkpoint.published_keys = ['meta']
     cfg.param_scheduler = [
         dict(type='LinearLR', start_factor=0.5, by_epoch=False, begin=0, end=1001),
         dict(type='PolyLR', by_epoch=False, begin=1500),
