@@ -153,11 +153,13 @@ def with_named_types(cfg: Config) -> Config:
     Raises:
         UserError: A class that a run needs cannot be imported.
     """
-    given = cfg._to_lazy_dict()  # without the names that the file imports
+    whole = cfg if isinstance(cfg, Config) else Config(dict(cfg))
+    given = whole._to_lazy_dict()  # without the names that the file imports
     if not _holds_classes(given.values()):
         return cfg
     named = {key: _named(value, key, key in READ_KEYS) for key, value in given.items()}
-    return Config(named, cfg_text=cfg.text, filename=cfg.filename, env_variables=cfg.env_variables)
+    about = dict(filename=whole.filename, env_variables=whole.env_variables)
+    return Config(named, cfg_text=whole.text, **about)
 
 
 def _named(value: Any, place: str, needed: bool) -> Any:
@@ -198,7 +200,7 @@ def _named_type(kind: Any, place: str, needed: bool) -> Any:
 
 def _not_importable(kind: LazyObject | LazyAttr, place: str, error: Exception) -> UserError:
     package = str(kind.module).split('.')[0]
-    if importlib.util.find_spec(package) is None:
+    if package and importlib.util.find_spec(package) is None:
         return UserError(
             f'{place}: a type of {package} found, which is not installed; expected it beside '
             f'mmseg: pip install {package}'
