@@ -8,6 +8,7 @@ from mm_tuning_plugin.benchmark.splits import Library, read_folds
 from mm_tuning_plugin.datasets.demo import METAINFO, write_demo_dataset
 from mm_tuning_plugin.errors import UserError
 
+pytestmark = pytest.mark.usefixtures('imported')
 NAMES = [f'{i:05d}' for i in range(16)]
 
 

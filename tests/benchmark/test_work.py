@@ -26,6 +26,22 @@ from mm_tuning_plugin.engine.observe import OBSERVED, START
 from mm_tuning_plugin.errors import UserError
 
 
+@pytest.fixture(scope='module', autouse=True)
+def _costs_measured_once():
+    """What a step costs is measured once for all tests, as a cache does that plans share."""
+    with pytest.MonkeyPatch.context() as patch:
+        plain, known = cost.measure_step, {}
+
+        def measure_once(cfg, device='cpu'):
+            key = repr((cfg['model'], cfg['train_dataloader'], device))
+            if key not in known:
+                known[key] = plain(cfg, device)
+            return known[key]
+
+        patch.setattr(cost, 'measure_step', measure_once)
+        yield
+
+
 def build(plan, tmp_path, name='bench', cache='cache'):
     return build_jobs(plan, tmp_path / name, tmp_path / cache)
 

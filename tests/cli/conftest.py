@@ -15,7 +15,8 @@ def project(toy_cfg, demo_root, tmp_path):
         toy_cfg[f'{loader}_dataloader'].dataset.data_root = str(data)
     config = tmp_path / 'config.py'
     toy_cfg.train_cfg.max_iters = toy_cfg.train_cfg.val_interval = 1
-    toy_cfg.mix_and_match = dict(max_iters=1, images_per_batch=2, retrieval_images=0)
+    shown = dict(pictures=[], report=False)
+    toy_cfg.mix_and_match = dict(max_iters=1, images_per_batch=2, retrieval_images=0, **shown)
     # not dump(), which lays the file out for a reader, for each test anew
     config.write_text('\n'.join(f'{key} = {value!r}' for key, value in toy_cfg.to_dict().items()))
     return config, data

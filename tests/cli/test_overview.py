@@ -1,6 +1,7 @@
 """The overview picture: made by the package, again and alike, of what the method really draws."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,10 +15,43 @@ from mm_tuning_plugin.visualization.palette import _seen
 FILE = Path(__file__).parents[2] / 'docs' / 'pictures' / 'overview.png'
 
 
+class Tuned(NamedTuple):
+    """What the toy gave while the picture was drawn."""
+
+    outcome: tuple
+    cut: list  # streets that patches were cut out of, by call
+    states: tuple  # of torch's generator, before and after
+
+
 @pytest.fixture(scope='module')
-def picture():
+def drawn():
+    """The picture, and of how the toy was tuned for it."""
     torch.set_num_threads(1)
-    return overview_picture.draw_overview()
+    seen, cut = [], []
+    tune, cut_patches = overview_toy.tune_toy, overview_toy.cut_patches
+
+    def tune_toy():
+        torch.manual_seed(99)
+        before = torch.get_rng_state()
+        seen.append((tune(), before, torch.get_rng_state()))
+        return seen[-1][0]
+
+    def cut_and_kept(*given, **more):
+        cut.append(given[0])
+        return cut_patches(*given, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (overview_toy, overview_picture):
+            patch.setattr(module, 'tune_toy', tune_toy)
+        patch.setattr(overview_toy, 'cut_patches', cut_and_kept)
+        picture = overview_picture.draw_overview()
+    ((outcome, *states),) = seen
+    return picture, Tuned(outcome, cut, tuple(states))
+
+
+@pytest.fixture(scope='module')
+def picture(drawn):
+    return drawn[0]
 
 
 def test_the_file_is_the_picture_that_the_package_draws(picture):
@@ -50,20 +84,11 @@ def test_classes_are_told_apart_under_every_kind_of_sight():
     assert gaps[:, ~np.eye(5, dtype=bool)].min() > 15
 
 
-def test_the_toy_is_measured_on_streets_that_it_was_not_tuned_on(monkeypatch):
-    torch.set_num_threads(1)
-    cut = []
-    original = overview_toy.cut_patches
-    monkeypatch.setattr(
-        overview_toy, 'cut_patches', lambda *given, **more: cut.append(given[0]) or original(
-            *given, **more
-        )
-    )  # fmt: skip
-    torch.manual_seed(99)
-    state = torch.get_rng_state()
-    before, after, labels = overview_toy.tune_toy()
-    assert torch.equal(state, torch.get_rng_state())
-    learnt, shown = cut
+def test_the_toy_is_measured_on_streets_that_it_was_not_tuned_on(drawn):
+    _, tuned = drawn
+    assert torch.equal(*tuned.states)
+    before, after, labels = tuned.outcome
+    learnt, shown = tuned.cut
     assert not any(np.array_equal(a[0], b[0]) for a in learnt for b in shown)
     half, classes = len(labels) // 2, torch.from_numpy(labels)
     recalls = [

@@ -43,7 +43,7 @@ RULES = {
     'vpd/vpd_sd_4xb8-25k_nyu-512x512.py': REFUSED,
     'swin/swin-tiny-patch4-window7_upernet_1xb8-20k_levir-256x256.py': REFUSED,  # two images
 }
-SAMPLE = find_configs(OWN)[::12]
+SAMPLE = find_configs(OWN)[::24]
 
 
 @pytest.mark.parametrize('name', RULES)
@@ -72,9 +72,9 @@ def test_backbone_and_optimizer_are_built(name):
     assert len(built) == 1
 
 
-def test_a_twelfth_of_all():
+def test_a_sample_of_all():
     outcomes = [derive_one(path, path.name) for path in SAMPLE]
-    assert len(outcomes) > 50
+    assert len(outcomes) > 25
     for outcome in outcomes:
         assert outcome.status in (DERIVED, REFUSED, UNLOADABLE), outcome
         if outcome.status == UNLOADABLE:

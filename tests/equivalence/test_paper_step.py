@@ -107,9 +107,10 @@ def scene():
 
 def covered_share(boxes):
     """How much of an image's foreground squares lies under more than one of them."""
-    counts = np.zeros((1100, 1100), int)
+    boxes = boxes - np.tile(boxes[:, :2].min(0), 2)
+    counts = np.zeros(boxes[:, 2:].max(0), np.int8)
     for y0, x0, y1, x1 in boxes:
-        counts[y0 + 300 : y1 + 300, x0 + 300 : x1 + 300] += 1
+        counts[y0:y1, x0:x1] += 1
     return (counts > 1).sum() / (counts > 0).sum()
 
 
