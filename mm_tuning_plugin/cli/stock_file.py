@@ -37,12 +37,11 @@ def build_backbone(config: Mapping[str, Any], **more: Any) -> nn.Module:
     import mmseg.models  # noqa: F401  registers them
     from mmseg.registry import MODELS
 
-    from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
+    from mm_tuning_plugin.engine.messages import config_named
 
-    try:
-        return MODELS.build({**copy.deepcopy(dict(config)), **more})
-    except (*MISTAKES, RuntimeError) as error:
-        raise config_mistake(error) from error
+    with config_named(RuntimeError):
+        built: nn.Module = MODELS.build({**copy.deepcopy(dict(config)), **more})
+    return built
 
 
 def write_pth(path: Path, content: Mapping[str, Any]) -> None:

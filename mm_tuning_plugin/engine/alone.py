@@ -7,10 +7,9 @@ from mmengine.config import Config
 
 from mm_tuning_plugin.checkpoint import full_disk_named
 from mm_tuning_plugin.engine.launch import join_ranks
-from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
+from mm_tuning_plugin.engine.messages import config_named
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.signals import BEFORE, Interruption
-from mm_tuning_plugin.errors import UserError
 
 
 def train_alone(cfg: Config) -> torch.nn.Module:
@@ -26,11 +25,7 @@ def train_alone(cfg: Config) -> torch.nn.Module:
     join_ranks(cfg)
     with Interruption() as interruption, full_disk_named(cfg['work_dir']):
         interruption.idle(BEFORE)
-        try:
+        with config_named():
             runner = ResumableRunner.from_cfg(cfg)
-        except UserError:
-            raise
-        except MISTAKES as error:
-            raise config_mistake(error) from error
         runner.interruption = interruption
         return runner.train()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mmengine.logging import print_log
 
@@ -17,6 +19,24 @@ MISTAKES = (
 def warn(message: str) -> None:
     """Log one line as a warning."""
     print_log(message, logger='current', level=logging.WARNING)
+
+
+@contextmanager
+def config_named(*more: type[Exception]) -> Iterator[None]:
+    """Around the building of a config: what it raises becomes one line.
+
+    Args:
+        *more: What is the config's fault here, besides `MISTAKES`.
+
+    Raises:
+        UserError: Something in the config cannot be built.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (*MISTAKES, *more) as error:
+        raise config_mistake(error) from error
 
 
 def config_mistake(error: Exception) -> UserError:

@@ -11,9 +11,8 @@ from torch import nn
 
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.fine_tuning.network import without_weights
-from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake
+from mm_tuning_plugin.engine.messages import config_named
 from mm_tuning_plugin.engine.outline import outline
-from mm_tuning_plugin.errors import UserError
 
 TUNING_KEPT = 2  # checkpoints of stage one that stay
 _MOMENTS = {'SGD': 0, 'Lion': 1, 'RMSprop': 1, 'Adagrad': 1}  # of Adam's kin 2
@@ -34,12 +33,8 @@ def bytes_needed(cfg: Config, options: Mapping[str, Any]) -> tuple[int, str]:
         UserError: The model cannot be built.
     """
     scope = cfg.get('default_scope') or 'mmseg'
-    try:
+    with config_named(RuntimeError):
         model = outline(without_weights(cfg), scope)
-    except UserError:
-        raise
-    except (*MISTAKES, RuntimeError) as error:
-        raise config_mistake(error) from error
     moments = _moments(cfg['optim_wrapper']['optimizer'])
     hook = dict((cfg.get('default_hooks') or {}).get('checkpoint') or {})
     whole = _checkpoint(model, moments if hook.get('save_optimizer', True) else 0)

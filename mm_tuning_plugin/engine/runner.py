@@ -24,7 +24,6 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mm_tuning_plugin.checkpoint import (
-    as_python,
     full_disk_named,
     hash_file,
     load_backbone_checkpoint,
@@ -45,12 +44,10 @@ from mm_tuning_plugin.engine.fingerprint import (
 )
 from mm_tuning_plugin.engine.hooks import LOAD_REPORT, TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
-from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
-from mm_tuning_plugin.engine.normalisation import describe_derived, read_derived
+from mm_tuning_plugin.engine.messages import config_named, warn
 from mm_tuning_plugin.engine.pipelines import validates_labels
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
 from mm_tuning_plugin.engine.preflight import check_data
-from mm_tuning_plugin.engine.rates import describe_thawed
 from mm_tuning_plugin.engine.readers import check_readers, refuse_misread
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
@@ -62,6 +59,11 @@ from mm_tuning_plugin.engine.run_report import (
     write_report,
 )
 from mm_tuning_plugin.engine.signals import BEFORE, GOES_ON, Interruption
+from mm_tuning_plugin.engine.stage_differences import (
+    tell_of_differences,
+    warn_of_arguments,
+    warn_of_channels,
+)
 from mm_tuning_plugin.engine.start import (
     adopt_self_supervised,
     changed_arguments,
@@ -278,7 +280,7 @@ class MixAndMatchRunner:
         begun = time.time()
         runner = self._build(ResumableRunner, cfg)
         check_readers(self.cfg['model'], unwrap(runner.model), cfg['default_scope'])
-        self._tell_of_differences(cfg)
+        tell_of_differences(self.cfg, cfg)
         runner.logger.info(
             f'stage 1 of 2: mix-and-match tuning, {self.options["max_iters"]} iterations, '
             f'in {self.tuning_dir}'
@@ -296,17 +298,6 @@ class MixAndMatchRunner:
             torch.cuda.empty_cache()
         barrier()
 
-    def _tell_of_differences(self, tuning_cfg: Config) -> None:
-        """Say where stage one does not do as the user's config does, for want of its sense."""
-        derived = read_derived(self.cfg)
-        if derived is not None:
-            told = describe_derived(derived)
-            lost = derived.overridden or derived.options
-            print_log(told, logger='current', level=logging.WARNING if lost else logging.INFO)
-        told = describe_thawed(self.cfg['optim_wrapper'], tuning_cfg['optim_wrapper'])
-        if told:
-            warn(told)
-
     def _start_handover(self) -> Handover | None:
         """The start of the baseline: the same file, by the same strict hand-over."""
         start = self.options['checkpoint']
@@ -323,35 +314,20 @@ class MixAndMatchRunner:
             )
             print_log(f'start of the backbone:\n{report}', logger='current')
             if report.arguments:
-                self._warn_of_arguments(report.arguments, 'the weights come from')
-            self._warn_of_channels(report.layout.format)
+                warn_of_arguments(self.cfg, report.arguments, 'the weights come from')
+            warn_of_channels(report.layout.format, self.facts.normalisation.swap_channels)
             if is_main_process():
                 with write_aside(self.work_dir / LOAD_REPORT) as aside:
                     aside.write_text(report.to_json(), encoding='utf-8')
 
         return hand_over
 
-    def _warn_of_arguments(self, needed: Mapping[str, Any], where: str) -> None:
-        """Fine-tuning is the user's config, unchanged: only they can set what weights need."""
-        found = {name: self.cfg['model']['backbone'].get(name) for name in needed}
-        warn(
-            f'model.backbone: {as_python(found)} found, expected {as_python(needed)}, as in the '
-            f'network that {where}: set it in your config'
-        )
-
-    def _warn_of_channels(self, file_format: str) -> None:
-        """Weights of Caffe read blue, green, red: only the user's config can say so."""
-        if file_format.startswith('caffemodel') and self.facts.normalisation.swap_channels:
-            warn(
-                'data_preprocessor: bgr_to_rgb=True found, expected False: the weights come from '
-                'Caffe, whose first layer reads blue, green, red'
-            )
-
     def _show_load_report(self) -> None:
         """What stage one began from, also where the baseline writes it."""
         written = self.tuning_dir / LOAD_REPORT
         if written.is_file() and is_main_process():
-            self._warn_of_channels(json.loads(written.read_text())['layout'].get('format', ''))
+            read = json.loads(written.read_text())['layout'].get('format', '')
+            warn_of_channels(read, self.facts.normalisation.swap_channels)
             with write_aside(self.work_dir / LOAD_REPORT) as aside:
                 aside.write_bytes(written.read_bytes())
 
@@ -375,7 +351,7 @@ class MixAndMatchRunner:
             runner.logger.info('stage 2 of 2: fine-tuning from the tuned backbone')
             needed = changed_arguments(self.cfg['model'], self.tuning_cfg['model'])
             if needed:
-                self._warn_of_arguments(needed, 'was tuned')
+                warn_of_arguments(self.cfg, needed, 'was tuned')
         self.line.follow(runner, FINE_TUNING)
         model = runner.train()
         scalars = runner.message_hub.log_scalars
@@ -412,12 +388,8 @@ class MixAndMatchRunner:
         Raises:
             UserError: Something in the config cannot be built.
         """
-        try:
+        with config_named():
             runner = kind.from_cfg(cfg)
-        except UserError:
-            raise
-        except MISTAKES as error:
-            raise config_mistake(error) from error
         self.interruption.end_if_idle()
         runner.interruption = self.interruption
         runner.run_id = self.record.id

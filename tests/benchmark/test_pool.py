@@ -3,6 +3,7 @@ import io
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from graphlib import CycleError
 
@@ -28,6 +29,13 @@ def run(steps, slots=1, stream=None, **options):
     options = {'command_of': command_of, 'prepare': lambda step: None, **options}
     display = Display(steps, stream or io.StringIO())
     return run_steps(steps, LocalExecutor(slots), display=display, **options)
+
+
+def test_the_command_of_a_step_is_a_process_that_names_a_mistake(tmp_path):
+    step = make_step(tmp_path, 'step')._replace(folder=tmp_path / 'nowhere')
+    done = subprocess.run(pool.step_command(step), capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    assert 'nowhere' in done.stderr.strip().splitlines()[-1]
 
 
 def of(outcomes, step):

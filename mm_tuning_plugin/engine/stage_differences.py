@@ -1,0 +1,60 @@
+"""Log lines on where a stage and the user's config differ, which only the user can mend."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.logging import print_log
+
+from mm_tuning_plugin.checkpoint import as_python
+from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.normalisation import describe_derived, read_derived
+from mm_tuning_plugin.engine.rates import describe_thawed
+
+
+def tell_of_differences(cfg: Mapping[str, Any], tuning_cfg: Mapping[str, Any]) -> None:
+    """Say where stage one does not do as the user's config does.
+
+    Args:
+        cfg: The user's config.
+        tuning_cfg: That of stage one.
+    """
+    derived = read_derived(cfg)
+    if derived is not None:
+        lost = derived.overridden or derived.options
+        level = logging.WARNING if lost else logging.INFO
+        print_log(describe_derived(derived), logger='current', level=level)
+    told = describe_thawed(cfg['optim_wrapper'], tuning_cfg['optim_wrapper'])
+    if told:
+        warn(told)
+
+
+def warn_of_arguments(cfg: Mapping[str, Any], needed: Mapping[str, Any], where: str) -> None:
+    """Warn that fine-tuning builds the backbone without what its weights need.
+
+    Args:
+        cfg: The user's config, which fine-tuning takes unchanged.
+        needed: Arguments of the backbone.
+        where: What the network with these arguments did: 'was tuned'.
+    """
+    found = {name: cfg['model']['backbone'].get(name) for name in needed}
+    warn(
+        f'model.backbone: {as_python(found)} found, expected {as_python(needed)}, as in the '
+        f'network that {where}: set it in your config'
+    )
+
+
+def warn_of_channels(file_format: str, swap_channels: bool) -> None:
+    """Warn of weights of Caffe, which read blue, green, red, under a config that swaps channels.
+
+    Args:
+        file_format: Of the file that the backbone starts from.
+        swap_channels: Whether the preprocessor swaps blue and red.
+    """
+    if file_format.startswith('caffemodel') and swap_channels:
+        warn(
+            'data_preprocessor: bgr_to_rgb=True found, expected False: the weights come from '
+            'Caffe, whose first layer reads blue, green, red'
+        )
