@@ -174,3 +174,7 @@ def fresh_mmengine():
         from mmseg.visualization import SegLocalVisualizer
 
         SegLocalVisualizer._instance_dict.clear()
+
+
+def pytest_addoption(parser):
+    parser.addoption('--write-fences', action='store_true', help='write tests/fences/*.json anew')
