@@ -19,7 +19,6 @@ NAMES = {
     'mm_tuning_plugin.engine': ['MixAndMatchRunner', 'derive_tuning_config'],
     'mm_tuning_plugin.models': ['MixAndMatchTuner', 'PointEmbedding', 'PooledEmbedding'],
     'mm_tuning_plugin.datasets': ['PackNodeInputs', 'SamplePatches', 'SamplePoints'],
-    'mm_tuning_plugin.datasets.demo': ['METAINFO', 'write_demo_dataset'],
     'mm_tuning_plugin.registry': [
         'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'METRICS', 'MODELS', 'RUNNERS', 'TRANSFORMS',
         'WEIGHT_INITIALIZERS',
