@@ -132,7 +132,7 @@ def _levels(head: nn.Module, given: Sequence[int]) -> tuple[str, str] | None:
         return None
     return (
         f'in_channels={read} found',
-        f'expected {channels if several else channels[0]}, as come to in_index={index}',
+        f'expected {channels if several else channels[0]}, the channels that in_index={index} has',
     )
 
 
