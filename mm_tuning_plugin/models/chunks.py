@@ -74,8 +74,10 @@ def _too_small(images: Tensor, chunk_size: int) -> UserError:
     """The message comes with the first chunk, since only the backbone knows its stride."""
     count, size = len(images), ' x '.join(map(str, images.shape[-2:]))
     return UserError(
-        f'mix_and_match.chunk_size: {chunk_size} found, expected more: a chunk of {count} '
-        f'image{"s" if count > 1 else ""} of {size} leaves BatchNorm a single value a channel'
+        'mix_and_match.chunk_size',
+        f'{chunk_size} found, and a chunk of {count} image{"s" if count > 1 else ""} of {size} '
+        'leaves BatchNorm a single value a channel',
+        'raise it',
     )
 
 

@@ -45,9 +45,10 @@ def channel_dims(backbone: nn.Module, image: Tensor, maps: Sequence[Tensor]) -> 
         if len(dims) == 3:
             height, width = image.shape[-2:]
             raise UserError(
-                f'backbone: {type(backbone).__name__} gives {shape} for an image of {height} x '
-                f'{width} found, of which every length follows the size of images, expected '
-                'feature maps (B, C, H, W) with as many channels for every size'
+                'model.backbone',
+                f'{type(backbone).__name__} gives {shape} for an image of {height} x {width}, '
+                'and every length follows the size of images',
+                'expected feature maps (B, C, H, W) with as many channels for every size',
             )
     told, channels = told_by_timm(backbone, len(maps))
     size = tuple(image.shape[-2:])

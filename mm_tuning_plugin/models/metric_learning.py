@@ -58,8 +58,10 @@ class PMLLoss(nn.Module):
         super().__init__()
         if match not in (None, *MATCHES) or (miner is not None and match == 'graph'):
             raise UserError(
-                f'PMLLoss.match: {match!r} {"beside a miner " if miner is not None else ""}found, '
-                f"expected one of {MATCHES}, and no 'graph' beside a miner: one of them matches"
+                'PMLLoss.match',
+                f'{match!r} found{" beside a miner" if miner is not None else ""}',
+                f"expected one of {MATCHES}, and no 'graph' beside a miner, because only one of "
+                'them matches',
             )
         known = {
             'embedding_size': channels,
@@ -111,13 +113,15 @@ class PMLLoss(nn.Module):
             if 'indices_tuple is not supported' not in str(error):
                 raise
             raise UserError(
-                f"PMLLoss.match: {self.match!r} found, expected 'own' and no miner: "
-                f'{type(self.loss).__name__} takes no triplets'
+                'PMLLoss.match',
+                f'{self.match!r} found, but {type(self.loss).__name__} takes no triplets',
+                "expected 'own' and no miner",
             ) from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise UserError(
-                f'PMLLoss.loss: {type(self.loss).__name__} gives {type(value).__name__}, expected '
-                'one number: its reducer must reduce'
+                'PMLLoss.loss',
+                f'{type(self.loss).__name__} gives {type(value).__name__}',
+                'expected one number, by a reducer that reduces',
             )
         return value.reshape(())
 
@@ -128,7 +132,7 @@ def _build(where: str, config: Any, known: Mapping[str, int | None]) -> nn.Modul
         config = {'type': config}
     if not isinstance(config, Mapping) or not name_of(config.get('type')).name:
         raise UserError(
-            f'PMLLoss.{where}: {config!r} found, expected a name or a dict with a `type`'
+            f'PMLLoss.{where}', f'{config!r} found', 'expected a name or a dict with a `type`'
         )
     kind = _find(where, name_of(config['type']))
     arguments = {
@@ -146,7 +150,9 @@ def _build(where: str, config: Any, known: Mapping[str, int | None]) -> nn.Modul
         return kind(**arguments)
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError(
-            f'PMLLoss.{where}: {dict(config)} found, expected arguments of {kind.__name__}: {error}'
+            f'PMLLoss.{where}',
+            ' '.join(f'{dict(config)} found, which raises {error}'.split()),
+            f'expected arguments of {kind.__name__}',
         ) from error
 
 
@@ -157,8 +163,9 @@ def _find(where: str, wanted: TypeName) -> type[nn.Module]:
         modules = [importlib.import_module(f'{LIBRARY}.{module}') for module in MODULES]
     except ImportError as error:
         raise UserError(
-            f'PMLLoss.{where}: {name} found but {LIBRARY} cannot be imported ({error}), expected '
-            'it: pip install pytorch-metric-learning'
+            f'PMLLoss.{where}',
+            f'{name} found, but {LIBRARY} cannot be imported ({error})',
+            'install it by pip install pytorch-metric-learning',
         ) from error
     for module in modules:
         found = getattr(module, name, None)
@@ -166,7 +173,9 @@ def _find(where: str, wanted: TypeName) -> type[nn.Module]:
             return found
     near = difflib.get_close_matches(name, _names(modules), n=1, cutoff=0.0)[0]
     raise UserError(
-        f'PMLLoss.{where}: {name!r} found, expected a class of {LIBRARY}; the nearest is {near}'
+        f'PMLLoss.{where}',
+        f'{name!r} found',
+        f'expected a class of {LIBRARY} (the nearest is {near})',
     )
 
 

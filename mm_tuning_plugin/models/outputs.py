@@ -36,18 +36,20 @@ def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
     outputs = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
     if not isinstance(outputs, (list, tuple)) or not outputs:
         raise UserError(
-            f'backbone: {type(backbone).__name__} gives {type(outputs).__name__} found, expected '
-            'feature maps (B, C, H, W), one or a tuple of them'
+            'model.backbone',
+            f'{type(backbone).__name__} gives {type(outputs).__name__}',
+            'expected feature maps (B, C, H, W), one or a tuple of them',
         )
     maps = [item[0] if isinstance(item, (tuple, list)) and item else item for item in outputs]
     for item in maps:
         if not isinstance(item, Tensor) or item.ndim != 4:
             what = tuple(item.shape) if isinstance(item, Tensor) else type(item).__name__
             hints = [told for name, told in MAP_OPTIONS.items() if hasattr(backbone, name)]
-            hint = f'; set {hints[0]}' if hints else ''
+            hint = f', for which set {hints[0]}' if hints else ''
             raise UserError(
-                f'backbone: {type(backbone).__name__} gives {what} found, expected feature maps '
-                f'(B, C, H, W){hint}'
+                'model.backbone',
+                f'{type(backbone).__name__} gives {what}',
+                f'expected feature maps (B, C, H, W){hint}',
             )
     return maps
 
@@ -126,8 +128,9 @@ def probed(backbone: nn.Module, images: Tensor, training: bool) -> Any:
         height, width = images.shape[-2:]
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f'backbone: {type(backbone).__name__} fails on images of {height} x {width} found '
-            f'({reason}), expected one that takes them'
+            'model.backbone',
+            f'{type(backbone).__name__} fails on images of {height} x {width} ({reason})',
+            'expected a backbone that takes them',
         ) from error
 
 
@@ -195,8 +198,10 @@ def training_order(
         place = next(equal, None)
         if place is None:
             raise UserError(
-                f'backbone: {type(backbone).__name__} gives {len(given)} maps in training and '
-                f'{len(kept)} in evaluation found, expected each of the latter among the former'
+                'model.backbone',
+                f'{type(backbone).__name__} gives {len(given)} maps in training and '
+                f'{len(kept)} in evaluation',
+                'expected each map of evaluation among those of training',
             )
         places.append(place)
     return places + [i for i in range(len(given)) if i not in places]
@@ -220,8 +225,10 @@ def freeze_unreached(backbone: nn.Module, maps: Sequence[Tensor]) -> list[str]:
     unreached = unreached_parameters(backbone, maps)
     if len(unreached) == sum(p.requires_grad for p in backbone.parameters()):
         raise UserError(
-            f'backbone: no map of {type(backbone).__name__} found to depend on any of its '
-            f'{len(unreached)} parameters that train, expected some: there is nothing to tune'
+            'model.backbone',
+            f'no map of {type(backbone).__name__} depends on any of its {len(unreached)} '
+            'parameters that train',
+            'tuning needs at least one that a map depends on',
         )
     for parameter in unreached.values():
         parameter.requires_grad_(False)

@@ -94,8 +94,10 @@ def _refuse_company(module: nn.Module) -> None:
     kinds = [base_type(item) for item in others]
     if (others and kinds[-1] != 'SelfSupervised') or 'Pretrained' in kinds:
         raise UserError(
-            f'init_cfg of {type(module).__name__}: {", ".join(kinds)} found, expected '
-            'SelfSupervised last and no Pretrained: what comes later overwrites it'
+            'init_cfg',
+            f'{", ".join(kinds)} found for {type(module).__name__}',
+            'expected SelfSupervised last and no Pretrained, because what comes later overwrites '
+            'the weights',
         )
 
 
@@ -105,15 +107,18 @@ def _backbone_of(model: nn.Module) -> nn.Module:
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):
         raise UserError(
-            f'model.init_cfg: SelfSupervised found for {kind}, which has no backbone; expected a '
-            'model with one'
+            'model.init_cfg',
+            f'SelfSupervised found for {kind}, which has no backbone',
+            'expected a model with one',
         )
     given = getattr(backbone, 'init_cfg', None)
     for item in [given] if isinstance(given, Mapping) else given or []:
         if 'checkpoint' in item:
             raise UserError(
-                f'model.init_cfg: SelfSupervised found for {kind}, whose backbone is to start from '
-                f'{item["checkpoint"]} as well; expected one of the two'
+                'model.init_cfg',
+                f'SelfSupervised found for {kind}, whose backbone is to start from '
+                f'{item["checkpoint"]} as well',
+                'expected one of the two',
             )
     return backbone
 
@@ -162,8 +167,10 @@ class _Watch:
             # nearly: the model may have been cast to half precision meanwhile
             if not torch.allclose(now, self.samples[name], rtol=0.02, atol=1e-3):
                 raise UserError(
-                    f'{self.path}: {type(backbone).__name__} has overwritten {name} after it was '
-                    f'loaded by init_cfg of type SelfSupervised; {INSTEAD}'
+                    self.path,
+                    f'{type(backbone).__name__} has overwritten {name} after it was loaded by '
+                    'init_cfg of type SelfSupervised',
+                    INSTEAD,
                 )
 
 

@@ -288,8 +288,10 @@ class MixAndMatchTuner(BaseModel):
             stages = config.get('frozen_stages')
             told = '' if stages is None else f' (frozen_stages={stages})'
             raise UserError(
-                f'backbone: all {len(parameters)} parameters of {type(self.backbone).__name__} '
-                f'frozen found{told}, expected some that train: there is nothing to tune'
+                'model.backbone',
+                f'all {len(parameters)} parameters of {type(self.backbone).__name__} are '
+                f'frozen{told}',
+                'tuning needs at least one that trains',
             )
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from mistakes import mistake
 from mmengine.registry import DefaultScope
 from mmseg.models import EncoderDecoder
 from mmseg.models.decode_heads import FCNHead
@@ -13,7 +14,6 @@ from torch import nn
 
 from mm_tuning_plugin.engine import MixAndMatchRunner
 from mm_tuning_plugin.engine.readers import check_readers
-from mm_tuning_plugin.errors import UserError
 
 
 class Last(nn.Module):
@@ -97,10 +97,9 @@ LAST = [3, 3, 3, 3]
     ],
 )
 def test_channels_last_for_a_class_of_mmseg(config, dims, reader):
-    with pytest.raises(UserError, match=r'^model\.backbone: Last gives maps \(B, ') as caught:
+    layout = '(B, H, C, W)' if 2 in dims else '(B, H, W, C)'
+    with mistake('model.backbone', ['Last', layout, f' {reader} ', '(B, C, H, W)'], 'neck'):
         check_readers(config, tuner(dims), 'mmseg')
-    line = str(caught.value)
-    assert f'as {reader} reads them: permute them' in line and '\n' not in line
 
 
 @pytest.mark.parametrize(
@@ -124,19 +123,19 @@ def test_a_dict_is_read_by_name():
     check_readers(model(), tuner(maps, [0, 1, 2, 3]), 'mmseg')
     check_readers(model(), tuner(maps, [2, 3, 4, 5]), 'mmseg')
     check_readers(model(neck=Permute), tuner(maps, list('abcd')), 'mmseg')
-    for config, names in (
-        (model(), list('abcd')),
-        (model(in_index=-1), [2, 3, 4, 5]),
-        (model(neck='FPN'), [2, 3, 4, 5]),
+    for config, names, remedy in (
+        (model(), list('abcd'), ['FCNHead', 'number 3']),
+        (model(in_index=-1), [2, 3, 4, 5], ['FCNHead', 'number -1']),
+        (model(neck='FPN'), [2, 3, 4, 5], ['FPN', 'number 0']),
     ):
-        with pytest.raises(UserError, match=r'^model\.backbone: Last gives a dict of '):
+        with mistake('model.backbone', ['Last', ', '.join(map(repr, names))], remedy):
             check_readers(config, tuner(maps, names), 'mmseg')
 
 
 def test_a_run_ends_before_it_tunes_and_goes_through_with_a_neck(toy_cfg):
     toy_cfg.model.backbone = dict(type=Last)
     toy_cfg.mix_and_match.retrieval_images = 0
-    with pytest.raises(UserError, match=r'Last gives maps \(B, H, W, C\) found'):
+    with mistake('model.backbone', ['Last', '(B, H, W, C)', 'FCNHead'], 'neck'):
         MixAndMatchRunner.from_cfg(toy_cfg).train()
     assert not list(Path(toy_cfg.work_dir).rglob('*.pth'))
     toy_cfg.model.neck = dict(type=Permute)

@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 
 import pytest
 import torch
@@ -45,6 +46,11 @@ def simulate(max_iters=1000, seed=0, recalls=None, until=None, **changed):
         if iteration % length == 0 or iteration in recalls:
             findings += judge(course, said)
     return {finding.rule: finding.text for finding in findings}
+
+
+def numbers(text):
+    """The numbers of a line behind its iteration."""
+    return [float(number) for number in re.findall(r'\d+(?:\.\d+)?', text.split(': ', 1)[1])]
 
 
 def noisy(level, spread):
@@ -95,14 +101,14 @@ def test_a_collapse_is_told_of_with_its_remedy(max_iters):
     assert sinking.keys() == {'collapse'}  # that the loss stands still needs no second line
     assert 'variance' in sinking['collapse'] and 'lower mix_and_match.lr (now 0.01)' in str(sinking)
     from_the_start = simulate(max_iters, variance=lambda x, _: 1e-5)
-    assert 'iteration 30: embeddings have collapsed' in from_the_start['collapse']
+    assert from_the_start['collapse'].startswith('iteration 30: ')
     assert 'convert_checkpoint.py --inspect' in from_the_start['collapse']
 
 
 def test_triplets_that_are_missing_or_rest():
     missing = simulate(unmatched=lambda x, d: float(d.random() < 0.9), loss=lambda *_: 0.0)
     assert missing.keys() == {'no triplets'}
-    assert 'of the last 30 batches' in str(missing) and 'images_per_batch' in str(missing)
+    assert 30 in numbers(missing['no triplets']) and 'images_per_batch' in str(missing)
     resting = simulate(active=lambda x, _: 0.0 if x > 0.3 else 1.0)
     assert resting.keys() == {'no active triplets'}
     assert resting['no active triplets'].startswith('iteration 330: ')
@@ -123,11 +129,13 @@ def test_a_loss_that_does_not_move(seed, spread):
 
 def test_a_loss_that_rises_above_its_start_and_one_that_loses_what_it_gained():
     rising = simulate(loss=noisy(lambda x: 2 + 2 * x, 0.1))
-    assert rising.keys() == {'rising loss'} and 'at the start' in rising['rising loss']
+    assert rising.keys() == {'rising loss'}
+    found = numbers(rising['rising loss'])
+    assert any(1.9 < n < 2.1 for n in found) and any(2.2 < n < 2.6 for n in found), 'then and now'
     assert 'lower mix_and_match.lr (now 0.01)' in rising['rising loss']
     lost = simulate(loss=noisy(lambda x: 2 + 3 * abs(1 - 2 * x), 0.05))
     assert lost.keys() == {'rising loss'}
-    assert 'up to iteration 5' in lost['rising loss']  # 500 and some
+    assert any(500 <= n < 600 for n in numbers(lost['rising loss'])), 'where it was lowest'
 
 
 def thrown_up(by, spread):
@@ -138,7 +146,11 @@ def thrown_up(by, spread):
 @pytest.mark.parametrize('seed', range(5))
 def test_a_loss_that_the_first_step_throws_up_does_not_ask_for_larger_steps(seed):
     told = simulate(seed=seed, loss=thrown_up(0.5, 0.03))
-    assert told.keys() == {'rising loss'} and 'in the first iteration' in str(told)
+    assert told.keys() == {'rising loss'}
+    draw = random.Random(seed)
+    healthy(0.001, draw)  # `simulate` draws it first
+    begin = thrown_up(0.5, 0.03)(0.001, draw)
+    assert f'{begin:.3g}' in told['rising loss']
     assert 'lower mix_and_match.lr (now 0.01)' in str(told)
     noise = simulate(seed=seed, loss=thrown_up(0.8, 0.2))
     assert not noise or 'lower mix_and_match.lr' in str(noise)
@@ -164,7 +176,7 @@ def test_the_remedy_of_a_still_loss_depends_on_where_it_began(level, spread, cha
 def test_recall_that_stays_or_falls():
     at_the_end = simulate(recalls={0: 0.355, 1000: 0.352})
     assert at_the_end.keys() == {'recall'}
-    assert '0.355 before tuning, recall 0.352 since' in at_the_end['recall']
+    assert {0.355, 0.352} <= set(numbers(at_the_end['recall']))
     on_the_way = simulate(recalls={0: 0.5, 200: 0.5, 400: 0.505, 600: 0.5, 1000: 0.5})
     assert on_the_way['recall'].startswith('iteration 600: ')
     assert simulate(recalls={0: 0.5, 200: 0.5, 400: 0.5}, until=500) == {}  # too early to tell
@@ -237,12 +249,13 @@ def test_classes_that_are_nearly_always_alone():
     often = [[0, 0, 1, 3]] * 18 + [[0, 0, 1, 1, 3]] * 2  # pole: alone in 18 of 20
     batches(lone, [*often, *[[0, 0, 2]] * 19])  # sign: always, but in 19 batches only
     text = lone.judge(39)
-    assert 'iteration 39: classes without positives: ' in text
-    assert 'pole (alone in 18 of 20 batches), car (alone in 20 of 20 batches), expected' in text
+    assert text.startswith('iteration 39: ')
+    assert re.search(r'\bpole\b.*\b18 of 20\b.*\bcar\b.*\b20 of 20\b', text)
     assert 'sign' not in text and 'road' not in text and 'sky' not in text
     assert lone.judge(40) is None  # once
     batches(lone, [[2]])
-    assert 'positives: sign (alone in 20 of 20 batches), expected' in lone.judge(41)
+    text = lone.judge(41)
+    assert re.search(r'\bsign\b.*\b20 of 20\b', text) and 'pole' not in text and 'car' not in text
 
 
 def test_a_class_that_is_alone_now_and_then_is_not_named():
@@ -259,4 +272,4 @@ def test_many_such_classes_make_one_line(tmp_path):
     resumed.load_state_dict(torch.load(tmp_path / 'state.pth', weights_only=True))
     text = resumed.judge(20)
     assert text == lone.judge(20)
-    assert 'c7 ' in text and 'c8 ' not in text and 'and 142 more' in text and '\n' not in text
+    assert 'c7 ' in text and 'c8 ' not in text and 142 in numbers(text) and '\n' not in text

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mistakes import mistake
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.models.backbones import ResNet
@@ -281,36 +282,70 @@ def test_the_loss_falls(rebalance):
 
 
 @pytest.mark.parametrize(
-    ('make', 'message'),
+    ('make', 'where', 'problem', 'remedy'),
     [
-        (lambda: chroma.chroma_classes(4.9), r'step: expected .* got 4.9'),
-        (lambda: chroma.chroma_classes(61), r'step: expected .* got 61'),
-        (lambda: chroma.class_weights(torch.ones(2) / 2, 0.0), r'uniform: expected .* got 0.0'),
-        (lambda: chroma.class_weights(torch.ones(2) / 2, 1.1), r'uniform: expected .* got 1.1'),
-        (lambda: chroma.stack_padded([]), 'images: expected at least one'),
-        (lambda: chroma.stack_padded([torch.zeros(1, 4, 4)]), r'images: .* got \(1, 4, 4\)'),
-        (lambda: ColorizationDataPreprocessor(mean=(1.0,) * 2), r'mean: expected 1 or 3 numbers'),
-        (lambda: ColorizationDataPreprocessor(mean=(1.0,)), r'mean, std: expected as many numbers'),
-        (lambda: ColorizationDataPreprocessor(grey='red'), r'grey: expected one of luma, average'),
+        (lambda: chroma.chroma_classes(4.9), 'step', '4.9', '[5, 60]'),
+        (lambda: chroma.chroma_classes(61), 'step', '61', '[5, 60]'),
+        (lambda: chroma.stack_padded([torch.zeros(1, 4, 4)]), 'inputs', '(1, 4, 4)', '(3, H, W)'),
+        (
+            lambda: ColorizationDataPreprocessor(mean=(1.0,) * 2),
+            'mean',
+            '(1.0, 1.0)',
+            '1 or 3',
+        ),
+        (
+            lambda: ColorizationDataPreprocessor(mean=(1.0,)),
+            'mean, std',
+            ['(1.0,)', '(58.395, 57.12, 57.375)'],
+            (),
+        ),
+        (lambda: ColorizationDataPreprocessor(grey='red'), 'grey', "'red'", 'luma, average'),
         (
             lambda: small_model(in_channels=(16, 32, 65))(torch.zeros(2, 3, 32, 32)),
-            r'in_channels: 65 found for output 3 of the backbone, expected 64',
+            'in_channels',
+            ['65', 'output 3'],
+            '64',
         ),
         (
             lambda: small_model()(torch.zeros(1, 1, 32, 32)),
-            r'backbone: a ResNet of 3 input channels found, expected 1,',
+            'model.backbone',
+            ['ResNet', '3 input channels'],
+            'expected 1,',
         ),
-        (lambda: ColorizationDataPreprocessor(std=(1.0, 0.0, 1.0)), r'std: expected positive'),
-        (lambda: small_model(in_index=(1, 2)), r'in_index, in_channels: expected as many'),
-        (lambda: small_model(in_index=(), in_channels=()), r'in_index, in_channels: expected'),
-        (lambda: small_model(rebalance=0.0), r'rebalance: expected'),
-        (lambda: small_model(momentum=1.5), r'momentum: expected'),
-        (lambda: small_model()(torch.zeros(1, 3, 32, 32), mode='train'), r"mode: .* got 'train'"),
-        (lambda: small_model()(torch.zeros(1, 3, 32, 32), mode='loss'), 'chroma, valid: expected'),
+        (
+            lambda: ColorizationDataPreprocessor(std=(1.0, 0.0, 1.0)),
+            'std',
+            '(1.0, 0.0, 1.0)',
+            'positive',
+        ),
+        (lambda: small_model(in_index=(1, 2)), 'in_index, in_channels', '(1, 2)', ()),
+        (
+            lambda: small_model(in_index=(), in_channels=()),
+            'in_index, in_channels',
+            '() and ()',
+            (),
+        ),
+        (lambda: small_model(rebalance=0.0), 'rebalance', '0.0', '(0, 1]'),
+        (lambda: small_model(momentum=1.5), 'momentum', '1.5', '(0, 1]'),
     ],
 )
-def test_mistakes_are_named(make, message):
-    with pytest.raises(ValueError, match=message):
+def test_mistakes_are_named(make, where, problem, remedy):
+    with mistake(where, problem, remedy):
+        make()
+
+
+@pytest.mark.parametrize(
+    ('make', 'named'),
+    [
+        (lambda: chroma.class_weights(torch.ones(2) / 2, 0.0), r'^uniform: .*0\.0'),
+        (lambda: chroma.class_weights(torch.ones(2) / 2, 1.1), r'^uniform: .*1\.1'),
+        (lambda: chroma.stack_padded([]), '^images: '),
+        (lambda: small_model()(torch.zeros(1, 3, 32, 32), mode='train'), "^mode: .*'train'"),
+        (lambda: small_model()(torch.zeros(1, 3, 32, 32), mode='loss'), '^chroma, valid: '),
+    ],
+)
+def test_wrong_arguments_of_a_call_are_named(make, named):
+    with pytest.raises(ValueError, match=named):
         make()
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mistakes import mistake
 
 from mm_tuning_plugin.datasets.demo import draw_scene
-from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional import sample_labelled_pixels
 from mm_tuning_plugin.models.proxies import hues
 from mm_tuning_plugin.registry import MODELS
@@ -187,41 +187,44 @@ def test_predicts_hue_and_chroma_of_every_cell(head):
 
 
 @pytest.mark.parametrize(
-    ('make', 'message'),
+    ('make', 'where', 'problem', 'remedy'),
     [
-        (lambda: small_model(head='linear'), 'head: expected one of hypercolumn, convolutional'),
-        (lambda: small_model(window=4), 'window: expected an odd number of pixels, got 4'),
-        (lambda: small_model(points=0), 'points: expected at least 1'),
-        (lambda: small_model(hue_weight=-1.0), 'hue_weight: expected at least 0'),
-        (lambda: small_model(in_index=(0, 1)), 'in_index, in_channels: .* two lists of one length'),
+        (lambda: small_model(head='linear'), 'head', "'linear'", 'hypercolumn, convolutional'),
+        (lambda: small_model(window=4), 'window', '4', 'odd'),
+        (lambda: small_model(points=0), 'points', '0', '1'),
+        (lambda: small_model(hue_weight=-1.0), 'hue_weight', '-1.0', '0'),
+        (lambda: small_model(in_index=(0, 1)), 'in_index, in_channels', '(0, 1)', ()),
         (
             lambda: small_model(
                 data_preprocessor={'type': 'mm_tuning_plugin.ColorizationDataPreprocessor'}
             ),
-            'data_preprocessor: expected HueChromaDataPreprocessor',
-        ),
-        (
-            lambda: small_model()(torch.zeros(1, 1, 32, 32), mode='loss'),
-            'chroma: expected a tensor',
+            'data_preprocessor',
+            'ColorizationDataPreprocessor',
+            'HueChromaDataPreprocessor',
         ),
     ],
 )
-def test_mistakes_are_named(make, message):
-    with pytest.raises(ValueError, match=message):
+def test_mistakes_are_named(make, where, problem, remedy):
+    with mistake(where, problem, remedy):
         make()
 
 
+def test_a_loss_without_its_target_is_named():
+    with pytest.raises(ValueError, match=r'^chroma: .*None'):
+        small_model()(torch.zeros(1, 1, 32, 32), mode='loss')
+
+
 @pytest.mark.parametrize(
-    ('options', 'message'),
+    ('options', 'where', 'problem', 'remedy'),
     [
-        ({'stem': 3}, 'backbone: a ResNet of 3 input channels found, expected 1, as many as'),
-        ({'points': 32 * 32 + 1}, 'points: 1025 an image found, expected at most 1024'),
-        ({'in_channels': (8, 16, 65)}, 'in_channels: 65 found for output 3 .*, expected 64'),
-        ({'in_index': (0, 1, 4)}, 'in_index: 4 found, expected one of the 4 outputs'),
+        ({'stem': 3}, 'model.backbone', ['ResNet', '3 input channels'], 'expected 1,'),
+        ({'points': 32 * 32 + 1}, 'points', '1025', '1024'),
+        ({'in_channels': (8, 16, 65)}, 'in_channels', ['65', 'output 3'], '64'),
+        ({'in_index': (0, 1, 4)}, 'in_index', '4', '4 outputs'),
     ],
 )
-def test_what_does_not_fit_is_one_line(options, message):
+def test_what_does_not_fit_is_one_line(options, where, problem, remedy):
     model = small_model(**options)
     batch = model.data_preprocessor({'inputs': scenes(2, size=32)})
-    with pytest.raises(UserError, match=message):
+    with mistake(where, problem, remedy):
         model(**batch, mode='loss')

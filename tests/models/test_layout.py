@@ -4,9 +4,9 @@ import random
 
 import pytest
 import torch
+from mistakes import mistake
 from torch import nn
 
-from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.layout import (
     bring_forward,
     channel_dim,
@@ -110,9 +110,7 @@ def test_channels_that_follow_the_size_of_images_are_none():
         def forward(self, x):
             return x.new_zeros(1, x.shape[-1] // 2, x.shape[-2] // 4, x.shape[-1] // 4)
 
-    with pytest.raises(
-        UserError, match=r'^backbone: Growing gives \(1, 32, 16, 16\) for an image '
-    ):
+    with mistake('model.backbone', ['Growing', '(1, 32, 16, 16)'], '(B, C, H, W)'):
         dims_of(Growing())
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mistakes import mistake
 
-from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.proxies import RotationDataPreprocessor, RotationModel
 from mm_tuning_plugin.registry import MODELS
 
@@ -90,38 +90,38 @@ def test_it_learns_which_way_is_up():
 
 
 @pytest.mark.parametrize(
-    ('make', 'error', 'message'),
+    ('make', 'where', 'problem', 'remedy'),
     [
-        (lambda: RotationDataPreprocessor(mean=(1.0,)), ValueError, 'mean: expected 3 numbers'),
-        (lambda: RotationDataPreprocessor(std=(1.0, 0, 1)), ValueError, 'std: expected positive'),
+        (lambda: RotationDataPreprocessor(mean=(1.0,)), 'mean', '(1.0,)', '3'),
+        (lambda: RotationDataPreprocessor(std=(1.0, 0, 1)), 'std', '(1.0, 0, 1)', 'positive'),
         (
             lambda: RotationDataPreprocessor()({'inputs': [noise(0, 3, 32, 40)]}),
-            UserError,
-            'crop of 32 x 40 pixels found, expected 40 x 40: square',
+            'inputs',
+            '32 x 40',
+            '40 x 40',
         ),
         (
             lambda: RotationDataPreprocessor()(
                 {'inputs': [noise(0, 3, 32, 32), noise(0, 3, 24, 24)]}
             ),
-            UserError,
-            'crop of 24 x 24 pixels found, expected 32 x 32',
+            'inputs',
+            '24 x 24',
+            '32 x 32',
         ),
-        (lambda: small_model(in_channels=-1), ValueError, 'in_channels: .* got -1'),
-        (
-            lambda: small_model()(torch.zeros(4, 3, 32, 32), mode='loss'),
-            ValueError,
-            'turns: expected a tensor',
-        ),
-        (
-            lambda: small_model()(torch.zeros(4, 3, 32, 32), mode='train'),
-            ValueError,
-            "mode: .* got 'train'",
-        ),
+        (lambda: small_model(in_channels=-1), 'in_channels', '-1', '1'),
     ],
 )
-def test_mistakes_are_named(make, error, message):
-    with pytest.raises(error, match=message):
+def test_mistakes_are_named(make, where, problem, remedy):
+    with mistake(where, problem, remedy):
         make()
+
+
+@pytest.mark.parametrize(
+    ('mode', 'named'), [('loss', '^turns: .*None'), ('train', "^mode: .*'train'")]
+)
+def test_wrong_arguments_of_a_call_are_named(mode, named):
+    with pytest.raises(ValueError, match=named):
+        small_model()(torch.zeros(4, 3, 32, 32), mode=mode)
 
 
 class Last(torch.nn.Module):
@@ -144,5 +144,5 @@ def test_channels_are_averaged_over_cells_wherever_they_are(size):
     if size == (32, 32):  # 4 x 4 x 4: mmseg's order, where nothing tells
         expected = expected.permute(0, 2, 3, 1)
     assert torch.allclose(found, expected.mean(dim=(2, 3)), atol=1e-6)
-    with pytest.raises(UserError, match=r'^in_channels: 7 found for output -1 .* expected 4'):
+    with mistake('in_channels', ['7', 'output -1'], '4'):
         RotationModel({'type': Last}, 7).pooled(torch.randn(1, 3, 40, 24))

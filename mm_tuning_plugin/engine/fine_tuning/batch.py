@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.datasets.wrappers import load_sample
 from mm_tuning_plugin.engine.fine_tuning.registered import (
+    CORRECT,
     build,
     check_arguments,
     find,
@@ -113,7 +114,9 @@ def first_batch(loader: DataLoader, name: str, size: int) -> Any:
     try:
         sample = load_sample(loader.dataset, 0)
     except UserError as error:
-        raise UserError(f'{name}.dataset.pipeline: {error}') from error
+        raise UserError(
+            f'{name}.dataset.pipeline', f'{error.where}: {error.problem}', error.remedy
+        ) from error
     try:
         return loader.collate_fn([copy.deepcopy(sample) for _ in range(size)])
     except Exception as error:  # functions of the user's can raise anything
@@ -138,18 +141,23 @@ def preprocess(model: Mapping[str, Any], batch: Any, training: bool) -> Any:
     try:
         return preprocessor(batch, training)
     except Exception as error:  # preprocessors of the user's can raise anything
-        raise UserError(_unfit(config, batch, error)) from error
+        raise _unfit(config, batch, error) from error
 
 
-def _unfit(config: Mapping[str, Any], batch: Any, error: Exception) -> str:
+def _unfit(config: Mapping[str, Any], batch: Any, error: Exception) -> UserError:
     """Which values of the mean are too many, if these are."""
     images = batch.get('inputs') if isinstance(batch, Mapping) else None
     first = images[0] if isinstance(images, (list, tuple, Tensor)) and len(images) else None
     for key in ('mean', 'std'):
         count = len(config.get(key) or ())
         if isinstance(first, Tensor) and count not in (0, 1, first.shape[0]):
-            return (
-                f'model.data_preprocessor.{key}: {count} values found, expected {first.shape[0]}, '
-                f'as many as the images have channels, or 1'
+            return UserError(
+                f'model.data_preprocessor.{key}',
+                f'{count} values found',
+                f'expected {first.shape[0]}, as many as the images have channels, or 1',
             )
-    return f'model.data_preprocessor: {base_type(config)} cannot take the images: {told(error)}'
+    return UserError(
+        'model.data_preprocessor',
+        f'{base_type(config)} cannot take the images: {told(error)}',
+        CORRECT,
+    )

@@ -31,12 +31,13 @@ def check_groups(cfg: Mapping[str, Any]) -> None:
         if missing and len(missing) < len(names):
             given = [name for name in names if name not in missing]
             raise UserError(
-                f'{", ".join(missing)}: None found beside {", ".join(given)}, expected all of '
-                f'{", ".join(names)} for {group}, or none'
+                ', '.join(missing),
+                f'None found beside {", ".join(given)}',
+                f'expected all of {", ".join(names)} for {group}, or none',
             )
     scaling = cfg.get('auto_scale_lr') or {}
     if scaling.get('enable') and 'base_batch_size' not in scaling:
-        raise UserError('auto_scale_lr: enable=True found, expected base_batch_size beside it')
+        raise UserError('auto_scale_lr', 'enable=True found', 'expected base_batch_size beside it')
 
 
 def remark_on_testing(cfg: Mapping[str, Any]) -> str:

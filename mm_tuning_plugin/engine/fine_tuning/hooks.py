@@ -75,8 +75,9 @@ def _check_backend(place: str, config: Mapping[str, Any]) -> None:
         packages = PACKAGES.get(called.__name__, ())
         if packages and not any(importlib.util.find_spec(name) for name in packages):
             raise UserError(
-                f'{place}: {called.__name__} found, but {packages[0]} is not installed; expected '
-                f'it: pip install {packages[0]}'
+                place,
+                f'{called.__name__} found, but {packages[0]} is not installed',
+                f'install it by pip install {packages[0]}',
             )
 
 
@@ -99,7 +100,7 @@ def build_hooks(cfg: Mapping[str, Any], visualizer_is_there: bool) -> list[tuple
             built.append((place, config))
             continue
         if not isinstance(config, Mapping):
-            raise UserError(f'{place}: {shown(config)} found, expected the config of a hook')
+            raise UserError(place, f'{shown(config)} found', 'expected the config of a hook')
         given = dict(config)
         priority = given.pop('priority', None)
         try:
@@ -138,7 +139,7 @@ def _check_priority(place: str, priority: Any) -> None:
     except (KeyError, TypeError, ValueError) as error:
         names = ', '.join(known.name for known in Priority)
         raise UserError(
-            f'{place}.priority: {priority!r} found, expected 0 to 100 or one of {names}'
+            f'{place}.priority', f'{priority!r} found', f'expected 0 to 100 or one of {names}'
         ) from error
 
 
@@ -153,6 +154,7 @@ def check_lengths(hooks: Sequence[tuple[str, Hook]], length: Length) -> None:
             begin = getattr(hook, f'begin_{unit}', None)
             if isinstance(hook, EMAHook) and most is not None and begin and begin > most:
                 raise UserError(
-                    f'{place}.begin_{unit}: {begin} found, expected at most {most}, where training '
-                    'ends'
+                    f'{place}.begin_{unit}',
+                    f'{begin} found',
+                    f'expected at most {most}, where training ends',
                 )

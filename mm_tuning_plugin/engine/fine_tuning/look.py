@@ -56,8 +56,9 @@ def look_at_fine_tuning(cfg: Config, loads_weights: bool = True) -> Look:
     cfg, scope = copy.deepcopy(cfg), cfg.get('default_scope') or 'mmseg'
     for place, package in missing_packages(cfg.get('model')):
         raise UserError(
-            f'model{place}: a type of {package} found, which is not installed; expected '
-            f'it beside mmseg: pip install {package}'
+            f'model{place}',
+            f'a type of {package} found, which is not installed',
+            f'install it beside mmseg by pip install {package}',
         )
     with no_trace(scope):
         entries.check_groups(cfg)

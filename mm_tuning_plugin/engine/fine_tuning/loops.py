@@ -37,10 +37,12 @@ def check_loops(cfg: Mapping[str, Any]) -> None:
     name = 'max_epochs' if issubclass(loop, EpochBasedTrainLoop) else 'max_iters'
     most = given.get(name)
     if most is not None and (not isinstance(most, (int, float)) or int(most) != most):
-        raise UserError(f'train_cfg.{name}: {most!r} found, expected an integer')
+        raise UserError(f'train_cfg.{name}', f'{most!r} found', 'expected an integer')
     interval = given.get('val_interval', 1)
     if cfg.get('val_cfg') is not None and (not isinstance(interval, (int, float)) or not interval):
-        raise UserError(f'train_cfg.val_interval: {interval!r} found, expected an integer from 1')
+        raise UserError(
+            'train_cfg.val_interval', f'{interval!r} found', 'expected an integer from 1'
+        )
 
 
 def check_loop(place: str, config: Any, supplied: Sequence[str] = SUPPLIED) -> Any:
@@ -62,13 +64,13 @@ def check_loop(place: str, config: Any, supplied: Sequence[str] = SUPPLIED) -> A
     given = dict(config)
     if 'type' in given:
         if place == 'train_cfg' and 'by_epoch' in given:
-            raise UserError(f'{place}: type and by_epoch found, expected one of them')
+            raise UserError(place, 'type and by_epoch found', 'expected one of them')
         called = find(place, LOOPS, config)
     elif place != 'train_cfg':
         kind = 'ValLoop' if place == 'val_cfg' else 'TestLoop'
         called = find(place, LOOPS, dict(type=f'mmengine.{kind}'))
     elif 'by_epoch' not in given:
-        raise UserError(f'{place}: {shown(given)} found, expected a type, or by_epoch')
+        raise UserError(place, f'{shown(given)} found', 'expected a type, or by_epoch')
     else:
         called = EpochBasedTrainLoop if given.pop('by_epoch') else IterBasedTrainLoop
     check_arguments(place, called, given, supplied)

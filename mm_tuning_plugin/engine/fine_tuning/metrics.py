@@ -85,6 +85,7 @@ def check_best(hooks: Sequence[tuple[str, Hook]], names: set[str] | None) -> Non
         for wanted in hook.key_indicators:
             if wanted != 'auto' and wanted not in names:
                 raise UserError(
-                    f'{place}.save_best: {wanted!r} found, expected one of '
-                    f'{", ".join(sorted(names))}'
+                    f'{place}.save_best',
+                    f'{wanted!r} found',
+                    f'expected one of {", ".join(sorted(names))}',
                 )

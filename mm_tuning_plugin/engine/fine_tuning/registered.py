@@ -21,6 +21,7 @@ from mm_tuning_plugin.errors import UserError
 
 # Arguments that name a folder to write to, which some constructors make and some destructors clear.
 WRITTEN = ('out_dir', 'output_dir', 'save_dir', 'result_path')
+CORRECT = 'correct this entry of the config'  # where only another's exception tells what is wrong
 _NOT_REGISTERED = re.compile(r'^(\S+) is not in the (?:\S+::)?(\S.*?) registry\b')
 
 
@@ -39,14 +40,16 @@ def find(place: str, root: Registry, config: Mapping[str, Any]) -> Callable[...,
     if callable(kind):
         return kind
     if not isinstance(kind, str):
-        raise UserError(f'{place}: type {kind!r} found, expected a registered name or a class')
+        raise UserError(place, f'type {kind!r} found', 'expected a registered name or a class')
     with root.switch_scope_and_registry(config.get('_scope_')) as registry:
         try:
             found = registry.get(kind)
         except Exception as error:  # modules of the user's are imported
-            raise UserError(f'{place}: type {kind!r} cannot be found: {told(error)}') from error
+            raise UserError(
+                place, f'type {kind!r} cannot be found: {told(error)}', CORRECT
+            ) from error
         if found is None:
-            raise UserError(f'{place}: {_unknown(kind, registry)}')
+            raise _unknown(place, kind, registry)
     return found
 
 
@@ -75,7 +78,7 @@ def check_arguments(
         name = getattr(called, '__name__', str(called))
         known = [key for key in signature.parameters if key not in supplied]
         raise UserError(
-            f'{place}: {name} {error}; expected its own arguments: {", ".join(known)}'
+            place, f'{name} {error}', f'expected its own arguments: {", ".join(known) or "none"}'
         ) from error
 
 
@@ -114,8 +117,11 @@ def mistake(place: str, name: str, error: Exception, root: Registry | None = Non
     unknown = _NOT_REGISTERED.match(text)
     if unknown and root is not None:  # in its own config, or deeper
         with root.switch_scope_and_registry(None) as registry:
-            return UserError(f'{place}: {_unknown(unknown[1], registry)}')
-    return UserError(f'{place}: {name} cannot be built: {told(error)}')
+            return _unknown(place, unknown[1], registry)
+    if isinstance(error, UserError):
+        problem = f'{name} cannot be built: {error.where}: {error.problem}'
+        return UserError(place, problem, error.remedy)
+    return UserError(place, f'{name} cannot be built: {told(error)}', CORRECT)
 
 
 def told(error: Exception) -> str:
@@ -124,7 +130,7 @@ def told(error: Exception) -> str:
     return ' '.join(text.split())
 
 
-def _unknown(kind: str, registry: Registry) -> str:
+def _unknown(place: str, kind: str, registry: Registry) -> UserError:
     """A name that nobody registered, and the nearest one that somebody did."""
     names: set[str] = set()
     level: Registry | None = registry
@@ -132,8 +138,10 @@ def _unknown(kind: str, registry: Registry) -> str:
         names |= set(level.module_dict)
         level = level.parent
     near = difflib.get_close_matches(kind.rsplit('.', 1)[-1], sorted(names), n=1)
-    nearest = f'; the nearest known one is {near[0]}' if near else ''
-    return f'type {kind!r} found, expected a registered {registry.name}{nearest}'
+    nearest = f' (the nearest known one is {near[0]})' if near else ''
+    return UserError(
+        place, f'type {kind!r} found', f'expected a registered {registry.name}{nearest}'
+    )
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mm_tuning_plugin.engine.fine_tuning.network import Network
-from mm_tuning_plugin.engine.fine_tuning.registered import told
+from mm_tuning_plugin.engine.fine_tuning.registered import CORRECT, told
 from mm_tuning_plugin.engine.messages import MISTAKES
 from mm_tuning_plugin.errors import UserError
 
@@ -58,12 +58,13 @@ def check_step(network: Network, data: Mapping[str, Any]) -> None:
     explained = _explained(network, data, error)
     if not explained and _is_of_the_config(error):
         error = _raised(network.real(), data)
-        explained = told(error) if error is not None and _is_of_the_config(error) else ''
-        if 'weight tensor should be defined' in explained:
-            explained = f'class_weight with a value for each class expected; {explained}'
+        if error is not None and _is_of_the_config(error):
+            lacking = 'weight tensor should be defined' in str(error)
+            remedy = 'expected a class_weight with a value for each class' if lacking else CORRECT
+            explained = (told(error), remedy)
     if explained and error is not None:
         place = '.'.join(filter(None, ('model', _place(network, error))))
-        raise UserError(f'{place}: {explained}') from error
+        raise UserError(place, *explained) from error
 
 
 def _raised(model: nn.Module, data: Mapping[str, Any]) -> Exception | None:
@@ -89,8 +90,10 @@ def _is_of_the_config(error: Exception) -> bool:
     return isinstance(error, MISTAKES) and bool(text) and not _OF_DEVICES.search(text)
 
 
-def _explained(network: Network, data: Mapping[str, Any], error: Exception) -> str:
-    """What is wrong, where arithmetic alone shows that something is; '' where it does not."""
+def _explained(
+    network: Network, data: Mapping[str, Any], error: Exception
+) -> tuple[str, str] | None:
+    """Problem and remedy where arithmetic alone shows them; None where it does not."""
     head = next((module for module in _modules(error) if hasattr(module, 'in_index')), None)
     read = next(filter(None, map(_read_and_given, _frames(error))), None)
     if head is not None and (read or isinstance(error, IndexError)):
@@ -98,17 +101,20 @@ def _explained(network: Network, data: Mapping[str, Any], error: Exception) -> s
         if found:
             return found
     if read:
-        return f'a layer of {read[0]} input channels found, expected {read[1]}: as many come to it'
+        return (
+            f'a layer of {read[0]} input channels found',
+            f'expected the {read[1]} that come to it',
+        )
     if isinstance(error, ValueError) and 'more than 1 value per channel' in str(error):
         return (
-            'BatchNorm over a single value found, expected a larger batch_size, or ranks with '
-            f'SyncBN: {told(error)}'
+            f'BatchNorm over a single value found: {told(error)}',
+            'expected a larger batch_size, or ranks with SyncBN',
         )
-    return ''
+    return None
 
 
-def _levels(head: nn.Module, given: Sequence[int]) -> str:
-    """What a head of mmseg's reads that it is not given; '' where that is not known.
+def _levels(head: nn.Module, given: Sequence[int]) -> tuple[str, str] | None:
+    """What a head of mmseg's reads that it is not given, and a remedy; None if not known.
 
     Args:
         head: It.
@@ -118,15 +124,15 @@ def _levels(head: nn.Module, given: Sequence[int]) -> str:
     several = isinstance(index, (list, tuple))
     levels = list(index) if several else [index]
     if not given or not all(isinstance(level, int) for level in levels):
-        return ''
+        return None
     if any(not -len(given) <= level < len(given) for level in levels):
-        return f'in_index={index} found, expected less than {len(given)}, the number of outputs'
+        return f'in_index={index} found', f'expected less than {len(given)}, the number of outputs'
     channels = [given[level] for level in levels]
     if channels == (list(read) if isinstance(read, (list, tuple)) else [read]):
-        return ''
+        return None
     return (
-        f'in_channels={read} found, expected {channels if several else channels[0]}: so many '
-        f'channels come to in_index={index}'
+        f'in_channels={read} found',
+        f'expected {channels if several else channels[0]}, the channels that in_index={index} has',
     )
 
 

@@ -51,7 +51,7 @@ def check_files(model: Mapping[str, Any], network: Network) -> None:
             for file in _loaded_files(config):
                 if '://' not in file and not os.path.isfile(os.path.expanduser(file)):
                     raise UserError(
-                        f'model.{place}.init_cfg: {file!r} found, expected an existing file'
+                        f'model.{place}.init_cfg', f'{file!r} found', 'expected an existing file'
                     )
 
 
@@ -155,7 +155,7 @@ def check_switches(cfg: Config, network: Network) -> None:
                 attrgetter(name)(network.seen)
             except (AttributeError, TypeError) as error:
                 raise UserError(
-                    f'{key}: {name!r} found, expected the name of a module of the model'
+                    key, f'{name!r} found', 'expected the name of a module of the model'
                 ) from error
 
 
@@ -175,9 +175,9 @@ def check_inference(cfg: Config, network: Network) -> None:
     given = model.test_cfg
     mode = 'none' if given is None else given.get('mode', 'whole')
     if mode not in ('whole', 'slide'):
-        raise UserError(f"model.test_cfg: {given} found, expected mode='whole' or mode='slide'")
+        raise UserError('model.test_cfg', f'{given} found', "expected mode='whole' or mode='slide'")
     missing = [name for name in ('crop_size', 'stride') if given.get(name) is None]
     if mode == 'slide' and missing:
         raise UserError(
-            f"model.test_cfg: mode='slide' found, expected {' and '.join(missing)} beside it"
+            'model.test_cfg', "mode='slide' found", f'expected {" and ".join(missing)} beside it'
         )

@@ -73,13 +73,17 @@ class AlexNetBN(ChainBackbone):
         )
         if variant not in ('colorize', 'jigsaw'):
             raise UserError(
-                f"AlexNetBN.variant: {variant!r} found, expected 'colorize' or 'jigsaw'"
+                'AlexNetBN.variant', f'{variant!r} found', "expected 'colorize' or 'jigsaw'"
             )
         if output_stride not in (8, 16, 32):
-            raise UserError(f'AlexNetBN.output_stride: {output_stride!r} found, expected 8, 16, 32')
+            raise UserError(
+                'AlexNetBN.output_stride', f'{output_stride!r} found', 'expected 8, 16 or 32'
+            )
         if (norm_cfg or {}).get('affine'):
             raise UserError(
-                f'AlexNetBN.norm_cfg: {norm_cfg} found, expected norms without affine parameters'
+                'AlexNetBN.norm_cfg',
+                f'{norm_cfg} found',
+                'expected norms without affine parameters',
             )
         self.norm_cfg = dict(norm_cfg or {'type': 'BN'}, affine=False)
         jigsaw = variant == 'jigsaw'

@@ -42,12 +42,12 @@ class ChainBackbone(BaseModule):
         super().__init__(init_cfg)
         kind = type(self).__name__
         if in_channels not in (1, 3):
-            raise UserError(f'{kind}.in_channels: {in_channels!r} found, expected 1 or 3')
+            raise UserError(f'{kind}.in_channels', f'{in_channels!r} found', 'expected 1 or 3')
         wrong = [i for i in out_indices if not -len(names) <= i < len(names)]
         if wrong or not len(out_indices):
             listed = ', '.join(f'{i} {name}' for i, name in enumerate(names))
             raise UserError(
-                f'{kind}.out_indices: {list(out_indices)} found, expected some of {listed}'
+                f'{kind}.out_indices', f'{list(out_indices)} found', f'expected some of {listed}'
             )
         self.names = tuple(names)
         self.in_channels = in_channels
@@ -69,8 +69,9 @@ class ChainBackbone(BaseModule):
         """
         if images.shape[1] != self.in_channels:
             raise UserError(
-                f'{type(self).__name__}: images of {images.shape[1]} channels found, expected '
-                f'{self.in_channels} (in_channels)'
+                type(self).__name__,
+                f'images of {images.shape[1]} channels found',
+                f'expected {self.in_channels} channels (in_channels)',
             )
         outputs = {'input': images}
         left = self.wanted - {'input'}

@@ -63,11 +63,14 @@ class VGG16BN(ChainBackbone):
     ) -> None:
         if extra_blocks not in (0, 2) or (extra_blocks and not with_fc):
             raise UserError(
-                f'VGG16BN.extra_blocks: {extra_blocks!r} with with_fc={with_fc} found, expected 0, '
-                'or 2 with with_fc=True'
+                'VGG16BN.extra_blocks',
+                f'{extra_blocks!r} found with with_fc={with_fc}',
+                'expected 0, or 2 with with_fc=True',
             )
         if output_stride not in (8, 16, 32):
-            raise UserError(f'VGG16BN.output_stride: {output_stride!r} found, expected 8, 16, 32')
+            raise UserError(
+                'VGG16BN.output_stride', f'{output_stride!r} found', 'expected 8, 16 or 32'
+            )
         known = len(NAMES) if extra_blocks else len(NAMES) - 2 if with_fc else len(NAMES) - 4
         super().__init__(NAMES[:known], in_channels, out_indices, norm_eval, init_cfg)
         self.norm_cfg = dict(norm_cfg or {'type': 'BN'})

@@ -106,14 +106,17 @@ def select_levels(
     for index, channels in zip(in_index, in_channels):
         if not -len(outputs) <= index < len(outputs):
             raise UserError(
-                f'in_index: {index} found, expected one of the {len(outputs)} outputs that the '
-                'backbone gives (its out_indices)'
+                'in_index',
+                f'{index} found',
+                f'expected one of the {len(outputs)} outputs that the backbone gives (its '
+                'out_indices)',
             )
         level = outputs[index]
         if level.shape[1] != channels:
             raise UserError(
-                f'in_channels: {channels} found for output {index} of the backbone, expected '
-                f'{level.shape[1]}, as it has'
+                'in_channels',
+                f'{channels} found for output {index} of the backbone',
+                f'expected the {level.shape[1]} that it has',
             )
         levels.append(level)
     return levels
@@ -128,8 +131,9 @@ def check_levels(in_channels: Sequence[int], in_index: Sequence[int]) -> None:
     both = all(isinstance(value, Sequence) for value in (in_channels, in_index))
     if not both or not in_index or len(in_index) != len(in_channels):
         raise UserError(
-            f'in_index, in_channels: {in_index} and {in_channels} found, expected two lists of '
-            'one length, a number of channels for each output that is read'
+            'in_index, in_channels',
+            f'{in_index} and {in_channels} found',
+            'expected two lists of one length, a number of channels for each output that is read',
         )
 
 

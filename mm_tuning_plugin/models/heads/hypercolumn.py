@@ -88,11 +88,13 @@ class HypercolumnHead(BaseDecodeHead):
         check_levels(in_channels, in_index)
         for name, value in (('points', points), ('stride', stride), ('tile', tile)):
             if not isinstance(value, int) or value < 1:
-                raise UserError(f'{name}: {value!r} found, expected a whole number of at least 1')
+                raise UserError(name, f'{value!r} found', 'expected a whole number of at least 1')
         for name, only in ONLY.items():
             given = kwargs.pop(name, only)
             if given != only:
-                raise UserError(f'{name}: {given!r} found, expected {only!r} for a HypercolumnHead')
+                raise UserError(
+                    name, f'{given!r} found', f'expected {only!r} for a HypercolumnHead'
+                )
         super().__init__(
             list(in_channels),
             channels,

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mm_tuning_plugin.errors import UserError
+
 IGNORE_CLASS = -1
 AB_LIMIT = 110.0
 """All of sRGB lies within +-110 on both axes of chroma."""
@@ -82,10 +84,10 @@ def chroma_classes(step: float) -> tuple[Tensor, Tensor]:
         class of the nearest that it does. ``centres`` (Q, 2) float32: a and b of each class.
 
     Raises:
-        ValueError: If ``step`` is out of range.
+        UserError: If ``step`` is out of range.
     """
     if not 5 <= step <= 60:
-        raise ValueError(f'step: expected a width in [5, 60] units of Lab, got {step}')
+        raise UserError('step', f'{step} found', 'expected a width in [5, 60] units of Lab')
     axis = torch.linspace(0, 1, 33)
     cube = torch.stack(torch.meshgrid(axis, axis, axis, indexing='ij')).reshape(1, 3, -1, 1)
     reached = _grid_cell(rgb_to_lab(cube)[:, 1:], step).unique()  # (Q,)
@@ -147,13 +149,16 @@ def stack_padded(images: list[Tensor]) -> tuple[Tensor, Tensor]:
         (B, 3, H, W) float32, and (B, 1, H, W) float32: 1 on the image, 0 on padding.
 
     Raises:
-        ValueError: If there are no images, or one is not of three channels.
+        ValueError: If there are no images.
+        UserError: If one is not of three channels.
     """
     if not images:
         raise ValueError('images: expected at least one, got none')
     for image in images:
         if image.dim() != 3 or image.shape[0] != 3:
-            raise ValueError(f'images: expected shape (3, H, W), got {tuple(image.shape)}')
+            raise UserError(
+                'inputs', f'an image of shape {tuple(image.shape)} found', 'expected (3, H, W)'
+            )
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
     stacked = images[0].new_zeros((len(images), 3, height, width), dtype=torch.float32)
     valid = torch.zeros_like(stacked[:, :1])

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.proxies.trunk import read_levels
 from mm_tuning_plugin.registry import MODELS
 
@@ -30,11 +31,11 @@ def check_positive(**numbers: int) -> None:
     """Refuses numbers below 1.
 
     Raises:
-        ValueError: On the first that is.
+        UserError: On the first that is.
     """
     for name, value in numbers.items():
         if value < 1:
-            raise ValueError(f'{name}: expected at least 1, got {value}')
+            raise UserError(name, f'{value} found', 'expected at least 1')
 
 
 class PooledProxy(BaseModel):
@@ -48,7 +49,7 @@ class PooledProxy(BaseModel):
         init_cfg: As every mmengine model has it.
 
     Raises:
-        ValueError: If ``in_channels`` is not positive.
+        UserError: If ``in_channels`` is not positive.
     """
 
     def __init__(

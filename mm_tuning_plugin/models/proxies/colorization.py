@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional.reading import read_at_points
 from mm_tuning_plugin.models.proxies.chroma import (
     IGNORE_CLASS,
@@ -47,7 +48,7 @@ class ColorizationDataPreprocessor(NormalisingDataPreprocessor):
         kwargs: Those of ``NormalisingDataPreprocessor``.
 
     Raises:
-        ValueError: If `grey` is neither; see also ``NormalisingDataPreprocessor``.
+        UserError: If `grey` is neither; see also ``NormalisingDataPreprocessor``.
     """
 
     CHANNELS = (1, 3)
@@ -55,7 +56,7 @@ class ColorizationDataPreprocessor(NormalisingDataPreprocessor):
     def __init__(self, *args: Any, grey: str = 'luma', **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if grey not in GREYS:
-            raise ValueError(f'grey: expected one of {", ".join(GREYS)}, got {grey!r}')
+            raise UserError('grey', f'{grey!r} found', f'expected one of {", ".join(GREYS)}')
         self.grey = grey
 
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -141,7 +142,7 @@ class ColorizationModel(BaseModel):
         init_cfg: As every mmengine model has it.
 
     Raises:
-        ValueError: If ``in_index`` and ``in_channels`` differ in length, or a number is out of
+        UserError: If ``in_index`` and ``in_channels`` differ in length, or a number is out of
             range.
     """
 
@@ -161,13 +162,14 @@ class ColorizationModel(BaseModel):
             data_preprocessor = {'type': 'mm_tuning_plugin.ColorizationDataPreprocessor'}
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if not in_index or len(in_index) != len(in_channels):
-            raise ValueError(
-                'in_index, in_channels: expected as many levels as channels, at least one, '
-                f'got {in_index} and {in_channels}'
+            raise UserError(
+                'in_index, in_channels',
+                f'{in_index} and {in_channels} found',
+                'expected as many levels as channels, at least one',
             )
         for name, value in (('rebalance', rebalance), ('momentum', momentum)):
             if value is not None and not 0 < value <= 1:
-                raise ValueError(f'{name}: expected a number in (0, 1], got {value}')
+                raise UserError(name, f'{value} found', 'expected a number in (0, 1]')
         lookup, centres = chroma_classes(step)
         frequency = torch.full((len(centres),), 1.0 / len(centres))
         self.backbone = MODELS.build(backbone)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
+from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional.points import sample_labelled_pixels
 from mm_tuning_plugin.models.heads.columns import (
     HypercolumnLinear,
@@ -98,7 +99,7 @@ class HueChromaModel(BaseModel):
         init_cfg: As every mmengine model has it.
 
     Raises:
-        ValueError: If the levels and channels do not pair up, or an argument is out of range.
+        UserError: If the levels and channels do not pair up, or an argument is out of range.
     """
 
     def __init__(
@@ -121,15 +122,16 @@ class HueChromaModel(BaseModel):
         check_levels(in_channels, in_index)
         check_positive(channels=channels, points=points, bins=bins, window=window)
         if head not in HEADS:
-            raise ValueError(f'head: expected one of {", ".join(HEADS)}, got {head!r}')
+            raise UserError('head', f'{head!r} found', f'expected one of {", ".join(HEADS)}')
         if window % 2 == 0:
-            raise ValueError(f'window: expected an odd number of pixels, got {window}')
+            raise UserError('window', f'{window} found', 'expected an odd number of pixels')
         if hue_weight < 0:
-            raise ValueError(f'hue_weight: expected at least 0, got {hue_weight}')
+            raise UserError('hue_weight', f'{hue_weight} found', 'expected at least 0')
         if not isinstance(self.data_preprocessor, HueChromaDataPreprocessor):
-            raise ValueError(
-                'data_preprocessor: expected HueChromaDataPreprocessor, got '
-                f'{type(self.data_preprocessor).__name__}'
+            raise UserError(
+                'data_preprocessor',
+                f'{type(self.data_preprocessor).__name__} found',
+                'expected HueChromaDataPreprocessor',
             )
         self.backbone = MODELS.build(backbone)
         self.head = HEADS[head](in_channels, channels, 2 * bins)

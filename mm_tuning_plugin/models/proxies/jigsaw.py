@@ -49,7 +49,7 @@ class JigsawDataPreprocessor(BaseDataPreprocessor):
         non_blocking: Whether copies to the device are asynchronous.
 
     Raises:
-        ValueError: If a number is out of range, or the tiles have fewer orders than asked for.
+        UserError: If a number is out of range, or the tiles have fewer orders than asked for.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class JigsawDataPreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking)
         check_positive(tile_size=tile_size)
         if grid not in (2, 3):
-            raise ValueError(f'grid: expected 2 or 3, got {grid}')
+            raise UserError('grid', f'{grid} found', 'expected 2 or 3')
         if not 0 <= grey_prob <= 1:
-            raise ValueError(f'grey_prob: expected a share in [0, 1], got {grey_prob}')
+            raise UserError('grey_prob', f'{grey_prob} found', 'expected a share in [0, 1]')
         if channel_shift < 0:
-            raise ValueError(f'channel_shift: expected at least 0, got {channel_shift}')
+            raise UserError('channel_shift', f'{channel_shift} found', 'expected at least 0')
         self.tile_size, self.grid = tile_size, grid
         self.grey_prob, self.channel_shift = grey_prob, channel_shift
         orders = permutation_set(num_permutations, grid * grid, seed)
@@ -113,8 +113,10 @@ class JigsawDataPreprocessor(BaseDataPreprocessor):
         if bool(small.any()):
             height, width = sizes[small][0].tolist()
             raise UserError(
-                f'inputs: an image of {height} x {width} pixels found, expected at least {least} '
-                f'either way: {self.grid} tiles of tile_size={self.tile_size}'
+                'inputs',
+                f'an image of {height} x {width} pixels found',
+                f'expected at least {least} either way, because {self.grid} tiles of '
+                f'tile_size={self.tile_size} lie side by side',
             )
 
 
@@ -131,7 +133,7 @@ class JigsawModel(PooledProxy):
         init_cfg: As every mmengine model has it.
 
     Raises:
-        ValueError: If a number is not positive, or the preprocessor is another.
+        UserError: If a number is not positive, or the preprocessor is another.
     """
 
     def __init__(
@@ -148,9 +150,10 @@ class JigsawModel(PooledProxy):
         super().__init__(backbone, in_channels, in_index, data_preprocessor, init_cfg)
         check_positive(channels=channels)
         if not isinstance(self.data_preprocessor, JigsawDataPreprocessor):
-            raise ValueError(
-                'data_preprocessor: expected JigsawDataPreprocessor, got '
-                f'{type(self.data_preprocessor).__name__}'
+            raise UserError(
+                'data_preprocessor',
+                f'{type(self.data_preprocessor).__name__} found',
+                'expected JigsawDataPreprocessor',
             )
         num_orders, tiles = self.data_preprocessor.orders.shape
         self.embed = nn.Sequential(  # of (B * T, in_channels): never a single row

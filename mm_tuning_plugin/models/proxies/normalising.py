@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from mmengine.model import BaseDataPreprocessor
 
+from mm_tuning_plugin.errors import UserError
+
 
 class NormalisingDataPreprocessor(BaseDataPreprocessor):
     """Holds mean and deviation as buffers (1, C, 1, 1), of R, G, B or, with C = 1, of grey.
@@ -17,7 +19,7 @@ class NormalisingDataPreprocessor(BaseDataPreprocessor):
         non_blocking: Whether copies to the device are asynchronous.
 
     Raises:
-        ValueError: If ``mean`` or ``std`` are not as many numbers as the proxy can give channels,
+        UserError: If ``mean`` or ``std`` are not as many numbers as the proxy can give channels,
             or a deviation is not positive.
     """
 
@@ -33,10 +35,12 @@ class NormalisingDataPreprocessor(BaseDataPreprocessor):
         for name, value in (('mean', mean), ('std', std)):
             if len(value) not in self.CHANNELS:
                 numbers = ' or '.join(str(count) for count in self.CHANNELS)
-                raise ValueError(f'{name}: expected {numbers} numbers, got {value}')
+                raise UserError(name, f'{value} found', f'expected {numbers} numbers')
         if len(mean) != len(std):
-            raise ValueError(f'mean, std: expected as many numbers of each, got {mean} and {std}')
+            raise UserError(
+                'mean, std', f'{mean} and {std} found', 'expected as many numbers of each'
+            )
         if min(std) <= 0:
-            raise ValueError(f'std: expected positive numbers, got {std}')
+            raise UserError('std', f'{std} found', 'expected positive numbers')
         self.register_buffer('mean', torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std).view(1, -1, 1, 1), persistent=False)

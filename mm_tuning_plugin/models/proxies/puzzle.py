@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from mm_tuning_plugin.errors import UserError
+
 MIN_DEVIATION = 1.0
 """Of a tile, in grey levels: a tile of one colour has only the noise of its encoding."""
 
@@ -37,14 +39,16 @@ def permutation_set(count: int, pieces: int, seed: int = 0) -> Tensor:
         (P, T) int64: entry t is the tile that lies at place t. No row occurs twice.
 
     Raises:
-        ValueError: If there are fewer orders than `count`, or a number is out of range.
+        UserError: If there are fewer orders than `count`, or fewer than two are asked for.
+        ValueError: If ``pieces`` is out of range.
     """
     if not 2 <= pieces <= 9:
         raise ValueError(f'pieces: expected 2 to 9, got {pieces}')
     if not 2 <= count <= math.factorial(pieces):
-        raise ValueError(
-            f'num_permutations: expected 2 to {math.factorial(pieces)}, the orders of {pieces} '
-            f'tiles, got {count}'
+        raise UserError(
+            'num_permutations',
+            f'{count} found',
+            f'expected 2 to {math.factorial(pieces)}, the orders of {pieces} tiles',
         )
     numbers = itertools.chain.from_iterable(itertools.permutations(range(pieces)))
     orders = np.fromiter(numbers, np.uint8).reshape(-1, pieces).T.copy()  # (T, T!)

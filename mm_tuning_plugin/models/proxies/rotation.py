@@ -56,8 +56,10 @@ class RotationDataPreprocessor(NormalisingDataPreprocessor):
             side = crops[0].shape[-1]
             if height != width or width != side:
                 raise UserError(
-                    f'inputs: a crop of {height} x {width} pixels found, expected {side} x {side}: '
-                    'square and all of one size; let the crop be no larger than the images'
+                    'inputs',
+                    f'a crop of {height} x {width} pixels found',
+                    f'expected {side} x {side}, because all crops are squares of one size, no '
+                    'larger than the images',
                 )
         images, _ = stack_padded(crops)
         images = (images.flip(1) - self.mean) / self.std
@@ -78,7 +80,7 @@ class RotationModel(PooledProxy):
         init_cfg: As every mmengine model has it.
 
     Raises:
-        ValueError: If ``in_channels`` is not positive.
+        UserError: If ``in_channels`` is not positive.
     """
 
     def __init__(

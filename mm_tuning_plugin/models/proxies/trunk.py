@@ -49,7 +49,8 @@ def run_backbone(backbone: nn.Module, images: Tensor) -> Sequence[Tensor]:
         if stem is None or stem.in_channels == images.shape[1]:
             raise
         raise UserError(
-            f'backbone: a {type(backbone).__name__} of {stem.in_channels} input channels found, '
-            f'expected {images.shape[1]}, as many as the preprocessor gives; for colorization mean '
-            'and std say how many (1 or 3 numbers)'
+            'model.backbone',
+            f'a {type(backbone).__name__} of {stem.in_channels} input channels found',
+            f'expected {images.shape[1]}, as many as the preprocessor gives (for colorization mean '
+            'and std say how many, by 1 or 3 numbers)',
         ) from error
