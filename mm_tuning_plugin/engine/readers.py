@@ -45,18 +45,16 @@ def check_readers(model: Mapping[str, Any], tuner: MixAndMatchTuner, scope: str)
         place = _unnamed(tuner, levels)
         if place is not None:
             raise UserError(
-                'model.backbone',
-                f'{type(tuner.backbone).__name__} gives a dict of '
-                f'{", ".join(map(repr, tuner.level_names))}, and {reader} reads number {place}',
-                'expected a tuple of maps, or a neck of your own between them',
+                f'model.backbone: {type(tuner.backbone).__name__} gives a dict of '
+                f'{", ".join(map(repr, tuner.level_names))} found, expected a tuple of maps, of '
+                f'which {reader} reads number {place}; or a neck of your own between them'
             )
         dims = {tuner.channel_dims[i] for i in _places(tuner, levels)} - {FIRST}
         if dims:
             raise UserError(
-                'model.backbone',
-                f'{_name(model["backbone"])} gives maps {layout_name(min(dims))}, and {reader} '
-                'reads (B, C, H, W)',
-                _remedy(model['backbone'], scope),
+                f'model.backbone: {_name(model["backbone"])} gives maps '
+                f'{layout_name(min(dims))} found, expected (B, C, H, W), as {reader} reads them: '
+                f'{_remedy(model["backbone"], scope)}'
             )
 
 
