@@ -130,7 +130,8 @@ def test_a_background_that_is_named_so_passes(patches, toy_cfg, name):
 
 def test_a_class_that_covers_most(patches):
     (line,) = patches([10, 10, 70, 10], [0, 1, 2, 3])
-    check_mistake(line, 'background', ["'c'", '70.0%'], 'mix_and_match.background_index=2')
+    found = ["'c'", '70.0%', 'mix_and_match.background_index=2']
+    check_mistake(line, 'background', found, "balance='class'")
 
 
 @pytest.mark.parametrize('told', [True, False])
