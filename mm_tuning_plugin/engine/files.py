@@ -26,7 +26,6 @@ from mm_tuning_plugin.errors import UserError
 IMAGE, LABELS = KEYS = ('img_path', 'seg_map_path')
 STORAGE = 'storage'
 """Key of an item: from where else than the local disk its label map is read."""
-MISSING_ROOT = 'data_root: {!r} found, expected an existing folder'
 SECONDS = 10.0  # for asking storage about the files of a data set
 
 
@@ -212,7 +211,7 @@ def check_files(dataset: Any, items: Sequence[Mapping[str, Any]], samples: int) 
             if items[index].get(key) is None and not isinstance(error, KeyError):
                 raise unreadable(dataset, index, error) from error
             leaf, _ = find_leaf(dataset, index)
-            raise UserError(_line(leaf, items[index], key, error)) from error
+            raise _missing(leaf, items[index], key, error) from error
 
 
 def find_absent(
@@ -243,18 +242,29 @@ def _some_of_each(absent: Sequence[tuple[int, str]], most: int) -> Iterable[tupl
             yield found[place]
 
 
-def _line(leaf: Any, item: Mapping[str, Any], key: str, error: Exception) -> str:
+def missing_root(root: str) -> UserError:
+    """The one line for a folder of data that is not there."""
+    return UserError('data_root', f'{root!r} found', 'expected an existing folder')
+
+
+def _missing(leaf: Any, item: Mapping[str, Any], key: str, error: Exception) -> UserError:
     path = item.get(key)
     if path is None:
-        return (
-            f'{item.get(IMAGE)}: no label map named, expected one for every image; does '
-            'data_prefix have seg_map_path?'
+        return UserError(
+            str(item.get(IMAGE)),
+            'no label map named for this image',
+            'expected one for every image, from seg_map_path in data_prefix',
         )
     expected = isinstance(error, (OSError, KeyError))
     reason = '' if expected else f' ({type(error).__name__}: {error})'.splitlines()[0]
     text, root = str(path), getattr(leaf, 'data_root', None)
     below = isinstance(root, str) and root and text.startswith(root) and not os.path.isdir(root)
     if below and find_readers(leaf)[key].storage(text) is None:
-        return MISSING_ROOT.format(root)
+        return missing_root(root)
     shown = text if text.isprintable() else repr(text)
-    return f'{shown}: no such file; expected a file for {key}{reason}{split_hint(leaf, key, text)}'
+    found, remedy = split_hint(leaf, key, text)
+    return UserError(
+        shown,
+        f'no such file for {key}{reason}' + (f', {found}' if found else ''),
+        remedy or 'expected an existing file',
+    )

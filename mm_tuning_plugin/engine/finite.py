@@ -44,17 +44,19 @@ class FiniteHook(Hook):
             self.in_a_row = 0
             return
         self.in_a_row += 1
-        what = f'tuning, iteration {self.iteration} of {runner.max_iters}: loss {loss}'
+        where = f'tuning, iteration {self.iteration} of {runner.max_iters}'
         if not _skips_steps(runner.optim_wrapper):
             lr = runner.optim_wrapper.get_lr()['lr'][0]
-            raise UserError(f'{what} found at lr {lr:.3g}, expected a finite one; {REMEDY}')
+            raise UserError(where, f'loss {loss} at lr {lr:.3g}', REMEDY)
         if self.in_a_row > TOLERATED_IN_A_ROW:
             raise UserError(
-                f'{what} found, the {self.in_a_row}th in a row, expected a finite one after at '
-                f'most {TOLERATED_IN_A_ROW} in mixed precision; {REMEDY}, or go without --amp'
+                where,
+                f'loss {loss}, the {self.in_a_row}th that is not finite in a row, and mixed '
+                f'precision allows {TOLERATED_IN_A_ROW}',
+                f'{REMEDY}, or go without --amp',
             )
         if self.in_a_row == 1:
-            warn(f'{what}; the loss scaler leaves this step out')
+            warn(f'{where}: loss {loss}; the loss scaler leaves this step out')
 
     def exchange_over_ranks(self, runner) -> None:
         """Look at the weights; every rank comes here before a checkpoint is written.
@@ -74,8 +76,7 @@ def require_finite(weights: Mapping[str, Tensor], what: str) -> None:
     bad = [name for name, value in weights.items() if not bool(torch.isfinite(value).all())]
     if bad:
         raise UserError(
-            f'{what}: nan or inf in {len(bad)} of {len(weights)} weights found, {bad[0]} for one, '
-            f'expected finite ones; {REMEDY}'
+            what, f'nan or inf in {len(bad)} of {len(weights)} weights, first in {bad[0]}', REMEDY
         )
 
 

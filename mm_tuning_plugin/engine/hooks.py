@@ -161,9 +161,9 @@ class SaveBackboneHook(Hook):
         model = unwrap(runner.model)
         if not trains_backbone(runner.optim_wrapper.param_groups, model):
             raise UserError(
-                'optim_wrapper: a rate of 0 for every parameter of the backbone found, expected a '
-                'larger one for some: there is nothing to tune; mix_and_match.lr sets the rate of '
-                'stage one'
+                'optim_wrapper',
+                'the learning rate of every parameter of the backbone is 0, so nothing is tuned',
+                'expected a larger one for some of them (mix_and_match.lr sets that of stage one)',
             )
         self.hash_before = self.resumed_hash or hash_state_dict(model.backbone.state_dict())
         report = getattr(model, 'load_report', None)

@@ -92,7 +92,7 @@ def require(place: str, value: Any, kind: Kind) -> None:
         UserError: It is of another kind.
     """
     if value is not None and not kind.fits(value):
-        raise UserError(f'{place}: {shown(value)} found, expected {kind.words}')
+        raise UserError(place, f'{shown(value)} found', f'expected {kind.words}')
 
 
 def shown(value: Any) -> str:

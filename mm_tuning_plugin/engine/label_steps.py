@@ -73,8 +73,9 @@ def in_bytes(step: Mapping[str, Any], ignore_values: Sequence[int]) -> Mapping[s
             return 255
         if key in FILLING_KEYS:
             raise UserError(
-                f'{base_type(step)}: label maps filled with {value} found, expected 0 to 255 or '
-                f'one of the ignored {sorted(ignore_values)}'
+                base_type(step),
+                f'it fills label maps with {value}',
+                f'expected 0 to 255, or one of the ignored values {sorted(ignore_values)}',
             )
         return value
 

@@ -62,8 +62,9 @@ def join_ranks(cfg: Config) -> None:
     except (KeyError, TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         raise UserError(
-            f'launcher: {launcher!r} found, but no process group can be started: {reason}; '
-            'expected to be run by that launcher, with an accelerator a rank or none at all'
+            'launcher',
+            f'{launcher!r} found, but no process group can be started: {reason}',
+            'run it by that launcher, with an accelerator for each rank or none at all',
         ) from error
 
 
@@ -71,8 +72,10 @@ def _refuse_unnamed_torchrun() -> None:
     count = os.environ.get('WORLD_SIZE', '1')
     if 'TORCHELASTIC_RUN_ID' in os.environ and count != '1':
         raise UserError(
-            f"launcher: 'none' found in {count} processes of torchrun, expected 'pytorch' "
-            '(--launcher pytorch): each would run all of it, into the same files'
+            'launcher',
+            f"'none' found in {count} processes of torchrun, each of which would run all of it, "
+            'into the same files',
+            "expected 'pytorch' (--launcher pytorch)",
         )
 
 
@@ -88,8 +91,9 @@ def _join_cpu_ranks(launcher: str, options: dict[str, Any]) -> None:
     """
     if launcher not in VARIABLES:
         raise UserError(
-            f'launcher: {launcher!r} found, expected one of {", ".join(VARIABLES)} on a machine '
-            'without an accelerator'
+            'launcher',
+            f'{launcher!r} found on a machine without an accelerator',
+            f'expected one of {", ".join(VARIABLES)}',
         )
     for name, source in VARIABLES[launcher].items():
         os.environ[name] = _variable(launcher, source)
@@ -123,8 +127,9 @@ def _leave_cpu_ranks() -> None:
 def _variable(launcher: str, name: str) -> str:
     if name not in os.environ:
         raise UserError(
-            f'launcher: {launcher!r} found, but {name} is not set in the environment; expected to '
-            'be run by that launcher (torchrun, srun)'
+            'launcher',
+            f'{launcher!r} found, but {name} is not set in the environment',
+            'run it by that launcher (torchrun, srun)',
         )
     return os.environ[name]
 
@@ -137,8 +142,9 @@ def _first_host(nodes: str) -> str:
         return done.stdout.splitlines()[0]
     except (OSError, subprocess.CalledProcessError, IndexError) as error:
         raise UserError(
-            f'MASTER_ADDR: not set, and {" ".join(command)} names no host '
-            f'({type(error).__name__}); expected the address of the first node'
+            'MASTER_ADDR',
+            f'not set, and {" ".join(command)} names no host ({type(error).__name__})',
+            'set it to the address of the first node',
         ) from error
 
 

@@ -42,4 +42,4 @@ def config_named(*more: type[Exception]) -> Iterator[None]:
 def config_mistake(error: Exception) -> UserError:
     """The one line for an error that the config is the cause of."""
     reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-    return UserError(f'the config cannot be built: {reason}')
+    return UserError('config', f'it cannot be built: {reason}', 'correct what is named there')

@@ -89,16 +89,20 @@ def read_derived(cfg: Mapping[str, Any]) -> Derived | None:
         return None
     if not (isinstance(known, type) and issubclass(known, SegDataPreProcessor)):
         raise UserError(
-            f'data_preprocessor: {shown_type(config)} found, expected SegDataPreProcessor or '
-            'a class derived from it: how another one normalises images cannot be read from its '
-            'config'
+            'data_preprocessor',
+            f'{shown_type(config)} found, whose config does not tell how it normalises images',
+            'expected SegDataPreProcessor or a class derived from it',
         )
     try:
         with random_state(0), DefaultScope.overwrite_default_scope(scope):
             built = MODELS.build(dict(config))
     except Exception as error:  # a constructor of the user's can raise anything
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-        raise UserError(f'data_preprocessor: {known.__name__} cannot be built: {reason}') from error
+        raise UserError(
+            'data_preprocessor',
+            f'{known.__name__} cannot be built: {reason}',
+            'correct its arguments or its class',
+        ) from error
     own = known.__mro__[: known.__mro__.index(SegDataPreProcessor)]
     defined = {name for kind in own for name, value in vars(kind).items() if _is_method(value)}
     overridden = sorted(defined & set(dir(SegDataPreProcessor)) - {'__init__'})

@@ -243,17 +243,17 @@ def resolve_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
     if given is None:
         given = {}
     if not isinstance(given, Mapping):
-        raise UserError(f'mix_and_match: {given!r} found, expected a dict of options')
+        raise UserError('mix_and_match', f'{given!r} found', 'expected a dict of options')
     table = {option.name: option for option in OPTIONS}
     for name, value in given.items():
         if name not in table:
             near = difflib.get_close_matches(str(name), table, n=1, cutoff=0.0)
             raise UserError(
-                f'mix_and_match.{name}: no such option; the nearest known one is {near[0]}'
+                f'mix_and_match.{name}', 'no such option', f'the nearest known one is {near[0]}'
             )
         if not table[name].check(value):
             raise UserError(
-                f'mix_and_match.{name}: {value!r} found, expected {table[name].expected}'
+                f'mix_and_match.{name}', f'{value!r} found', f'expected {table[name].expected}'
             )
     resolved = {option.name: option.default for option in OPTIONS}
     resolved.update(RECIPES[given.get('recipe', 'default')])

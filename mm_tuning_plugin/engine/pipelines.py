@@ -298,7 +298,11 @@ def with_pipeline(
     elif isinstance(copied.get('dataset'), Mapping):
         copied['dataset'] = with_pipeline(copied['dataset'], derive, outer)
     elif not steps_of(copied):
-        raise UserError(f'dataset: {base_type(dataset)} has no pipeline, expected one that loads')
+        raise UserError(
+            'dataset.pipeline',
+            f'none found in {base_type(dataset)}',
+            'expected one that loads images and label maps',
+        )
     else:
         copied['pipeline'] = derive([*copied['pipeline'], *outer])
     return copied

@@ -97,19 +97,21 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
     check_kinds(cfg)
     if cfg.get('load_from'):
         raise UserError(
-            f'load_from: {cfg["load_from"]!r} found, expected none: it would overwrite the tuned '
-            'backbone; give the start as mix_and_match.checkpoint (--ssl-checkpoint)'
+            'load_from',
+            f'{cfg["load_from"]!r} found, which would overwrite the tuned backbone',
+            'remove it, and give the start as mix_and_match.checkpoint (--ssl-checkpoint)',
         )
     user_config.read_model(cfg)
     if not isinstance(cfg.get('train_dataloader'), Mapping):
-        raise UserError('train_dataloader: none found, expected the data to tune and train on')
+        raise UserError('train_dataloader', 'none found', 'expected the data to tune and train on')
     user_config.refuse_pairs(cfg['train_dataloader'].get('dataset'))
     for name in ('train_dataloader', 'val_dataloader'):
         loader = cfg.get(name) or {}
         if loader.get('persistent_workers') and not loader.get('num_workers'):
             raise UserError(
-                f'{name}.persistent_workers: True found with num_workers=0, expected at least one '
-                'worker to persist'
+                f'{name}.persistent_workers',
+                'True found with num_workers=0',
+                'expected at least one worker, or persistent_workers=False',
             )
     num_classes, class_names = user_config.read_classes(cfg)
     normalisation = read_normalisation(cfg)
@@ -172,8 +174,9 @@ def _graph_groups(options: Mapping[str, Any]) -> int:
     groups, images = options['graph_groups'], options['images_per_batch']
     if images % groups:
         raise UserError(
-            f'mix_and_match.graph_groups: {groups} found, expected a divisor of images_per_batch '
-            f'({images})'
+            'mix_and_match.graph_groups',
+            f'{groups} found',
+            f'expected a divisor of images_per_batch ({images})',
         )
     return groups
 
@@ -183,8 +186,9 @@ def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | No
     # chunk, which DDP refuses at the first backward pass. One process may nest the two.
     if chunk_size and get_world_size() > 1 and user_config.any_set(backbone, 'with_cp'):
         raise UserError(
-            f'mix_and_match.chunk_size: {chunk_size} beside with_cp=True of the backbone over '
-            f'{get_world_size()} ranks found, expected one of them: both recompute activations'
+            'mix_and_match.chunk_size',
+            f'{chunk_size} found beside with_cp=True of the backbone over {get_world_size()} ranks',
+            'expected only one of the two, since both recompute activations',
         )
 
 
@@ -277,7 +281,9 @@ def _share(facts: Facts, option: str) -> int:
     world_size, number = get_world_size(), facts.options[option]
     if number % world_size:
         raise UserError(
-            f'mix_and_match.{option}: {number} found, expected a multiple of the {world_size} ranks'
+            f'mix_and_match.{option}',
+            f'{number} found',
+            f'expected a multiple of the {world_size} ranks',
         )
     return number // world_size
 

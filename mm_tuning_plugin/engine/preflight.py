@@ -15,7 +15,7 @@ from mmseg.registry import DATASETS
 from mm_tuning_plugin.config_types import name_of
 from mm_tuning_plugin.datasets.labels import IGNORE
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
-from mm_tuning_plugin.engine.files import MISSING_ROOT, Reader, check_files, list_items
+from mm_tuning_plugin.engine.files import Reader, check_files, list_items, missing_root
 from mm_tuning_plugin.engine.messages import warn
 from mm_tuning_plugin.engine.pipelines import (
     has_early_moves,
@@ -85,8 +85,10 @@ def check_data(
         usable = [_is_usable(built, index) for index in chosen]
         if not any(usable) and not any(_is_usable(built, index) for index in rest):
             raise UserError(
-                f'{where}: all {len(built)} images are wholly ignored, expected '
-                'labels of at least one class; are ignore_index and reduce_zero_label right?'
+                where,
+                f'every pixel of all {len(built)} images is ignored',
+                'expected labels of at least one class, so check ignore_index and '
+                'reduce_zero_label',
             )
     return items
 
@@ -140,13 +142,16 @@ def build_dataset(
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
         kind = config.get('type')
         raise UserError(
-            f'{where}: {kind} in {root!r} cannot be built: {reason}{_encoding(config, error)}'
+            where,
+            f'{kind} in {root!r} cannot be built: {reason}',
+            _encoding(config, error) or 'correct its arguments or its files',
         ) from error
     if not count:
         _refuse_missing_root(config)
         raise UserError(
-            f'{where}: no image found in {root!r}, expected at least one; are '
-            'data_prefix, ann_file and img_suffix right?'
+            where,
+            f'no image found in {root!r}',
+            'expected at least one, so check data_prefix, ann_file and img_suffix',
         )
     check_files(built, items, samples)
     return built, items
@@ -161,11 +166,11 @@ def _refuse_missing_root(config: Mapping[str, Any]) -> None:
             continue  # mmengine joins whole paths to no root
         local = Reader(leaf.get('backend_args')).storage(root) is None
         if local and root and not os.path.isdir(root):
-            raise UserError(MISSING_ROOT.format(root))
+            raise missing_root(root)
 
 
 def _encoding(config: Mapping[str, Any], error: Exception) -> str:
-    """Words for a split file that is no UTF-8."""
+    """The remedy for a split file that is no UTF-8; empty where it is another mistake."""
     if not isinstance(error, UnicodeDecodeError):
         return ''
     files = [
@@ -173,7 +178,8 @@ def _encoding(config: Mapping[str, Any], error: Exception) -> str:
         for leaf in leaf_datasets(config)
         if isinstance(leaf.get('ann_file'), str)
     ]
-    return next(filter(None, map(wrong_encoding, files)), '')
+    found = next(filter(wrong_encoding, files), None)
+    return f'save {found}, which is UTF-16, as UTF-8 without byte-order mark' if found else ''
 
 
 def _is_usable(dataset: Any, index: int) -> bool:

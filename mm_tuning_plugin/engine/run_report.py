@@ -67,8 +67,9 @@ def check_finished(folder: Path) -> None:
     """
     if not (folder / STAGES).is_file():
         raise UserError(
-            f'{folder}: no {STAGES} found, expected the work_dir of a finished run of both stages '
-            'or of --no-tuning'
+            str(folder),
+            f'no {STAGES} found',
+            'expected the work_dir of a finished run of both stages or of --no-tuning',
         )
 
 

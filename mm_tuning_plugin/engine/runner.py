@@ -134,7 +134,9 @@ class MixAndMatchRunner:
             self.work_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f'work_dir: {self.work_dir} found, expected a folder that can be written: {error}'
+                'work_dir',
+                f'{self.work_dir} cannot be made: {error}',
+                'expected a folder that can be written',
             ) from error
         self.stages: dict[str, Any] = {}
 
@@ -212,7 +214,7 @@ class MixAndMatchRunner:
         if self.options['tuned_backbone'] is not None:
             tuned = Path(self.options['tuned_backbone'])
             if not tuned.is_file():
-                raise UserError(f'{tuned}: no such file; expected a tuned backbone')
+                raise UserError(str(tuned), 'no such file', 'expected a tuned backbone')
         else:
             tuned = self._tuned(data_manifest(items))
             self.interruption.idle(f'between the stages; {GOES_ON}')
@@ -252,9 +254,10 @@ class MixAndMatchRunner:
             state = 'a finished' if tuned.is_file() else 'an unfinished'
             if tuned.is_file() or resume:
                 raise UserError(
-                    f'{self.tuning_dir}: {state} tuning with other settings found ({differing}); '
+                    str(self.tuning_dir),
+                    f'{state} tuning with other settings found ({differing})',
                     'expected the same settings, another work_dir, or --overwrite '
-                    '(mix_and_match.overwrite=True)'
+                    '(mix_and_match.overwrite=True)',
                 )
         if tuned.is_file() and not differing:
             print_log(f'tuning is finished: {tuned} is used again', logger='current')

@@ -26,7 +26,9 @@ def schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
     """
     wrapper = copy.deepcopy(dict(cfg.get('optim_wrapper') or {}))
     if not isinstance(wrapper.get('optimizer'), Mapping):
-        raise UserError(f'optim_wrapper: {wrapper or None!r} found, expected one with an optimizer')
+        raise UserError(
+            'optim_wrapper', f'{wrapper or None!r} found', 'expected one with an optimizer'
+        )
     wrapper.pop('accumulative_counts', None)
     wrapper = thawed(wrapper, cfg['model']['backbone'], cfg.get('default_scope') or 'mmseg')
     iters = options['max_iters']

@@ -19,7 +19,7 @@ SUFFIXES = (
 )  # fmt: skip
 
 
-def split_hint(leaf: Any, key: str, path: str) -> str:
+def split_hint(leaf: Any, key: str, path: str) -> tuple[str, str]:
     """What is unusual about the line of a split file that a missing file is named by.
 
     Args:
@@ -28,27 +28,28 @@ def split_hint(leaf: Any, key: str, path: str) -> str:
         path: Of the missing file.
 
     Returns:
-        Words behind the message that it is missing; empty where nothing is unusual.
+        What is found there, and its remedy, for the message that the file is missing; both empty
+        where nothing is unusual.
     """
     ann_file = getattr(leaf, 'ann_file', None)
     prefix = getattr(leaf, 'data_prefix', None)
     suffix = getattr(leaf, 'img_suffix' if key == 'img_path' else 'seg_map_suffix', None)
     root = prefix.get(key) if isinstance(prefix, Mapping) else None
     if not ann_file or not isinstance(suffix, str) or not isinstance(root, str):
-        return ''
+        return '', ''
     try:
         lines = list_from_file(ann_file, backend_args=getattr(leaf, 'backend_args', None))
     except Exception:  # it serves a message about another failure, which it must not hide
-        return ''
+        return '', ''
     for number, line in enumerate(lines, start=1):
         if os.path.join(root, line.strip() + suffix) == path:
-            found = describe_line(line, number, suffix)
-            return f'; {ann_file}: {found}' if found else ''
-    return ''
+            found, remedy = describe_line(line, number, suffix)
+            return (f'{ann_file}: {found}', remedy) if found else ('', '')
+    return '', ''
 
 
-def describe_line(line: str, number: int, suffix: str) -> str:
-    """What is unusual about a line of a split file; empty: nothing.
+def describe_line(line: str, number: int, suffix: str) -> tuple[str, str]:
+    """What is unusual about a line of a split file, and its remedy; empty: nothing.
 
     Args:
         line: As it is read, without its end.
@@ -57,31 +58,29 @@ def describe_line(line: str, number: int, suffix: str) -> str:
     """
     name = line.strip()
     if not name:
-        return f'line {number} is blank: remove it'
+        return f'line {number} is blank', 'remove it'
     if name.startswith(BYTE_ORDER_MARK):
         where = 'it' if number == 1 else f'line {number}'
-        return f'{where} starts with a byte-order mark: save it as UTF-8 without one'
+        return f'{where} starts with a byte-order mark', 'save it as UTF-8 without one'
     if not name.isprintable():
-        return f'line {number} is {line!r}: remove what cannot be seen'
+        return f'line {number} is {line!r}', 'remove what cannot be seen'
     suffixes = (suffix.lower(), *SUFFIXES)
     parts = name.lower().replace(',', ' ').split()
     if len(parts) > 1 and parts[0].endswith(suffixes):
-        return f'line {number} is {line!r}, expected one name a line, without suffix'
+        return f'line {number} is {line!r}', 'expected one name a line, without suffix'
     if name.lower().endswith(suffixes):
         return (
-            f'line {number} is {line!r}, a name with a suffix: {suffix!r} is added to it, so '
-            'names must have none'
+            f'line {number} is {line!r}, a name with a suffix, and {suffix!r} is added to it',
+            'expected names without suffix',
         )
-    return ''
+    return '', ''
 
 
-def wrong_encoding(path: Any) -> str:
-    """Words for a split file that is UTF-16, as some editors and shells write text."""
+def wrong_encoding(path: Any) -> bool:
+    """Whether a split file is UTF-16, as some editors and shells write text."""
     try:
         with open(path, 'rb') as file:
             head = file.read(2)
     except (OSError, TypeError):
-        return ''
-    if head not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return ''
-    return f'; {path} starts with the byte-order mark of UTF-16: save it as UTF-8 without one'
+        return False
+    return head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

@@ -81,13 +81,14 @@ def split_start(
             backbone['pretrained'] = model['pretrained']
         elif _loads_weights(model.get('init_cfg')) and not named:
             raise UserError(
-                'model.init_cfg: weights of a whole segmentor found, expected a start of the '
-                'backbone; give it as mix_and_match.checkpoint'
+                'model.init_cfg',
+                'weights of a whole segmentor found',
+                'give a start of the backbone as mix_and_match.checkpoint',
             )
     if checkpoint is None:
         return backbone, None
     if not os.path.exists(checkpoint):
-        raise UserError(f'{checkpoint}: no such file; expected the checkpoint of a backbone')
+        raise UserError(str(checkpoint), 'no such file', 'expected the checkpoint of a backbone')
     return remove_pretrained(backbone), checkpoint
 
 
@@ -171,13 +172,14 @@ def adopt_self_supervised(cfg: Config) -> Config:
     if not found:
         return cfg
     if len(found) > 1:
-        raise UserError(f'{" and ".join(found)}: two {SELF_SUPERVISED} found, expected one')
+        raise UserError(' and '.join(found), f'two {SELF_SUPERVISED} found', 'expected one')
     place, given = next(iter(found.items()))
     unknown = sorted(set(given) - {'type', *ADOPTED})
     if unknown or not isinstance(given.get('checkpoint'), str):
         raise UserError(
-            f'{place}: {SELF_SUPERVISED} with {", ".join(sorted(given))} found, expected '
-            f'checkpoint=FILE and no more than {", ".join(ADOPTED)}'
+            place,
+            f'{SELF_SUPERVISED} with {", ".join(sorted(given))} found',
+            f'expected checkpoint=FILE and no more than {", ".join(ADOPTED)}',
         )
     adopted = {ADOPTED[key]: value for key, value in given.items() if key != 'type'}
     if options.get('checkpoint') is not None or options.get('tuned_backbone') is not None:

@@ -47,16 +47,22 @@ def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     model = cfg.get('model')
     if not isinstance(model, Mapping):
-        raise UserError(f'model: {shown(model)} found, expected the config of a segmentor')
+        raise UserError('model', f'{shown(model)} found', 'expected the config of a segmentor')
     kind = base_type(model)
     if kind in REFUSED_MODELS:
-        raise UserError(f'model: {kind} cannot be tuned: {REFUSED_MODELS[kind]}')
+        raise UserError(
+            'model',
+            f'{kind} cannot be tuned: {REFUSED_MODELS[kind]}',
+            'expected a segmentor with a backbone and pixel classes',
+        )
     if not isinstance(model.get('backbone'), Mapping):
-        raise UserError(f'model: {kind} has no backbone, expected a segmentor with one')
+        raise UserError('model', f'{kind} has no backbone', 'expected a segmentor with one')
     backbone = base_type(model['backbone'])
     if backbone in REFUSED_BACKBONES:
         raise UserError(
-            f'model.backbone: {backbone} cannot be tuned: {REFUSED_BACKBONES[backbone]}'
+            'model.backbone',
+            f'{backbone} cannot be tuned: {REFUSED_BACKBONES[backbone]}',
+            'expected a backbone with a self-supervised start',
         )
     return model
 
@@ -72,7 +78,7 @@ def read_head(model: Mapping[str, Any]) -> Mapping[str, Any]:
         head = head[-1]
     if not isinstance(head, Mapping):
         raise UserError(
-            f'model.decode_head: {shown(head)} found, expected the config of a decode head'
+            'model.decode_head', f'{shown(head)} found', 'expected the config of a decode head'
         )
     return head
 
@@ -164,7 +170,7 @@ def leaf_datasets(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         UserError: Something in the nest is no config of a data set.
     """
     if not isinstance(config, Mapping) or 'type' not in config:
-        raise UserError(f'dataset: {shown(config)} found, expected the config of a data set')
+        raise UserError('dataset', f'{shown(config)} found', 'expected the config of a data set')
     if config.get('datasets') is not None:
         require('dataset.datasets', config['datasets'], SOME_CONFIGS)
         for part in config['datasets']:
@@ -185,8 +191,9 @@ def refuse_pairs(dataset: Mapping[str, Any]) -> None:
         for step in steps_of(leaf):
             if base_type(step) in PAIRING_TRANSFORMS:
                 raise UserError(
-                    f'train_dataloader: {base_type(step)} found, expected transforms of one image: '
-                    'change between two images cannot be tuned'
+                    'train_dataloader',
+                    f'{base_type(step)} found, but change between two images cannot be tuned',
+                    'expected transforms of one image',
                 )
 
 
@@ -207,20 +214,27 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
     if names is None:
         known = class_of(leaf, DATASETS, 'mmseg')
         if known is None:
-            raise UserError(f'dataset: no data set type {leaf["type"]!r} is registered with mmseg')
+            raise UserError(
+                'dataset.type',
+                f'no data set of type {leaf["type"]!r} is registered with mmseg',
+                'correct the name, or import its module by custom_imports',
+            )
         names = getattr(known, 'METAINFO', {}).get('classes')
     head = read_head(cfg['model'])
     number = head_key(head, 'num_classes')
     if number is None and names is None:
         raise UserError(
-            'num_classes: found in neither the decode head nor the metainfo of the data set'
+            'num_classes',
+            'found in neither the decode head nor the metainfo of the data set',
+            'set model.decode_head.num_classes',
         )
     require('num_classes', number, INTEGER)
     number = _label_values(head, len(names) if number is None else number)
     if not 1 <= number <= 255:
         raise UserError(
-            f'num_classes: {number} found, expected 1 to 255: stage one keeps label maps in 8 '
-            'bits, of which 255 means "ignored"'
+            'num_classes',
+            f'{number} classes found',
+            'expected 1 to 255, because stage one keeps label maps in 8 bits and 255 means ignored',
         )
     names = list(names or [])[:number]
     return number, names + [f'class {i}' for i in range(len(names), number)]
@@ -281,7 +295,8 @@ def read_background(given: Any, class_names: Sequence[str]) -> int | None:
         return 0 if class_names[0].lower() == 'background' else None
     if given is not None and given >= len(class_names):
         raise UserError(
-            f'mix_and_match.background_index: {given} found, expected less than '
-            f'{len(class_names)}, the number of classes'
+            'mix_and_match.background_index',
+            f'{given} found',
+            f'expected less than {len(class_names)}, the number of classes',
         )
     return given

@@ -2,11 +2,13 @@
 
 import copy
 import random
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mistakes import mistake
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -16,7 +18,6 @@ from mmseg.registry import DATASETS, MODELS
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import derive_tuning_config, plan, resolve_options
 from mm_tuning_plugin.engine.fingerprint import differences, fingerprint
-from mm_tuning_plugin.errors import UserError
 
 CROPS, BATCH, SEED = 5, 2, 7
 
@@ -132,8 +133,7 @@ def test_a_backbone_without_such_layers_is_told(toy_cfg):
     toy_cfg.model.backbone.norm_eval = True
     Runner.from_cfg(derive_tuning_config(toy_cfg)).train()
     (log,) = Path(toy_cfg.work_dir, 'tuning').glob('*/*.log')
-    told = 'WARNING - bn_crops: 2 found, expected 0 for a backbone without a BatchNorm that trains'
-    assert told in log.read_text()
+    assert re.search(r'WARNING - bn_crops: 2\b.*BatchNorm', log.read_text())
 
 
 def test_a_share_for_every_rank(toy_cfg, monkeypatch):
@@ -142,8 +142,7 @@ def test_a_share_for_every_rank(toy_cfg, monkeypatch):
     (hook,) = [h for h in derive_tuning_config(toy_cfg).custom_hooks if 'num_crops' in h]
     assert hook.num_crops == 8
     toy_cfg.mix_and_match.bn_crops = 10
-    message = r'mix_and_match\.bn_crops: 10 found, expected a multiple of the 4 ranks'
-    with pytest.raises(UserError, match=message):
+    with mistake('mix_and_match.bn_crops', '10', '4'):
         derive_tuning_config(toy_cfg)
 
 

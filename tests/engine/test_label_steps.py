@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+from mistakes import mistake
 from mmcv.transforms import BaseTransform, Compose
 from mmengine.registry import DefaultScope
 from mmseg.datasets.transforms import LoadAnnotations
@@ -16,7 +17,6 @@ from mm_tuning_plugin.engine.fingerprint import fingerprint
 from mm_tuning_plugin.engine.label_steps import in_bytes
 from mm_tuning_plugin.engine.options import resolve_options
 from mm_tuning_plugin.engine.pipelines import GEOMETRIC, tuning_pipeline
-from mm_tuning_plugin.errors import UserError
 
 CHECK = dict(type='mm_tuning_plugin.CheckLabels', num_classes=4, ignore_values=[-1, 255])
 IMAGE, LABELS, PACK = (
@@ -124,7 +124,7 @@ def test_what_is_behind_the_check_ignores_255():
     # what nobody ignores: a count of it is a count of nothing, a filling of it is a mistake
     assert behind(crop, [255]) == crop
     for step, value in ((PAD, '-1'), (rotate, '65535'), (nested, '-1')):
-        with pytest.raises(UserError, match=rf'label maps filled with {value} found.*\[255\]'):
+        with mistake(step['type'], value, '[255]'):
             behind(step, [255])
 
 

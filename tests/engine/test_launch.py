@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import socket
 
 import pytest
@@ -9,13 +10,13 @@ import torch
 import torch.distributed as dist
 from gloo import end_group
 from launching import ROOT, free_port
+from mistakes import mistake
 from torch.nn.parallel import DistributedDataParallel
 
 from mm_tuning_plugin.cli.train import entry
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config, plan, resume
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.runner import FineTuningRunner
-from mm_tuning_plugin.errors import UserError
 
 TORCHRUN = dict(RANK=0, WORLD_SIZE=1, LOCAL_RANK=0, MASTER_ADDR='127.0.0.1')
 SLURM = dict(SLURM_PROCID=0, SLURM_NTASKS=1, SLURM_LOCALID=0, SLURM_NODELIST='node[7-9]')
@@ -57,9 +58,9 @@ def test_torchrun_on_a_cpu_starts_gloo_whatever_the_config_says(monkeypatch, cap
     dist_cfg = dict(backend='nccl', init_backend='torch', timeout=60)
     join_ranks(dict(launcher='pytorch', env_cfg=dict(dist_cfg=dist_cfg)))
     assert dist.get_backend() == 'gloo' and dist.get_world_size() == 1
-    assert 'meant for tests' in capsys.readouterr().out
+    assert '1 CPU ranks' in capsys.readouterr().out
     join_ranks(dict(launcher='pytorch'))  # joined already: nothing to do
-    assert 'meant for tests' not in capsys.readouterr().out
+    assert 'CPU ranks' not in capsys.readouterr().out
 
 
 def test_without_a_launcher_nothing_is_started(monkeypatch):
@@ -71,7 +72,7 @@ def test_without_a_launcher_nothing_is_started(monkeypatch):
 
 def test_torchrun_without_a_word_of_it(monkeypatch):
     torchrun(monkeypatch, WORLD_SIZE=4, TORCHELASTIC_RUN_ID='none')
-    assert "launcher: 'none' found in 4 processes of torchrun, expected 'pytorch'" in fails('none')
+    fails('none', problem=["'none'", '4 processes'], remedy="'pytorch'")
     torchrun(monkeypatch, WORLD_SIZE=1)
     join_ranks(dict(launcher='none'))
     assert not dist.is_initialized()
@@ -95,25 +96,24 @@ def test_an_address_that_is_given_needs_no_scontrol(monkeypatch):
     assert dist.is_initialized() and os.environ['MASTER_PORT'] == str(port)
 
 
-def fails(launcher, **dist_cfg):
-    with pytest.raises(UserError) as info:
+def fails(launcher, where='launcher', problem=(), remedy=(), **dist_cfg):
+    with mistake(where, problem, remedy):
         join_ranks(dict(launcher=launcher, env_cfg=dict(dist_cfg=dist_cfg)))
-    assert '\n' not in str(info.value) and not dist.is_initialized()
-    return str(info.value)
+    assert not dist.is_initialized()
 
 
 @pytest.mark.parametrize('name', [*TORCHRUN, 'MASTER_PORT'])
 def test_a_variable_that_torchrun_would_have_set(monkeypatch, name):
     torchrun(monkeypatch)
     monkeypatch.delenv(name)
-    assert f"launcher: 'pytorch' found, but {name} is not set" in fails('pytorch')
+    fails('pytorch', problem=["'pytorch'", f' {name} '], remedy='torchrun')
 
 
 @pytest.mark.parametrize('name', SLURM)
 def test_a_variable_that_srun_would_have_set(monkeypatch, name):
     launched_by(monkeypatch, **SLURM)
     monkeypatch.delenv(name)
-    assert f"launcher: 'slurm' found, but {name} is not set" in fails('slurm')
+    fails('slurm', problem=["'slurm'", f' {name} '], remedy='srun')
 
 
 @pytest.mark.parametrize('answer', ['', None])
@@ -123,12 +123,11 @@ def test_a_scontrol_that_names_no_host(monkeypatch, tmp_path, answer):
         monkeypatch.setenv('PATH', str(tmp_path))
     else:
         scontrol(monkeypatch, tmp_path, answer)
-    line = fails('slurm')
-    assert 'MASTER_ADDR: not set, and scontrol show hostname node[7-9] names no host' in line
+    fails('slurm', 'MASTER_ADDR', 'scontrol show hostname node[7-9]')
 
 
 def test_another_launcher(monkeypatch):
-    assert "launcher: 'mpi' found, expected one of pytorch, slurm" in fails('mpi')
+    fails('mpi', problem="'mpi'", remedy='pytorch, slurm')
 
 
 def test_a_port_that_is_taken(monkeypatch):
@@ -136,13 +135,12 @@ def test_a_port_that_is_taken(monkeypatch):
         taken.bind(('127.0.0.1', 0))
         taken.listen()
         torchrun(monkeypatch, MASTER_PORT=taken.getsockname()[1])
-        line = fails('pytorch')
-    assert "launcher: 'pytorch' found" in line and 'address already in use' in line.lower()
+        fails('pytorch', problem=re.compile("'pytorch'.*address already in use", re.IGNORECASE))
 
 
 def test_a_dist_cfg_that_torch_does_not_know(monkeypatch):
     torchrun(monkeypatch)
-    assert 'no_such_thing' in fails('pytorch', no_such_thing=1)
+    fails('pytorch', problem=["'pytorch'", 'no_such_thing'], no_such_thing=1)
 
 
 def built(cfg, **changes):
@@ -156,10 +154,11 @@ def test_the_model_is_wrapped_for_cpus_as_mmengine_wraps_it_for_gpus(monkeypatch
     torchrun(monkeypatch)
     toy_cfg.launcher = 'pytorch'
     join_ranks(toy_cfg)
+    warning = r'WARNING.*\bSyncBN\b.*\bBatchNorm\b'
     model = built(toy_cfg, experiment_name='a').model
     assert type(model).__name__ == 'MMDistributedDataParallel' and model.device_ids is None
     assert not model.broadcast_buffers and not model.find_unused_parameters
-    assert 'on CPU ranks it is' not in capsys.readouterr().out
+    assert not re.search(warning, capsys.readouterr().out)
     model = built(toy_cfg, experiment_name='b', find_unused_parameters=True).model
     assert model.find_unused_parameters
 
@@ -174,7 +173,7 @@ def test_the_model_is_wrapped_for_cpus_as_mmengine_wraps_it_for_gpus(monkeypatch
         name = next(iter(changes))
         model = built(toy_cfg, experiment_name=name, **changes).model
         assert not [m for m in model.modules() if isinstance(m, torch.nn.SyncBatchNorm)]
-        assert 'on CPU ranks it is BatchNorm' in capsys.readouterr().out
+        assert re.search(warning, capsys.readouterr().out)
 
 
 def test_a_proxy_task_over_ranks(monkeypatch, demo_root, tmp_path):
@@ -194,7 +193,7 @@ def test_a_proxy_task_over_ranks(monkeypatch, demo_root, tmp_path):
 
 def test_images_that_the_ranks_cannot_share(monkeypatch, toy_cfg):
     monkeypatch.setattr(plan, 'get_world_size', lambda: 3)
-    with pytest.raises(UserError, match='images_per_batch: 4 found, expected a multiple of the 3'):
+    with mistake('mix_and_match.images_per_batch', '4', '3'):
         derive_tuning_config(toy_cfg)
     toy_cfg.mix_and_match.images_per_batch = 6
     assert derive_tuning_config(toy_cfg).train_dataloader.batch_size == 2
@@ -214,4 +213,4 @@ def test_a_checkpoint_of_other_ranks_is_one_line(monkeypatch, toy_cfg, capsys, r
     capsys.readouterr()
     MixAndMatchRunner.from_cfg(toy_cfg).train()
     said = capsys.readouterr().out
-    assert f'iter_4.pth: written by {ranks} ranks, resumed by 2: what follows differs' in said
+    assert re.search(rf'iter_4\.pth: .*\b{ranks} ranks.*\b2\b', said)

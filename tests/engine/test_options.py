@@ -1,4 +1,7 @@
+import re
+
 import pytest
+from mistakes import mistake
 
 from mm_tuning_plugin.engine.options import (
     OPTIONS,
@@ -7,7 +10,6 @@ from mm_tuning_plugin.engine.options import (
     options_table,
     resolve_options,
 )
-from mm_tuning_plugin.errors import UserError
 
 
 def test_defaults_pass_their_own_checks():
@@ -82,9 +84,9 @@ def test_nodes_per_image_follows_the_kind_of_nodes():
     ],
 )
 def test_values_out_of_range_are_refused_by_name(name, value):
-    with pytest.raises(UserError, match=rf'mix_and_match\.{name}: .* found, expected ') as info:
+    (option,) = [option for option in OPTIONS if option.name == name]
+    with mistake(f'mix_and_match.{name}', repr(value), option.expected):
         resolve_options({name: value})
-    assert '\n' not in str(info.value)
 
 
 def test_nodes_are_called_by_a_word():
@@ -93,15 +95,16 @@ def test_nodes_are_called_by_a_word():
 
 
 def test_an_unknown_option_offers_the_nearest_known_one():
-    with pytest.raises(UserError, match=r'mix_and_match\.max_iter: no such option.* max_iters'):
+    with mistake('mix_and_match.max_iter', remedy='max_iters'):
         resolve_options(dict(max_iter=5))
-    with pytest.raises(UserError, match='the nearest known one is '):
+    names = '|'.join(option.name for option in OPTIONS)
+    with mistake('mix_and_match.zzz', remedy=re.compile(rf'\b({names})$')):
         resolve_options(dict(zzz=5))
 
 
 @pytest.mark.parametrize('value', [[1, 2], 'paper', 3])
 def test_something_else_than_a_dict_is_refused(value):
-    with pytest.raises(UserError, match=r'mix_and_match: .* expected a dict'):
+    with mistake('mix_and_match', repr(value), 'dict'):
         resolve_options(value)
 
 

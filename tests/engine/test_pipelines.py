@@ -1,4 +1,4 @@
-import pytest
+from mistakes import mistake
 
 from mm_tuning_plugin.engine.pipelines import (
     FLIPS,
@@ -9,7 +9,6 @@ from mm_tuning_plugin.engine.pipelines import (
     tuning_pipeline,
     with_pipeline,
 )
-from mm_tuning_plugin.errors import UserError
 
 CHECK, SAMPLE = dict(type='Check'), dict(type='Sample')
 USERS = [
@@ -108,7 +107,7 @@ def test_a_mixing_wrapper_gives_way_to_the_data_set_it_mixes():
 
 
 def test_a_data_set_without_a_pipeline_is_refused():
-    with pytest.raises(UserError, match='A has no pipeline'):
+    with mistake('dataset.pipeline', ' A'):
         with_pipeline(dict(type='A'), tag)
 
 

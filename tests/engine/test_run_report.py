@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from html_page import Page
+from mistakes import check_mistake, mistake
 
 from mm_tuning_plugin.cli.report import entry
 from mm_tuning_plugin.engine import MixAndMatchRunner
@@ -14,7 +15,6 @@ from mm_tuning_plugin.engine.options import PICTURES
 from mm_tuning_plugin.engine.picture_captions import CAPTIONS, captioned
 from mm_tuning_plugin.engine.run_report import write_report
 from mm_tuning_plugin.engine.scalars import read_scalars
-from mm_tuning_plugin.errors import UserError
 
 
 def parsed(path):
@@ -94,9 +94,10 @@ def test_it_is_made_again_from_files_beside_another_run(runs):
 
 def test_a_folder_of_no_run_is_one_line(tmp_path, capsys, toy_cfg):
     assert entry([str(tmp_path / 'none')]) == 2
-    assert 'no stages.json found' in capsys.readouterr().err
+    line = capsys.readouterr().err.splitlines()[-1].removeprefix('error: ')
+    check_mistake(line, str(tmp_path / 'none'), 'stages.json', 'work_dir')
     toy_cfg['mix_and_match'] = dict(compare=str(tmp_path))
-    with pytest.raises(UserError, match=r'no stages\.json found'):  # before anything is trained
+    with mistake(str(tmp_path), 'stages.json', 'work_dir'):  # before anything is trained
         MixAndMatchRunner.from_cfg(toy_cfg).train()
     assert not list(Path(toy_cfg['work_dir']).glob('*.pth'))
 

@@ -1,6 +1,7 @@
 """SIGINT and SIGTERM end a run with a checkpoint and one line, and it goes on to the bit."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -285,10 +286,10 @@ def test_a_checkpoint_hook_that_saves_no_optimizer(toy_cfg):
 
     status, log = killing.forked(toy_cfg, ask_in_the_second_iteration)
     assert status == 128 + signal.SIGTERM, log
-    assert 'iteration 2 of 4 is kept in' in log
+    assert 'iteration 2 of 4 ' in log
     status, log = killing.forked(killing.in_folder(toy_cfg, toy_cfg.work_dir, resume=True))
     assert status == 0, log
-    assert 'no state of the optimizer found' in log
+    assert re.search(r'WARNING - .*\.pth: .*\boptimizer\b', log)
 
 
 def test_handlers_are_given_back_and_patience_ends():

@@ -1,11 +1,13 @@
+import re
+
 import pytest
 import torch
+from mistakes import mistake
 from mmengine.config import Config
 from mmengine.model import PretrainedInit
 
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
 from mm_tuning_plugin.engine.start import adopt_self_supervised, remove_pretrained, split_start
-from mm_tuning_plugin.errors import UserError
 
 PRETRAINED = dict(type='Pretrained', checkpoint='open-mmlab://resnet50')
 
@@ -68,9 +70,9 @@ def test_anything_else_of_the_config_is_left_to_mmseg():
 
 
 def test_a_missing_file_and_a_segmentors_weights_are_refused():
-    with pytest.raises(UserError, match=r'nowhere\.pth: no such file'):
+    with mistake('nowhere.pth', remedy='backbone'):
         split_start(dict(backbone=dict(type='ResNet')), 'nowhere.pth')
-    with pytest.raises(UserError, match=r'model\.init_cfg: weights of a whole segmentor'):
+    with mistake('model.init_cfg', 'segmentor', 'mix_and_match.checkpoint'):
         split_start(dict(backbone=dict(type='ResNet'), init_cfg=PRETRAINED), None)
 
 
@@ -121,11 +123,12 @@ def test_a_malformed_self_supervised_is_refused():
         dict(SELF_SUPERVISED, checkpont='x'),
         dict(SELF_SUPERVISED, checkpoint=3),
     ):
-        with pytest.raises(UserError, match=r'model\.init_cfg: .*expected checkpoint=FILE'):
+        found = ['SelfSupervised', ', '.join(sorted(wrong))]
+        with mistake('model.init_cfg', found, 'checkpoint=FILE'):
             adopt_self_supervised(with_start('model', wrong))
     cfg = with_start('model', SELF_SUPERVISED)
     cfg.model.backbone.init_cfg = SELF_SUPERVISED
-    with pytest.raises(UserError, match=r'two SelfSupervised found'):
+    with mistake(re.compile(r'model\.init_cfg.*model\.backbone\.init_cfg'), 'SelfSupervised'):
         adopt_self_supervised(cfg)
 
 
@@ -138,7 +141,7 @@ def test_both_stages_read_self_supervised_by_our_loader(toy_cfg, tmp_path):
     runner = MixAndMatchRunner(toy_cfg)
     assert runner.options['checkpoint'] == str(start)
     assert not runner.cfg.model.backbone.init_cfg
-    with pytest.raises(UserError, match=r'moco\.pth: no such file'):
+    with mistake('moco.pth', remedy='backbone'):
         toy_cfg.model.backbone.init_cfg = [SELF_SUPERVISED]
         derive_tuning_config(toy_cfg)
 

@@ -4,6 +4,7 @@ import numpy as np
 import own_samplers  # noqa: F401  registers them
 import pytest
 import torch
+from mistakes import check_mistake
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
@@ -94,26 +95,25 @@ def test_sound_sampling_passes(patches):
 
 def test_classes_never_present_and_never_drawn(patches):
     absent, missed = patches([40, 40, 20, 0], [0, 1])
-    assert absent.startswith('classes: 1 of 4 never occur in 1 images (d); look at more')
-    assert missed.startswith('sampling: 1 of 4 classes occur but are never drawn in 1 images (c); ')
-    assert missed.endswith("set mix_and_match.balance='class', or raise nodes_per_image")
+    check_mistake(absent, 'classes', ['1 of 4', '(d)'])
+    remedy = ["mix_and_match.balance='class'", 'nodes_per_image']
+    check_mistake(missed, 'sampling', ['1 of 4', '(c)'], remedy)
 
 
 def test_remedies_suit_the_kind_of_nodes(toy_cfg):
     seen = seen_of(toy_cfg, 1, **KINDS['points'])
     (missed,) = sampling_warnings(with_counts(seen, [25, 25, 25, 25], [0, 1, 2]))
-    assert missed.endswith('raise mix_and_match.nodes_per_image or points_per_class')
+    check_mistake(missed, 'sampling', '(d)', ['mix_and_match.nodes_per_image', 'points_per_class'])
 
 
 def test_an_image_without_nodes(patches):
     lines = patches([0, 0, 0, 0], [])
-    assert 'sampling: 1 of 1 images give no node, all their pixels are ignored' in lines[1]
+    check_mistake(lines[1], 'sampling', '1 of 1')
 
 
 def test_a_class_wrongly_taken_for_background(patches):
     (line,) = patches([25, 25, 25, 25], [0, 1, 2, 3], background_index=0)
-    assert line.startswith("background: class 'a' is treated as background and gets 10% of the ")
-    assert line.endswith('set mix_and_match.background_index=None')
+    check_mistake(line, 'background', ["'a'", '10%'], 'mix_and_match.background_index=None')
 
 
 @pytest.mark.parametrize('name', ['background', 'Background', '_background_', 'void'])
@@ -125,14 +125,13 @@ def test_a_background_that_is_named_so_passes(patches, toy_cfg, name):
     (line,) = sampling_warnings(
         counted._replace(facts=counted.facts._replace(background_index=None))
     )
-    assert line.startswith(f'background: class {name!r} (70.0% of the pixels) is sampled as any')
-    assert line.endswith('set mix_and_match.background_index=0')
+    check_mistake(line, 'background', [repr(name), '70.0%'], 'mix_and_match.background_index=0')
 
 
 def test_a_class_that_covers_most(patches):
     (line,) = patches([10, 10, 70, 10], [0, 1, 2, 3])
-    assert line.startswith("background: class 'c' covers 70.0% of the pixels and is no background;")
-    assert 'mix_and_match.background_index=2' in line
+    found = ["'c'", '70.0%', 'mix_and_match.background_index=2']
+    check_mistake(line, 'background', found, "balance='class'")
 
 
 @pytest.mark.parametrize('told', [True, False])
@@ -156,7 +155,7 @@ def test_a_registered_sampler_is_shown_by_its_kind(toy_cfg, told):
             row['nodes'] for row in class_rows(ours)
         ]
     (missed,) = sampling_warnings(with_counts(seen, [25, 25, 25, 25], [0, 1, 2]))
-    assert missed.endswith('let OwnPatches draw more of them')
+    check_mistake(missed, 'sampling', '(d)', 'OwnPatches')
     assert sampling_warnings(with_counts(seen, [10, 10, 70, 10], [0, 1, 2, 3])) == []
 
 
