@@ -156,7 +156,7 @@ def test_missing_data_are_told_and_nothing_is_tried(examine, project):
 def test_labels_that_do_not_fit_the_classes(examine):
     error = one_error(examine('--cfg-options', 'model.decode_head.num_classes=3', 'val_dataloader='
                               'None', 'val_cfg=None', 'val_evaluator=None'))  # fmt: skip
-    assert error.subject == 'train_dataloader' and '0 to 2' in error.remedy
+    assert error.subject == 'train_dataloader' and '0 to 2' in error.found + error.remedy
 
 
 def test_a_start_that_fits_and_others(examine, project, tmp_path):
