@@ -107,7 +107,7 @@ def test_what_is_neither_derived_nor_refused_is_status_1(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         entry([str(tmp_path)])
     assert ended.value.code == 1
-    assert re.search(r'^bad\.py: .*SyntaxError|^bad\.py: .*syntax', capsys.readouterr().err, re.M)
+    assert re.search(r'^bad\.py: .*line 1\b', capsys.readouterr().err, re.M)
 
 
 def _mutates(cfg, derived):
