@@ -67,14 +67,10 @@ def test_data_root_empty(capfd, project):
     config, data = project
     shutil.rmtree(data)
     data.mkdir()
-    line = fails(capfd, config)
-    check_mistake(line)
-    assert str(data) in line and 'train' in line
+    check_mistake(fails(capfd, config), re.compile('^train_dataloader'), str(data))
     (data / 'img' / 'train').mkdir(parents=True)
     (data / 'ann' / 'train').mkdir(parents=True)
-    line = fails(capfd, config)
-    check_mistake(line)
-    assert str(data) in line and 'train' in line
+    check_mistake(fails(capfd, config), re.compile('^train_dataloader'), str(data))
 
 
 def test_a_label_map_is_missing(capfd, project):
@@ -106,7 +102,7 @@ def test_all_images_wholly_ignored(capfd, project):
     config, data = project
     for path in (data / 'ann' / 'train').iterdir():
         cv2.imwrite(str(path), np.full((64, 64), 255, np.uint8))
-    check_mistake(fails(capfd, config), problem='all 8 images')
+    check_mistake(fails(capfd, config), re.compile('^train_dataloader'), 'all 8 images')
 
 
 @pytest.mark.parametrize('content', [b'', b'not an image', None])
@@ -115,9 +111,7 @@ def test_an_unreadable_image_is_named(capfd, project, content, kind):
     config, data = project
     path = first(data / kind / 'train')
     path.write_bytes(path.read_bytes()[:20] if content is None else content)
-    line = fails(capfd, config)
-    check_mistake(line)
-    assert path.stem in line and 'image' in line
+    check_mistake(fails(capfd, config), re.compile(rf'{path.stem}\.\w+$'), 'image')
 
 
 @pytest.mark.parametrize('arm', [[], ['--no-tuning']])
@@ -127,7 +121,7 @@ def test_checkpoints_that_are_none(capfd, project, tmp_path, arm):
     text.write_text('hello')
     void.write_bytes(b'')
     torch.save({'state_dict': {'a.b': torch.ones(3)}}, other)
-    for path, fact in ((none, 'no such file'), (text, 'text'), (void, 'empty'), (other, '')):
+    for path, fact in ((none, 'no such file'), (text, 'text'), (void, 'empty'), (other, 'a.b')):
         check_mistake(fails(capfd, config, '--ssl-checkpoint', path, *arm), str(path), fact)
 
 
@@ -398,8 +392,7 @@ def test_validation_data_are_looked_at_before_anything_is_trained(capfd, project
     else:
         cv2.imwrite(str(path), np.zeros((32, 64), np.uint8))
     line = fails(capfd, config, *arm)
-    check_mistake(line)
-    assert path.stem in line and 'val' in line
+    check_mistake(line, re.compile(rf'val.{path.stem}\.\w+$'))
     assert not list(Path(Config.fromfile(config).work_dir).rglob('*.pth'))
 
 
@@ -411,5 +404,5 @@ def test_a_learning_rate_that_diverges_is_one_line(capfd, project):
     config, _ = project
     options = ['mix_and_match.lr=1e30', 'mix_and_match.max_iters=5']
     line = fails(capfd, config, '--cfg-options', *options)
-    check_mistake(line, problem='loss', remedy='mix_and_match.lr')
+    check_mistake(line, re.compile('tuning'), ('loss', '1e+30'), 'mix_and_match.lr')
     assert not list((config.parent / 'work').rglob('tuned_backbone.pth'))

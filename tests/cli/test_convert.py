@@ -165,7 +165,7 @@ ONTO_ITSELF = ('--overwrite', '--config', 'config.py', 'there.pth')
         (['half.pth', 'a.pth', '--config', 'config.py'], 'half.pth', 'truncated', ''),
         (
             ['moco.pth.tar', 'there.pth/a.pth', '--config', 'config.py'],
-            re.compile('there.pth'), '', '',
+            'there.pth/a.pth', 'File exists', '',
         ),
         ([*RIGHT, '--min-matched', '2'], re.compile('min.matched'), '2', '1'),
         ([*RIGHT, '--prefix', 'x'], re.compile('moco.pth.tar|prefix'), 'x', ''),
@@ -211,7 +211,7 @@ def test_a_backbone_that_stock_mmseg_cannot_load_is_refused(here, capfd):
     check_mistake(line, 'plain.pth', ('2 of 2', 'LoadsNothing'), 'SelfSupervised')
     assert not Path('plain.pth').exists()
     told = works(capfd, 'own.pth', 'plain.safetensors', '--config', 'config.py')
-    assert 'mmseg itself does not load it here' in told
+    assert '2 of 2' in told and 'SelfSupervised' in told
 
 
 def test_an_old_file_stays_if_the_new_one_is_refused(here, capfd):
@@ -318,5 +318,4 @@ def test_a_file_of_caffe_becomes_one_that_stock_mmseg_loads(here, capfd):
     assert 'bn5.running_var' in torch.load('plain.pth', weights_only=True)['state_dict']
     write_config(dict(type='mm_tuning_plugin.VGG16BN', width=0.05))
     line = fails(capfd, 'a.caffemodel', 'b.pth', '--config', 'config.py')
-    check_mistake(line, 'a.caffemodel')
-    assert 'VGG16BN' in line
+    check_mistake(line, 'a.caffemodel', 'VGG16BN')

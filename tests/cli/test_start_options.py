@@ -39,7 +39,7 @@ def test_two_networks_that_fit(arm, capfd, project, weights, tmp_path):
         assert report(tmp_path / 'w' / 'tuning') == report(tmp_path / 'w')
         # another network of the same file is another start
         line = fails(capfd, *argv, '--cfg-options', 'mix_and_match.checkpoint_prefix=net_a')
-        check_mistake(line)
+        check_mistake(line, problem='net_')
         assert 'net_b' in line and 'net_a' in line
 
 
