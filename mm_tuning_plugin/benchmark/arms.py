@@ -84,8 +84,10 @@ def parse_arm(name: str, recipes: Mapping[str, Any]) -> Arm:
     if name in PLAIN:
         return Arm(name, longer='twice' if name == 'direct-2x' else '')
     raise UserError(
-        f'arms: {name!r} found, expected some of {known_arms(recipes)}, or '
-        f'{" or ".join(MATCHED)} with ":RECIPE" behind it'
+        'arms',
+        f'{name!r} found',
+        f'expected some of {known_arms(recipes)}, or {" or ".join(MATCHED)} with ":RECIPE" '
+        'behind it',
     )
 
 
@@ -142,15 +144,17 @@ def augmented(base: Config, recipe: Mapping[str, Any]) -> Config:
     extra = augmentation(resolve_options(tuning_options(base, recipe))['augment'])
     if not extra:
         raise UserError(
-            'arms: direct-augmented found, expected a recipe whose tuning has augmentation that '
-            'fine-tuning lacks: this one has no mix_and_match.augment'
+            'arms',
+            'direct-augmented found, and its recipe has no mix_and_match.augment',
+            'expected a recipe whose tuning has augmentation that fine-tuning lacks',
         )
     cfg = copy.deepcopy(base)
     for leaf in leaf_datasets(cfg['train_dataloader']['dataset']):
         if moves_without_crop(leaf['pipeline'], extra):
             raise UserError(
-                'arms: direct-augmented found, expected a config that crops its training images: '
-                'mix_and_match.augment changes their size'
+                'arms',
+                'direct-augmented found, and its mix_and_match.augment changes the size of images',
+                'expected a config that crops its training images',
             )
         leaf['pipeline'] = with_augmentation(leaf['pipeline'], extra)
     return cfg

@@ -86,7 +86,7 @@ def local_slots(
     """
     for name, value in (('workers', workers), ('jobs_per_gpu', jobs_per_gpu)):
         if value is not None and (isinstance(value, bool) or value < 1):
-            raise UserError(f'{name}: {value!r} found, expected 1 or more')
+            raise UserError(name, f'{value!r} found', 'expected 1 or more')
     gpus = visible_gpus(environ) if gpus is None else gpus
     cores = usable_cores()
     if gpus:

@@ -133,7 +133,9 @@ class Grid:
             look = look_at_fine_tuning(placed(cfg, 'fine_tuning', self.work_dir, False))
             look_at_first_batch(look)
         except UserError as error:
-            raise UserError(f'configs.{backbone}: {error}') from error
+            raise UserError(
+                f'configs.{backbone}', f'{error.where}: {error.problem}', error.remedy
+            ) from error
 
     def jobs(self) -> Iterator[Job]:
         """All jobs."""

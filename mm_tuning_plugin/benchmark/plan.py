@@ -86,7 +86,9 @@ def read_plan(path: str, starts: Sequence[str] | None = None) -> Plan:
         content = dict(Config.fromfile(path).to_dict())
     except Exception as error:  # a plan is code: it can raise anything
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
-        raise UserError(f'{path}: {reason} found, expected a plan in Python or YAML') from error
+        raise UserError(
+            path, f'cannot be read ({reason})', 'expected a plan in Python or YAML'
+        ) from error
     try:
         if 'config' in content:
             content['configs'] = _single(content)
@@ -94,7 +96,7 @@ def read_plan(path: str, starts: Sequence[str] | None = None) -> Plan:
             content['starts'] = _chosen(content.get('starts', {'random': None}), starts)
         return check_plan(content, Path(path).resolve().parent)
     except UserError as error:
-        raise UserError(f'{path}: {error}') from error
+        raise UserError(path, f'{error.where}: {error.problem}', error.remedy) from error
 
 
 def check_plan(content: Mapping[str, Any], folder: Path = Path('/')) -> Plan:
@@ -112,10 +114,10 @@ def check_plan(content: Mapping[str, Any], folder: Path = Path('/')) -> Plan:
     for name in content:
         if name not in names:
             near = difflib.get_close_matches(str(name), [*names, 'config'], n=1, cutoff=0.0)[0]
-            raise UserError(f'{name}: no such entry of a plan; the nearest known one is {near}')
+            raise UserError(name, 'no such entry of a plan', f'use {near}, the nearest known one')
     for name in ('configs', 'arms', 'seeds'):
         if name not in content:
-            raise UserError(f'{name}: none found, expected them in a plan')
+            raise UserError(name, 'none found', 'expected them in a plan')
     for name, (check, expected) in CHECKS.items():
         if name in content:
             _expect(name, content[name], check, expected)
@@ -135,14 +137,14 @@ def check_plan(content: Mapping[str, Any], folder: Path = Path('/')) -> Plan:
     content['fractions'] = [float(share) for share in content.get('fractions', [1])]
     for name in ('arms', 'seeds', 'fractions'):
         if len(set(content[name])) < len(content[name]):
-            raise UserError(f'{name}: {content[name]} found, expected each once')
+            raise UserError(name, f'{content[name]} found', 'expected each once')
     return Plan(**content)
 
 
 def _single(content: dict[str, Any]) -> dict[str, Any]:
     """The ``configs`` that a ``config`` stands for; it is taken out."""
     if 'configs' in content:
-        raise UserError('config and configs found, expected one of them')
+        raise UserError('config', 'found beside configs', 'expected one of them')
     path = content.pop('config')
     _expect('config', path, _is_name, 'the path of a config')
     return {Path(path).stem: path}
@@ -163,9 +165,11 @@ def _recipes(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         try:
             resolve_options(options)
         except UserError as error:
-            raise UserError(f'recipes.{name}: {error}') from error
+            raise UserError(
+                f'recipes.{name}', f'{error.where}: {error.problem}', error.remedy
+            ) from error
         if str(name).startswith('direct'):
-            raise UserError(f'recipes: {name!r} found, expected no name of a baseline')
+            raise UserError('recipes', f'{name!r} found', 'expected no name of a baseline')
     return with_ce_tuned(given)
 
 
@@ -179,8 +183,10 @@ def _start(where: str, start: Any, backbones: Mapping[str, str], folder: Path) -
     keys = PROXY_KEYS if kind == 'proxy' else START_KEYS
     if not isinstance(start, Mapping) or kind not in start or set(start) - set(keys):
         raise UserError(
-            f'{where}: {start!r} found, expected None, a file, checkpoint=FILE with some of '
-            f'{list(START_KEYS[1:])}, or proxy=CONFIG with some of {list(PROXY_KEYS[1:])}'
+            where,
+            f'{start!r} found',
+            f'expected None, a file, checkpoint=FILE with some of {list(START_KEYS[1:])}, or '
+            f'proxy=CONFIG with some of {list(PROXY_KEYS[1:])}',
         )
     if isinstance(start[kind], Mapping):
         _expect_names(where, start[kind], backbones)
@@ -199,7 +205,7 @@ def _folds(folds: Any, folder: Path) -> dict[str, Any] | None:
     if folds is None:
         return None
     if not isinstance(folds, Mapping) or 'file' not in folds or set(folds) - {'file', 'indices'}:
-        raise UserError(f'folds: {folds!r} found, expected a `file` and, if not all, `indices`')
+        raise UserError('folds', f'{folds!r} found', 'expected a `file` and, if not all, `indices`')
     path = _file('folds.file', folds['file'], folder)
     count = len(read_folds(Path(path)))
     indices = folds.get('indices', list(range(count)))
@@ -210,7 +216,9 @@ def _folds(folds: Any, folder: Path) -> dict[str, Any] | None:
 
 def _recall(given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping) or set(given) - set(RECALL):
-        raise UserError(f'recall: {given!r} found, expected a dict with some of {list(RECALL)}')
+        raise UserError(
+            'recall', f'{given!r} found', f'expected a dict with some of {list(RECALL)}'
+        )
     resolved = {**RECALL, **given}
     check = lambda v: _is_integer(v) and v >= 0  # noqa: E731
     _expect('recall.images', resolved['images'], check, 'an integer from 0 (0: do not measure)')
@@ -224,7 +232,7 @@ def _recall(given: Any) -> dict[str, Any]:
             }
         )
     except UserError as error:
-        raise UserError(f'recall: {error}') from error
+        raise UserError('recall', f'{error.where}: {error.problem}', error.remedy) from error
     return resolved
 
 
@@ -234,18 +242,18 @@ def _file(where: str, path: Any, folder: Path) -> str:
     for candidate in (folder / path, Path(path).absolute()):
         if candidate.is_file():
             return str(candidate.resolve())
-    raise UserError(f'{where}: {path} found, expected an existing file, seen from {folder}')
+    raise UserError(where, f'{path} found', f'expected an existing file, seen from {folder}')
 
 
 def _expect(where: str, value: Any, check: Callable[[Any], bool], expected: str) -> None:
     if not check(value):
-        raise UserError(f'{where}: {value!r} found, expected {expected}')
+        raise UserError(where, f'{value!r} found', f'expected {expected}')
 
 
 def _expect_names(where: str, found: Any, known: Mapping[str, Any]) -> None:
     unknown = [name for name in found if name not in known]
     if unknown or not found:
-        raise UserError(f'{where}: {list(found)} found, expected some of {list(known)}')
+        raise UserError(where, f'{list(found)} found', f'expected some of {list(known)}')
 
 
 def _is_name(value: Any) -> bool:

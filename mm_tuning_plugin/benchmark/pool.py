@@ -277,7 +277,9 @@ def _check_needs(steps: Mapping[Path, Step]) -> None:
         for need in step.needs:
             if need not in steps and not need.exists():
                 raise UserError(
-                    f'{step.name}: {need} found nowhere, expected the file or a step that makes it'
+                    f'{need}',
+                    f'no such file, and {step.name} needs it',
+                    'expected the file or a step that makes it',
                 )
     TopologicalSorter({product: step.needs for product, step in steps.items()}).prepare()
 

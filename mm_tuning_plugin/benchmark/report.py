@@ -49,12 +49,15 @@ def build_document(work_dir: Path) -> Document:
     results = read_results(work_dir)
     if results.done.empty:
         raise UserError(
-            f'{work_dir / "results.csv"}: {len(results.jobs)} jobs and none with an mIoU found, '
-            'expected at least one that is done'
+            f'{work_dir / "results.csv"}',
+            f'{len(results.jobs)} jobs and none with an mIoU found',
+            'expected at least one that is done',
         )
     bar = results.plan.get('bar') or 0
     if isinstance(bar, bool) or not isinstance(bar, (int, float)):
-        raise UserError(f'{work_dir / "plan.json"}: bar {bar!r} found, expected a number of points')
+        raise UserError(
+            f'{work_dir / "plan.json"}', f'bar {bar!r} found', 'expected a number of points'
+        )
     comparison = Comparison(results)
     arm = comparison.headline_arm()
     found = notes(comparison)

@@ -102,15 +102,17 @@ def read_jobs(path: Path) -> pd.DataFrame:
     try:
         jobs = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8')
     except FileNotFoundError:
-        raise UserError(f'{path}: no such file, expected the results of a benchmark') from None
+        raise UserError(f'{path}', 'no such file', 'expected the results of a benchmark') from None
     except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
         text = ' '.join(str(error).split())
-        raise UserError(f'{path}: cannot be read ({text}), expected a CSV table') from None
+        raise UserError(f'{path}', f'cannot be read ({text})', 'expected a CSV table') from None
     lacking = [c for c in _TEXT + _NUMBERS if c not in jobs]
     if lacking:
-        raise UserError(f'{path}: no column {lacking[0]!r} found, expected {_TEXT + _NUMBERS}')
+        raise UserError(
+            f'{path}', f'no column {lacking[0]!r} found', f'expected {_TEXT + _NUMBERS}'
+        )
     if jobs.empty:
-        raise UserError(f'{path}: no job found, expected at least one')
+        raise UserError(f'{path}', 'no job found', 'expected at least one')
     for column in _OPTIONAL_TEXT + _OPTIONAL_NUMBERS:
         if column not in jobs:
             jobs[column] = ''
@@ -127,8 +129,9 @@ def _as_numbers(column: pd.Series, path: Path) -> pd.Series:
     wrong = column[numbers.isna() & ~column.str.lower().isin(['', 'nan'])]
     if len(wrong):
         raise UserError(
-            f'{path}: line {wrong.index[0] + 2}, column {column.name}: {wrong.iloc[0]!r} found, '
-            'expected a number'
+            f'{path}',
+            f'line {wrong.index[0] + 2}, column {column.name}: {wrong.iloc[0]!r} found',
+            'expected a number',
         )
     return numbers.astype(np.float64)
 
@@ -137,19 +140,21 @@ def _check_jobs(jobs: pd.DataFrame, path: Path) -> None:
     wrong = jobs[~jobs['status'].isin(STATUSES)]
     if len(wrong):
         raise UserError(
-            f'{path}: line {wrong.index[0] + 2}: status {wrong["status"].iloc[0]!r} found, '
-            f'expected one of {list(STATUSES)}'
+            f'{path}',
+            f'line {wrong.index[0] + 2}: status {wrong["status"].iloc[0]!r} found',
+            f'expected one of {list(STATUSES)}',
         )
     for column in ('fraction', 'seed'):
         if jobs[column].isna().any():
             line = jobs.index[jobs[column].isna()][0] + 2
-            raise UserError(f'{path}: line {line}: no {column} found, expected a number')
+            raise UserError(f'{path}', f'line {line}: no {column} found', 'expected a number')
     for key in (['job'], KEY):
         twice = jobs[jobs.duplicated(key)]
         if len(twice):
             raise UserError(
-                f'{path}: line {twice.index[0] + 2}: {twice["job"].iloc[0]!r} is there twice, '
-                'expected each run once'
+                f'{path}',
+                f'line {twice.index[0] + 2}: {twice["job"].iloc[0]!r} is there twice',
+                'expected each run once',
             )
 
 
@@ -157,14 +162,14 @@ def _read_plan(path: Path) -> dict[str, Any]:
     try:
         plan = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
-        raise UserError(f'{path}: no such file, expected the plan of the benchmark') from None
+        raise UserError(f'{path}', 'no such file', 'expected the plan of the benchmark') from None
     except (OSError, ValueError) as error:
-        raise UserError(f'{path}: cannot be read ({error}), expected JSON') from None
+        raise UserError(f'{path}', f'cannot be read ({error})', 'expected JSON') from None
     if not isinstance(plan, dict):
-        raise UserError(f'{path}: {type(plan).__name__} found, expected a JSON object')
+        raise UserError(f'{path}', f'{type(plan).__name__} found', 'expected a JSON object')
     size = plan.get('block_size', 20)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise UserError(f'{path}: block_size {size!r} found, expected a positive integer')
+        raise UserError(f'{path}', f'block_size {size!r} found', 'expected a positive integer')
     return plan
 
 
@@ -180,17 +185,20 @@ def read_areas(path: Path) -> Areas:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         text = ' '.join(str(error).split())
         raise UserError(
-            f'{path}: cannot be read ({text}), expected an .npz of {list(Areas._fields)}'
+            f'{path}', f'cannot be read ({text})', f'expected an .npz of {list(Areas._fields)}'
         ) from None
     shape = (*areas.names.shape, *areas.classes.shape)
     if len(shape) != 2 or not len(areas.names) or not len(areas.classes):
-        raise UserError(f'{path}: names and classes of shape {shape} found, expected (I,), (C,)')
+        raise UserError(
+            f'{path}', f'names and classes of shape {shape} found', 'expected (I,), (C,)'
+        )
     for name in ('intersect', 'union'):
         found = getattr(areas, name)
         if found.shape != shape or found.dtype.kind not in 'iu':
             raise UserError(
-                f'{path}: {name} of shape {found.shape} and type {found.dtype} found, '
-                f'expected {shape} and integers'
+                f'{path}',
+                f'{name} of shape {found.shape} and type {found.dtype} found',
+                f'expected {shape} and integers',
             )
     return areas
 
@@ -205,6 +213,7 @@ def _check_same_images(jobs: pd.DataFrame, areas: dict[str, Areas], folder: Path
         for kind in ('names', 'classes'):
             if not np.array_equal(getattr(areas[name], kind), getattr(areas[other], kind)):
                 raise UserError(
-                    f'{folder / (name + ".npz")}: other {kind} than in {other}.npz found, '
-                    'expected the same validation images and classes throughout a fold'
+                    f'{folder / (name + ".npz")}',
+                    f'other {kind} than in {other}.npz found',
+                    'expected the same validation images and classes throughout a fold',
                 )

@@ -31,7 +31,11 @@ def with_options(cfg: Config, options: Mapping[str, Any]) -> Config:
     try:
         cfg.merge_from_dict(dict(options))
     except (KeyError, IndexError, TypeError, AssertionError) as error:
-        raise UserError(f'cfg_options: {dict(options)} does not fit: {error}') from error
+        raise UserError(
+            'cfg_options',
+            f'{dict(options)} does not fit ({" ".join(str(error).split())})',
+            'expected names of entries that the config has',
+        ) from error
     return cfg
 
 
@@ -47,12 +51,13 @@ def comparable(cfg: Config) -> Config:
     cfg = copy.deepcopy(cfg)
     if not (cfg.get('train_cfg') or {}).get('max_iters'):
         raise UserError(
-            f'train_cfg: {dict(cfg.get("train_cfg") or {})} found, expected max_iters: arms are '
-            'compared by iterations'
+            'train_cfg',
+            f'{dict(cfg.get("train_cfg") or {})} found',
+            'expected max_iters, as arms are compared by iterations',
         )
     for name in ('train_dataloader', 'val_dataloader', 'val_evaluator'):
         if not cfg.get(name):
-            raise UserError(f'{name}: none found, expected one in the config of fine-tuning')
+            raise UserError(name, 'none found', 'expected one in the config of fine-tuning')
     cfg['model'] = remove_pretrained(cfg['model'])
     cfg['val_evaluator'] = _by_image(cfg['val_evaluator'])
     cfg['train_cfg'].pop('dynamic_intervals', None)
@@ -102,6 +107,6 @@ def _by_image(evaluator: Any) -> Any:
     found = [item for item in items if base_type(item) == 'IoUMetric']
     if len(found) != 1:
         kinds = [base_type(item) for item in items]
-        raise UserError(f'val_evaluator: {kinds} found, expected exactly one IoUMetric')
+        raise UserError('val_evaluator', f'{kinds} found', 'expected exactly one IoUMetric')
     found[0]['type'] = METRIC
     return items[0] if single else items

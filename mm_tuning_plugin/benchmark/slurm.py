@@ -53,7 +53,9 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
         name, equals, value = pair.partition('=')
         name = name.strip('-').replace('-', '_')
         if not equals or not name:
-            raise UserError(f'--slurm: {pair!r} found, expected NAME=VALUE, as in partition=gpu')
+            raise UserError(
+                '--slurm', f'{pair!r} found', 'expected NAME=VALUE, as in partition=gpu'
+            )
         key = name if name in SHARED or name.startswith('slurm_') else f'slurm_{name}'
         options[key] = int(value) if value.isdecimal() else value
     return options
@@ -140,7 +142,9 @@ class SlurmExecutor:
         self.handles: list[JobHandle] = []
         self._asked = time.monotonic()
         if 'timeout_min' not in self.options:
-            raise UserError('--slurm: no timeout_min found, expected the minutes of a job')
+            raise UserError(
+                '--slurm', 'no timeout_min found', 'expected timeout_min=MINUTES of a job'
+            )
         with tempfile.TemporaryDirectory() as folder:  # a mistake is told before any step
             _make_executor(Path(folder), self.options, cluster)
 
@@ -163,7 +167,9 @@ class SlurmExecutor:
                 job = executor.submit(RunStep(command, log))
             except Exception as error:  # whatever sbatch says
                 reason = ' '.join(str(error).split())
-                raise UserError(f'{self.cluster}: {reason} found, expected a job') from error
+                raise UserError(
+                    '--slurm', f'{self.cluster} takes no job ({reason})', 'correct the options'
+                ) from error
             (log.parent / JOB_FILE).write_text(job.job_id, encoding='utf-8')
         self.handles.append(JobHandle(job, log, self))
         return self.handles[-1]
@@ -235,13 +241,15 @@ def _make_executor(folder: Path, options: dict[str, Any], cluster: str) -> Any:
     try:
         import submitit
     except ImportError as error:
-        raise UserError(
-            '--executor slurm: submitit is not installed, expected it: pip install submitit'
-        ) from error
+        raise UserError('--slurm', 'submitit is not installed', 'pip install submitit') from error
     try:
         limit = {f'{cluster}_max_num_timeout': TIMEOUTS}
         executor = submitit.AutoExecutor(folder=folder / FOLDER, cluster=cluster, **limit)
         executor.update_parameters(**options)
     except (RuntimeError, ValueError, NameError, TypeError, AssertionError) as error:
-        raise UserError(f'--slurm: {" ".join(str(error).split())}') from error
+        raise UserError(
+            '--slurm',
+            ' '.join(f'{type(error).__name__}: {error}'.split()),
+            'expected a Slurm cluster, and options that submitit knows',
+        ) from error
     return executor

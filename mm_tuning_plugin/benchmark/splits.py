@@ -80,7 +80,9 @@ class Library:
         leaves = list(leaf_datasets(dataset))
         if len(leaves) != 1:
             raise UserError(
-                f'folds: names for a data set joined of {len(leaves)} found, expected a single one'
+                'folds',
+                f'names found for a data set joined of {len(leaves)}',
+                'expected a single data set',
             )
         return self.whole(self._restricted(dataset, iter([list(names)])))
 
@@ -124,8 +126,10 @@ class Library:
             copied['indices'] = self._places(copied, names)
         if self._names(copied) != names:
             raise UserError(
-                f'dataset: {copied["type"]} reads other images than its ann_file '
-                f'{copied.get("ann_file")} names, expected a data set that reads names from it'
+                'dataset',
+                f'{copied["type"]} reads other images than its ann_file '
+                f'{copied.get("ann_file")} names',
+                'expected a data set that reads names from it',
             )
         return copied
 
@@ -135,8 +139,9 @@ class Library:
         unknown = [name for name in names if name not in places]
         if unknown:
             raise UserError(
-                f'dataset: {unknown[0]!r} found, expected the name of one of the '
-                f'{len(places)} images of {leaf["type"]}'
+                'dataset',
+                f'{unknown[0]!r} found',
+                f'expected the name of one of the {len(places)} images of {leaf["type"]}',
             )
         return [places[name] for name in names]
 
@@ -153,8 +158,10 @@ class Library:
         names = self._list(leaf).names
         if names is None:
             raise UserError(
-                f'dataset: {leaf["type"]} found, expected one of mmseg that reads names of images '
-                'from ann_file; only fraction 1 without folds does without'
+                'dataset',
+                f'{leaf["type"]} found',
+                'expected one of mmseg that reads names of images from ann_file, or fraction 1 '
+                'without folds',
             )
         return names
 
@@ -172,14 +179,16 @@ class Library:
         except Exception as error:  # data sets of the user's can raise anything
             reason = f'{type(error).__name__}: {error}'.splitlines()[0]
             raise UserError(
-                f'dataset: {leaf.get("type")} in {leaf.get("data_root")!r} cannot be listed: '
-                f'{reason}; expected images'
+                'dataset',
+                f'{leaf.get("type")} in {leaf.get("data_root")!r} cannot be listed ({reason})',
+                'expected images',
             ) from error
         paths = [str(item.get('img_path')) for item in items]
         if not paths:
             raise UserError(
-                f'dataset: no image found by {leaf.get("type")} in {leaf.get("data_root")!r}, '
-                'expected at least one'
+                'dataset',
+                f'no image found by {leaf.get("type")} in {leaf.get("data_root")!r}',
+                'expected at least one',
             )
         names = _manifest_names(built, paths)
         reader = Reader(getattr(built, 'backend_args', None))
@@ -215,12 +224,15 @@ def read_folds(path: Path) -> list[dict[str, list[str]]]:
         ]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(
-            f'{path}: {type(error).__name__}: {error} found, expected a JSON list of folds with '
-            '"train" and "val"'
+            f'{path}',
+            f'cannot be read ({type(error).__name__}: {error})',
+            'expected a JSON list of folds with "train" and "val"',
         ) from error
     for index, fold in enumerate(splits):
         if not fold['train'] or not fold['val']:
-            raise UserError(f'{path}: fold {index} is empty, expected names in "train" and "val"')
+            raise UserError(
+                f'{path}', f'fold {index} is empty', 'expected names in "train" and "val"'
+            )
     return splits
 
 

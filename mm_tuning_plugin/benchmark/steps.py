@@ -119,7 +119,7 @@ def prepare(step: Step) -> None:
             path.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
     except OSError as error:
         raise UserError(
-            f'{step.folder}: {error} found, expected a folder that can be written'
+            f'{step.folder}', f'cannot be written ({error})', 'expected a folder that can be'
         ) from error
 
 
@@ -137,6 +137,7 @@ def read_step(folder: Path) -> Step:
         return Step(folder=folder, cfg=cfg, **content)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f'{folder}: {type(error).__name__}: {error} found, expected a step that '
-            'tools/benchmark.py prepared'
+            f'{folder}',
+            ' '.join(f'cannot be read ({type(error).__name__}: {error})'.split()),
+            'expected a step that tools/benchmark.py prepared',
         ) from error

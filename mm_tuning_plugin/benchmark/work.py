@@ -62,7 +62,11 @@ def run_step(folder: Path) -> None:
     code_digest()  # of the code that runs: the files may change meanwhile
     for need in step.needs:
         if not need.is_file():
-            raise UserError(f'{step.name}: {need} found nowhere, expected it to be made before')
+            raise UserError(
+                f'{need}',
+                f'no such file, and {step.name} needs it',
+                'expected it to be made before',
+            )
     cfg = copy.deepcopy(step.cfg)
     cfg['resume'] = any(Path(cfg['work_dir']).rglob('*.pth'))
     checkpoint = (cfg.get('mix_and_match') or {}).get('checkpoint')
@@ -93,7 +97,7 @@ def write_random_start(cfg: Config, path: Path) -> None:
 def _run_proxy(step: Step, cfg: Config) -> Made:
     backbone = getattr(unwrap(train_alone(cfg)), 'backbone', None)
     if backbone is None:
-        raise UserError(f'{step.name}: a model without backbone found, expected one')
+        raise UserError('model.backbone', f'none found in {step.name}', 'expected a model with one')
     return _keep_backbone(step, backbone.state_dict())
 
 

@@ -82,10 +82,10 @@ def read_config(args: argparse.Namespace) -> Config:
     for name in ('images', 'window'):
         if getattr(args, name) < 1:
             raise UserError(
-                f'--{name}: {getattr(args, name)} found, expected an integer of at least 1'
+                f'--{name}', f'{getattr(args, name)} found', 'expected an integer of at least 1'
             )
     if args.seed is not None and not 0 <= args.seed < 2**32:
-        raise UserError(f'--seed: {args.seed} found, expected 0 to {2**32 - 1}')
+        raise UserError('--seed', f'{args.seed} found', f'expected 0 to {2**32 - 1}')
     cfg = load_config(args.config)
     merge_cfg_options(cfg, args.cfg_options)
     given = dict(cfg.get('randomness') or {})

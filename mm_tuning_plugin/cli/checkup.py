@@ -44,7 +44,7 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
         cfg, facts = read_config(args)
         look = look_at_fine_tuning(cfg, loads_weights=facts.options['checkpoint'] is None)
     except UserError as error:
-        yield Finding(ERROR, 'config', str(error), 'mend the config or the option named')
+        yield _refused('config', error)
         return
     from mm_tuning_plugin.engine.options import nodes_called
 
@@ -63,6 +63,18 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
         yield try_run(args)
 
 
+def _refused(subject: str, error: UserError, more: str = '') -> Finding:
+    """A user's mistake as a finding.
+
+    Args:
+        subject: What was looked at.
+        error: The mistake.
+        more: Where the user finds more.
+    """
+    remedy = f'{error.remedy} ({more})' if more else error.remedy
+    return Finding(ERROR, subject, f'{error.where}: {error.problem}', remedy)
+
+
 def read_config(args: argparse.Namespace) -> tuple[Config, Facts]:
     """The config with the command's options in it, and what the plan reads out of it.
 
@@ -78,8 +90,9 @@ def read_config(args: argparse.Namespace) -> tuple[Config, Facts]:
     train.apply_arguments(cfg, given)
     if train.is_proxy_task(cfg):
         raise UserError(
-            f'{given.config}: the proxy task {cfg.model.type} found, expected a config of '
-            'fine-tuning: a proxy has a single stage'
+            given.config,
+            f'the proxy task {cfg.model.type} found',
+            'expected a config of fine-tuning, as a proxy has a single stage',
         )
     cfg = adopt_self_supervised(cfg)
     options = dict(cfg['mix_and_match'])
@@ -125,8 +138,7 @@ def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
         try:
             items = check_data(dataset, check, scope, f'{loader}.dataset', SAMPLES, train)
         except UserError as error:
-            remedy = 'mend the data or what the config says of it; browse shows the labels'
-            findings.append(Finding(ERROR, loader, str(error), remedy))
+            findings.append(_refused(loader, error, 'browse shows the labels'))
             continue
         read = min(SAMPLES, len(items))
         fits = 'with labels; {} read, their values fit the classes'
@@ -144,7 +156,7 @@ def check_fine_tuning(look: Look) -> Finding:
     try:
         look_at_first_batch(look)
     except UserError as error:
-        return Finding(ERROR, 'fine-tuning', str(error), 'mend the config or the data')
+        return _refused('fine-tuning', error)
     return Finding(OK, 'fine-tuning', 'all that it builds can be built, and fits its first batch')
 
 
@@ -172,8 +184,8 @@ def check_start(cfg: Config, facts: Facts) -> Finding:
             prefix=options['checkpoint_prefix'],
         )
     except UserError as error:
-        remedy = 'mm-tuning convert --inspect FILE says what it holds and which backbone it fits'
-        return Finding(ERROR, subject, str(error), remedy)
+        more = 'mm-tuning convert --inspect FILE says what it holds and which backbone it fits'
+        return _refused(subject, error, more)
     found = f'{checkpoint}: fills {report.share:.1%} of {backbone["type"]}, layout {report.layout}'
     return Finding(OK, subject, found)
 
@@ -191,7 +203,7 @@ def check_disk(cfg: Config, facts: Facts) -> Finding:
     try:
         needed, described = bytes_needed(cfg, facts.options)
     except UserError as error:
-        return Finding(ERROR, 'model', str(error), 'mend the config')
+        return _refused('model', error)
     free = shutil.disk_usage(folder).free
     found = (
         f'{cfg["work_dir"]}: {free / GIGA:.3g} GB free, about {needed / GIGA:.2g} GB needed '

@@ -80,15 +80,15 @@ def check_target(src: str, dst: str, overwrite: bool) -> Path:
     """
     target = Path(dst)
     if target.suffix not in ENDINGS:
-        raise UserError(f'{dst}: ending {target.suffix!r} found, expected {" or ".join(ENDINGS)}')
+        raise UserError(dst, f'ending {target.suffix!r} found', f'expected {" or ".join(ENDINGS)}')
     if target.is_dir():
-        raise UserError(f'{dst}: is a directory; expected the name of a file')
+        raise UserError(dst, 'is a directory', 'expected the name of a file')
     if os.path.realpath(src) == os.path.realpath(dst) or (
         os.path.exists(dst) and os.path.exists(src) and os.path.samefile(src, dst)
     ):
-        raise UserError(f'{dst}: SRC and DST are one file; expected another name for DST')
+        raise UserError(dst, 'SRC and DST are one file', 'expected another name for DST')
     if target.exists() and not overwrite:
-        raise UserError(f'{dst}: exists already; expected a new name, or --overwrite')
+        raise UserError(dst, 'exists already', 'expected a new name, or --overwrite')
     return target
 
 
@@ -106,7 +106,7 @@ def backbone_config(path: str, cfg_options: Sequence[str]) -> dict[str, Any]:
     merge_cfg_options(cfg, cfg_options)
     model = cfg.get('model')
     if not isinstance(model, Mapping) or not isinstance(model.get('backbone'), Mapping):
-        raise UserError(f'{path}: model.backbone: none found, expected the config of a segmentor')
+        raise UserError(path, 'no model.backbone found', 'expected the config of a segmentor')
     init_default_scope(cfg.get('default_scope') or 'mmseg')
     return cfg.to_dict()['model']['backbone']
 
@@ -203,16 +203,20 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     args = build_parser(prog).parse_args(argv)
     if args.inspect:
         if args.dst is not None:
-            raise UserError(f'--inspect: DST {args.dst} found, expected none: it writes nothing')
+            raise UserError(
+                '--inspect', f'DST {args.dst} found', 'expected none, as it writes nothing'
+            )
         require_stack()
         from mm_tuning_plugin.cli.inspection import inspect_checkpoint
 
         print(inspect_checkpoint(args.src, args.allow_pickle, args.prefix))
         return
     if args.dst is None:
-        raise UserError('DST: none found, expected the name of the file to write (or --inspect)')
+        raise UserError(
+            'DST', 'none found', 'expected the name of the file to write (or --inspect)'
+        )
     if args.config is None:
-        raise UserError('--config: none found, expected a config of an mmseg project')
+        raise UserError('--config', 'none found', 'expected a config of an mmseg project')
     convert(args)
 
 

@@ -124,7 +124,9 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
 
     if not FINE_TUNING.is_file():
         raise UserError(
-            f'{FINE_TUNING}: no such file; expected the configs of a clone or of an installed wheel'
+            f'{FINE_TUNING}',
+            'no such file',
+            'expected the configs of a clone or of an installed wheel',
         )
     begun = time.time()
     work_dir = make_folder(args.work_dir)

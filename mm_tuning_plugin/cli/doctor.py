@@ -184,7 +184,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     if errors:
         first = errors[0]
         raise UserError(
-            f'not usable, {len(errors)} to mend: {first.subject}: {first.found}; {first.remedy}'
+            first.subject, f'{first.found} (not usable, {len(errors)} to mend)', first.remedy
         )
     print('usable')
 
@@ -202,12 +202,12 @@ def _all_findings(args: argparse.Namespace) -> Iterator[Finding]:
 def _check_options(args: argparse.Namespace) -> None:
     if args.trial_seconds < 1:
         raise UserError(
-            f'--trial-seconds: {args.trial_seconds} found, expected an integer of at least 1'
+            '--trial-seconds', f'{args.trial_seconds} found', 'expected an integer of at least 1'
         )
     for name in ('ssl_checkpoint', 'allow_pickle', 'work_dir', 'cfg_options', 'no_trial'):
         if args.config is None and getattr(args, name):
             option = '--' + name.replace('_', '-')
-            raise UserError(f'{option}: found without a config, expected CONFIG before it')
+            raise UserError(option, 'found without a config', 'expected CONFIG before it')
 
 
 def entry(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> int:

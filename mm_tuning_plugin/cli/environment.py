@@ -124,10 +124,9 @@ def require_stack() -> None:
     """
     for finding in check_stack():
         if finding.level == ERROR:
-            remedy = f'; {finding.remedy}' if finding.remedy else ''
+            remedy = finding.remedy or 'expected a working OpenMMLab stack'
             raise UserError(
-                f'{finding.subject}: {finding.found}; expected a working OpenMMLab stack{remedy} '
-                '(python tools/doctor.py says more)'
+                finding.subject, finding.found, f'{remedy} (python tools/doctor.py says more)'
             )
 
 
@@ -194,7 +193,7 @@ def _check_distributions() -> list[Finding]:
                     ERROR,
                     module,
                     f'{" and ".join(owners)} are both installed and overwrite each other',
-                    f'pip uninstall -y {" ".join(d.name for d, _ in have)}; then {INSTALL_FORK}',
+                    f'pip uninstall -y {" ".join(d.name for d, _ in have)}, then {INSTALL_FORK}',
                 )
             ]
     families = sorted({d.family for d, _ in have})
@@ -205,7 +204,7 @@ def _check_distributions() -> list[Finding]:
                 ERROR,
                 'OpenMMLab packages',
                 f'a mixture of the fork and the originals: {names}',
-                f'pip uninstall -y {" ".join(d.name for d, _ in have)}; then {INSTALL_FORK}',
+                f'pip uninstall -y {" ".join(d.name for d, _ in have)}, then {INSTALL_FORK}',
             )
         ]
     findings = []

@@ -86,7 +86,9 @@ def inspect_checkpoint(path: str, allow_pickle: bool = False, prefix: str | None
     below = f'{plain_place(prefix.rstrip("."))}.' if prefix else ''
     shapes = {n: t.to('meta') for n, t in file.tensors.items() if n.startswith(below)}
     if not shapes:
-        raise UserError(f'{path}: no tensors under {below!r} found; expected a prefix of the file')
+        raise UserError(
+            f'{path}', f'no tensors under {below!r} found', 'expected a prefix of the file'
+        )
     groups = group_sizes(shapes)
     matches = best_matches(shapes, groups)
     if matches and matches[0].filled >= NEAR:  # what lies inside a network is no group of its own

@@ -106,9 +106,13 @@ def find_command(name: str) -> Command:
     if name in COMMANDS:
         return COMMANDS[name]
     if name.startswith('-'):
-        raise UserError(f'{name}: no such option of {PROG}; expected a command first: {_names()}')
+        raise UserError(
+            name, f'no such option of {PROG}', f'expected a command first, of {_names()}'
+        )
     near = difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.0)
-    raise UserError(f'{name!r}: no such command; the nearest one is {near[0]}, of {_names()}')
+    raise UserError(
+        'COMMAND', f'there is no {name!r}', f'use {near[0]}, the nearest one of {_names()}'
+    )
 
 
 def _names() -> str:
@@ -133,7 +137,9 @@ def entry(argv: Sequence[str] | None = None, prog: str = PROG) -> int:
 
     def look_up(words: Sequence[str] | None) -> None:
         if not words:
-            raise UserError(f'COMMAND: none found, expected one of {_names()}; see {prog} --help')
+            raise UserError(
+                'COMMAND', 'none found', f'expected one of {_names()} ({prog} --help explains them)'
+            )
         found.append(find_command(words[0]))
 
     status = run(look_up, words)

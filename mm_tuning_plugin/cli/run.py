@@ -48,6 +48,6 @@ def make_folder(path: str, option: str = '--work-dir') -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f'{option}: {path} found, expected a folder that can be written: {error}'
+            option, f'{path} cannot be made ({error})', 'expected a folder that can be written'
         ) from error
     return folder

@@ -136,8 +136,10 @@ def write_tried(
                 break
         if reason and target.suffix == '.pth':
             raise UserError(
-                f"{target}: not written: init_cfg of type 'Pretrained' does not load it into "
-                f'{config.get("type")} ({reason}); use --ssl-checkpoint of tools/train.py, or '
-                "model.init_cfg=dict(type='mm_tuning_plugin.SelfSupervised', checkpoint=SRC)"
+                f'{target}',
+                f"not written, as init_cfg of type 'Pretrained' does not load it into "
+                f'{config.get("type")} ({reason})',
+                'use --ssl-checkpoint of tools/train.py, or '
+                "model.init_cfg=dict(type='mm_tuning_plugin.SelfSupervised', checkpoint=SRC)",
             )
     return where, reason

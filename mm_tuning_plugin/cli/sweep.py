@@ -81,10 +81,10 @@ def find_configs(place: str | Path) -> list[Path]:
         found = [path for path in found if path.suffix == '.py' and path.is_file()]
         parts = [path.parts for path in found]
     else:
-        raise UserError(f'{place}: no such folder; expected one with configs, or a pattern')
+        raise UserError(f'{place}', 'no such folder', 'expected one with configs, or a pattern')
     found = [path for path, names in zip(found, parts) if '_base_' not in names]
     if not found:
-        raise UserError(f'{place}: no config found there; expected .py files')
+        raise UserError(f'{place}', 'no config found there', 'expected .py files')
     return found
 
 

@@ -82,22 +82,25 @@ def load_config(path: str) -> Config:
     from mm_tuning_plugin.config_types import with_named_types
 
     if not os.path.isfile(path):
-        raise UserError(f'{path}: no such file; expected a config of an mmseg project')
+        raise UserError(path, 'no such file', 'expected a config of an mmseg project')
     try:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is code: it can raise anything
         package = missing_package(error)
         if package is not None:
             raise UserError(
-                f'{path}: it imports {package}, which is not installed; expected it beside mmseg: '
-                f'{remedy_for(f"No module named {package!r}")}'
+                path,
+                f'it imports {package}, which is not installed',
+                f'install it beside mmseg: {remedy_for(f"No module named {package!r}")}',
             ) from error
         reason = f'{type(error).__name__}: {error}'.splitlines()[0]
-        raise UserError(f'{path}: cannot be read as a config: {reason}') from error
+        raise UserError(
+            path, f'cannot be read as a config ({reason})', 'expected a config of an mmseg project'
+        ) from error
     try:
         return with_named_types(cfg)
     except UserError as error:
-        raise UserError(f'{path}: {error}') from error
+        raise UserError(path, f'{error.where}: {error.problem}', error.remedy) from error
 
 
 def merge_cfg_options(cfg: Config, pairs: Sequence[str]) -> None:
@@ -110,14 +113,18 @@ def merge_cfg_options(cfg: Config, pairs: Sequence[str]) -> None:
 
     for pair in pairs:
         if '=' not in pair:
-            raise UserError(f'--cfg-options: {pair!r} found, expected KEY=VALUE')
+            raise UserError('--cfg-options', f'{pair!r} found', 'expected KEY=VALUE')
     action = DictAction(['--cfg-options'], 'cfg_options', nargs='+')
     namespace = argparse.Namespace()
     action(argparse.ArgumentParser(), namespace, list(pairs))
     try:
         cfg.merge_from_dict(namespace.cfg_options)
     except (KeyError, IndexError, TypeError, AssertionError) as error:
-        raise UserError(f'--cfg-options: {" ".join(pairs)} does not fit: {error}') from error
+        raise UserError(
+            '--cfg-options',
+            f'{" ".join(pairs)} does not fit ({" ".join(str(error).split())})',
+            'expected KEYs of entries that the config has',
+        ) from error
 
 
 def enable_amp(cfg: Config) -> None:
@@ -134,10 +141,10 @@ def enable_amp(cfg: Config) -> None:
     kind = base_type(wrapper)
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UserError(
-            f'--amp: optim_wrapper of type {wrapper.get("type")!r} found, expected OptimWrapper'
+            '--amp', f'optim_wrapper of type {wrapper.get("type")!r} found', 'expected OptimWrapper'
         )
     if not torch.cuda.is_available():
-        raise UserError('--amp: no accelerator found, expected one; leave --amp out on a CPU')
+        raise UserError('--amp', 'no accelerator found', 'expected one (leave --amp out on a CPU)')
     if kind == 'OptimWrapper':
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
@@ -148,7 +155,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     merge_cfg_options(cfg, args.cfg_options)
     given = cfg.get('mix_and_match') or {}
     if not isinstance(given, Mapping):
-        raise UserError(f'mix_and_match: {given!r} found, expected a dict of options')
+        raise UserError('mix_and_match', f'{given!r} found', 'expected a dict of options')
     options: dict[str, Any] = dict(given)
     if args.ssl_checkpoint is not None:
         options['checkpoint'] = args.ssl_checkpoint
@@ -165,7 +172,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     cfg.launcher = args.launcher
     cfg.resume = args.resume
     if args.work_dir == '':
-        raise UserError("--work-dir: '' found, expected the name of a folder")
+        raise UserError('--work-dir', "'' found", 'expected the name of a folder')
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -194,14 +201,16 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
     for name in ('ssl_checkpoint', 'allow_pickle', 'no_tuning', 'overwrite'):
         if getattr(args, name):
             raise UserError(
-                f'--{name.replace("_", "-")}: found for the proxy task {cfg.model.type}, expected '
-                'it for fine-tuning only: a proxy starts at random and has a single stage'
+                f'--{name.replace("_", "-")}',
+                f'found for the proxy task {cfg.model.type}',
+                'expected it for fine-tuning only, as a proxy starts at random and has a single '
+                'stage',
             )
     scope = cfg.get('default_scope')
     error = import_error(f'{scope}.models') if scope == 'mmpretrain' else None
     if error:
         raise UserError(
-            f'{args.config}: mmpretrain cannot be imported ({error}); expected it beside mmseg'
+            args.config, f'mmpretrain cannot be imported ({error})', 'expected it beside mmseg'
         )
     from mm_tuning_plugin.engine.alone import train_alone
 

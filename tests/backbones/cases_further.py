@@ -190,18 +190,18 @@ PRETRAIN = {
 }
 # What they give is no map, or is no map unless an option says so; the line must name it.
 NO_MAPS = {
-    'VisionTransformer': (dict(arch=TRANSFORMER, img_size=128), "set out_type='featmap'"),
-    'DeiT3': (dict(arch=TRANSFORMER, img_size=128), "set out_type='featmap'"),
+    'VisionTransformer': (dict(arch=TRANSFORMER, img_size=128), "out_type='featmap'"),
+    'DeiT3': (dict(arch=TRANSFORMER, img_size=128), "out_type='featmap'"),
     'ConvNeXt': (
         dict(arch=dict(depths=[1] * 4, channels=WIDTHS)),
-        'set gap_before_final_norm=False',
+        'gap_before_final_norm=False',
     ),
-    'XCiT': (dict(embed_dims=16, depth=2, num_heads=2), "set out_type='featmap'"),
+    'XCiT': (dict(embed_dims=16, depth=2, num_heads=2), "out_type='featmap'"),
     'MlpMixer': (
         dict(
             arch=dict(embed_dims=16, num_layers=2, tokens_mlp_dims=8, channels_mlp_dims=32),
             img_size=128,
         ),
-        'expected feature maps (B, C, H, W)',
+        '(B, C, H, W)',
     ),
 }

@@ -9,6 +9,7 @@ import pytest
 import torch
 from cases import SIZE, small_config
 from cases_further import CHANNELS_LAST, NO_MAPS, PRETRAIN, TIMM, pretrain
+from mistakes import mistake
 from mmengine.registry import DefaultScope
 from running import check_gradients, on_toy_data, run_both_stages, walk_but_for
 from stubbed import import_further, stubbed_torchvision
@@ -17,7 +18,6 @@ from torch import nn
 from mm_tuning_plugin.cli.sweep import DERIVED, derive_one
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.readers import check_readers
-from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import MODELS
 
 CASES = {**TIMM, **{f'mmpretrain.{name}': case for name, case in PRETRAIN.items()}}
@@ -85,7 +85,7 @@ def test_channels_last_are_tuned_as_first_and_refused_for_a_head_of_mmsegs(name,
     model = MODELS.build(derive_tuning_config(cfg).model)
     network = model.backbone.timm_model
     assert set(model.channel_dims) == {3}
-    with pytest.raises(UserError, match=r"as FCNHead reads them: set feature_cls='getter' in it, "):
+    with mistake('model.backbone', 'FCNHead', "feature_cls='getter'"):
         check_readers(cfg.model, model, 'mmseg')
     check_readers(dict(cfg.model, neck=dict(type=ToFront)), model, 'mmseg')
     # with what the line says, the same weights give the same maps, in mmseg's order
@@ -107,10 +107,8 @@ def test_what_gives_no_maps_is_refused_in_one_line(name, toy_cfg):
     toy_cfg.model.backbone = dict(pretrain(name, **options).backbone)
     toy_cfg.model.backbone.pop('_delete_')
     toy_cfg.model.decode_head.in_index = -1
-    with pytest.raises(UserError) as caught:
+    with mistake(re.compile('backbone$'), name, expected):
         MODELS.build(derive_tuning_config(toy_cfg).model)
-    line = str(caught.value)
-    assert line.startswith(f'backbone: {name} ') and line.endswith(expected) and '\n' not in line
 
 
 CONFIGS = Path(mmseg.__path__[0], '.mim', 'configs')

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mistakes import check_mistake
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
@@ -114,6 +115,7 @@ def test_without_mmpretrain_it_is_one_line(demo_root, tmp_path, monkeypatch, cap
     from mm_tuning_plugin.cli import train
 
     monkeypatch.setattr(train, 'import_error', lambda name: f'no {name}')
-    assert entry([toy('mocov2_resnet50', demo_root, tmp_path), '--work-dir', str(tmp_path)]) == 2
+    config = toy('mocov2_resnet50', demo_root, tmp_path)
+    assert entry([config, '--work-dir', str(tmp_path)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert 'mmpretrain cannot be imported (no mmpretrain.models)' in line
+    check_mistake(line.removeprefix('error: '), config, '(no mmpretrain.models)', 'mmseg')

@@ -72,7 +72,7 @@ def test_what_other_code_made_is_told_in_one_line(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / 'record.json').write_text(json.dumps(record))
     told = made_by_other_code(tmp_path)
-    assert '2 of 3 results of other code' in told and '\n' not in told
+    assert '2 of 3 results' in told and '\n' not in told
     for name in 'bc':
         (tmp_path / name / 'record.json').unlink()
     assert made_by_other_code(tmp_path) == ''

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mistakes import mistake
 
 from mm_tuning_plugin.benchmark import cost, grid
 from mm_tuning_plugin.benchmark.cost import StepCost
@@ -124,12 +125,12 @@ def test_recipes_keep_to_their_options(flops, toy_plan, tmp_path):
 
 def test_direct_augmented_needs_augmentation_of_stage_one(flops, toy_plan, tmp_path):
     plan = toy_plan(arms=['direct-augmented', 'direct-matched'])
-    with pytest.raises(UserError, match=r'^arms: direct-augmented found, expected a recipe'):
+    with mistake('arms', ('direct-augmented', 'mix_and_match.augment')):
         jobs_of(plan, tmp_path)
     cfg = {'mix_and_match.augment': [dict(type='Resize', scale_factor=0.5)]}
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
     cfg['train_dataloader.dataset.pipeline'] = [*pipeline, dict(type='PackSegInputs')]
-    with pytest.raises(UserError, match=r'^arms: direct-augmented found, expected a config that c'):
+    with mistake('arms', ('direct-augmented', 'mix_and_match.augment'), 'crops'):
         jobs_of(toy_plan(arms=['direct-augmented'], cfg=cfg), tmp_path)
 
 
@@ -301,24 +302,23 @@ def test_pretrained_weights_of_the_config_are_no_random_start(flops, toy_plan, t
 
 
 @pytest.mark.parametrize(
-    ('change', 'message'),
+    ('change', 'where', 'problem', 'remedy'),
     [
         ({'train_cfg': dict(_delete_=True, type='EpochBasedTrainLoop', max_epochs=2)},
-         '^train_cfg: .* found, expected max_iters'),
+         'train_cfg', "'max_epochs': 2", 'max_iters'),
         ({'val_evaluator.type': 'mmseg.CityscapesMetric'},
-         '^val_evaluator: .*Cityscapes.* found, expected exactly one IoUMetric$'),
+         'val_evaluator', 'CityscapesMetric', 'IoUMetric'),
         ({'train_dataloader.dataset.data_root': 'nowhere'},
-         "^dataset: BaseSegDataset in 'nowhere' cannot be listed: "),
+         'dataset', ('BaseSegDataset', "'nowhere'", 'FileNotFoundError'), ''),
     ],
 )  # fmt: skip
-def test_configs_that_cannot_be_compared(flops, toy_plan, tmp_path, change, message):
-    with pytest.raises(UserError, match=message) as error:
+def test_configs_that_cannot_be_compared(flops, toy_plan, tmp_path, change, where, problem, remedy):
+    with mistake(where, problem, remedy):
         jobs_of(toy_plan(cfg=change), tmp_path)
-    assert '\n' not in str(error.value)
 
 
 def test_options_that_lead_nowhere(flops, toy_plan, tmp_path):
-    with pytest.raises(UserError, match=r'^cfg_options: .* does not fit: '):
+    with mistake('cfg_options', "{'log_level.x.y': 3}"):
         jobs_of(toy_plan(cfg_options={'log_level.x.y': 3}), tmp_path)
 
 
@@ -345,5 +345,5 @@ def test_what_only_fine_tuning_meets_is_told_before_anything_is_measured(
 
     monkeypatch.setattr(CostBook, 'of', lambda self, cfg: 1 / 0)
     plan = toy_plan(arms=['direct'], seeds=[0], cfg_options={'model.decode_head.in_channels': 65})
-    with pytest.raises(UserError, match=r'^configs\.\w+: model\.decode_head: in_channels=65'):
+    with mistake('configs.toy', ('model.decode_head', 'in_channels=65')):
         jobs_of(plan, tmp_path)

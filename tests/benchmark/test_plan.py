@@ -1,11 +1,12 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
+from mistakes import mistake
 
 from mm_tuning_plugin.benchmark.arms import parse_arm
 from mm_tuning_plugin.benchmark.plan import read_plan
-from mm_tuning_plugin.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,7 +74,7 @@ def test_a_choice_of_a_plan(write):
     assert (chosen.arms, chosen.seeds, chosen.fractions) == (['direct-2x'], [7], [0.5])
     assert chosen.starts == plan.starts and chosen.configs == plan.configs
     assert plan.restricted() == plan
-    with pytest.raises(UserError, match=r"^arms: 'tuend' found"):
+    with mistake('arms', "'tuend'", ("'tuned'", 'direct-2x')):
         plan.restricted(arms=['tuend'])
 
 
@@ -82,78 +83,86 @@ def test_only_the_chosen_starts_need_their_files(write):
     path = write(starts=starts)
     assert list(read_plan(path, ['file', 'random']).starts) == ['file', 'random']
     for names in (None, ['lost'], ['random', '7']):
-        with pytest.raises(UserError, match=r'starts\.\w+\.checkpoint: nowhere\.pth found'):
+        with mistake(path, re.compile(r'^starts\.(lost|7)\.checkpoint: nowhere\.pth')):
             read_plan(path, names)
     for names in (['fiel'], []):
-        with pytest.raises(UserError, match=r'--starts: .* found, expected some of .*, .7.\]'):
+        with mistake(path, f'--starts: {names}', ("'file'", "'lost'", "'7'")):
             read_plan(path, names)
     assert read_plan(write(), ['random']).starts == {'random': None}
-    with pytest.raises(UserError, match='starts: 3 found, expected a dict of names'):
-        read_plan(write(starts=3), ['random'])
+    path = write(starts=3)
+    with mistake(path, 'starts: 3'):
+        read_plan(path, ['random'])
 
 
+# what is changed in a right plan, the entry that is wrong, facts of the problem and of the remedy
 WRONG = [
-    (dict(arm=['direct']), 'arm: no such entry of a plan; the nearest known one is arms'),
-    (dict(config=None), 'configs: none found, expected'),
-    (dict(configs={'a': 'cfg.py'}), 'config and configs found, expected one of them'),
-    (dict(config=3), 'config: 3 found, expected the path of a config'),
-    (dict(config='nowhere.py'), 'configs.nowhere: nowhere.py found, expected an existing file'),
-    (dict(config=None, configs={}), 'configs: {} found, expected a dict'),
-    (dict(arms=None), 'arms: none found, expected'),
-    (dict(arms=[]), r'arms: \[\] found, expected a list of names'),
-    (dict(arms='direct'), "arms: 'direct' found, expected a list"),
-    (dict(arms=['direct', 'tuend']), "arms: 'tuend' found, expected some of"),
-    (dict(arms=['direct-matched:x']), "arms: 'direct-matched:x' found, expected some of"),
-    (dict(arms=['direct-2x:tuned']), "arms: 'direct-2x:tuned' found, expected some of"),
-    (dict(arms=['direct', 'direct']), 'arms: .* found, expected each once'),
-    (dict(seeds=[]), r'seeds: \[\] found, expected a list of integers'),
-    (dict(seeds=[True]), r'seeds: \[True\] found'),
-    (dict(seeds=[0, 0]), 'seeds: .* found, expected each once'),
-    (dict(fractions=[0]), r'fractions: \[0\] found, expected a list of numbers above 0'),
-    (dict(fractions=[25]), r'fractions: \[25\] found'),
-    (dict(fractions=0.5), r'fractions: 0.5 found'),
-    (dict(recipes={'tuned': 3}), 'recipes.tuned: 3 found, expected a dict of options'),
-    (dict(recipes={'tuned': {'los': 1}}), 'recipes.tuned: mix_and_match.los: no such option'),
-    (dict(recipes={'direct-x': {}}), "recipes: 'direct-x' found, expected no name of a baseline"),
-    (dict(recipes={'mine': {}}), "arms: 'tuned' found, expected some of"),
-    (dict(starts={}), 'starts: {} found, expected a dict'),
-    (dict(starts={'a': 3}), 'starts.a: 3 found, expected None, a file'),
-    (dict(starts={'a': 'nowhere.pth'}), 'starts.a.checkpoint: nowhere.pth found, expected an ex'),
-    (dict(starts={'a': {'proxy': 'cfg.py', 'prefix': 1}}), 'starts.a: .* expected None, a file'),
-    (dict(starts={'a': {'proxy': {'x': 'cfg.py'}}}), r"starts.a: \['x'\] found, expected some of"),
-    (dict(starts={'a': {'proxy': 'cfg.py', 'seed': 'x'}}), "starts.a.seed: 'x' found"),
-    (dict(folds={'index': 0}), 'folds: .* found, expected a `file`'),
-    (dict(folds={'file': 'nowhere.json'}), 'folds.file: nowhere.json found, expected an existing'),
-    (dict(folds={'file': 'folds.json', 'indices': [1]}), r'folds.indices: \[1\] found, expected'),
-    (dict(folds={'file': 'cfg.py'}), 'cfg.py: .* expected a JSON list of folds'),
-    (dict(recall=dict(image=3)), 'recall: .* found, expected a dict with some of'),
-    (dict(recall=dict(images=-1)), 'recall.images: -1 found'),
-    (dict(recall=dict(patches=0)), 'recall: mix_and_match.nodes_per_image: 0 found'),
-    (dict(recall=dict(patch_size=3)), 'recall: mix_and_match.patch_size: 3 found'),
-    (dict(cfg_options=3), 'cfg_options: 3 found, expected a dict'),
-    (dict(block_size=0), 'block_size: 0 found, expected an integer from 1'),
-    (dict(bar='high'), "bar: 'high' found, expected a number"),
-    (dict(cache_images=1), 'cache_images: 1 found, expected True or False'),
+    (dict(arm=['direct']), 'arm', '', 'arms'),
+    (dict(config=None), 'configs', '', ''),
+    (dict(configs={'a': 'cfg.py'}), 'config', 'configs', ''),
+    (dict(config=3), 'config', '3', ''),
+    (dict(config='nowhere.py'), 'configs.nowhere', 'nowhere.py', ''),
+    (dict(config=None, configs={}), 'configs', '{}', ''),
+    (dict(arms=None), 'arms', '', ''),
+    (dict(arms=[]), 'arms', '[]', ''),
+    (dict(arms='direct'), 'arms', "'direct'", ''),
+    (dict(arms=['direct', 'tuend']), 'arms', "'tuend'", ("'tuned'", 'direct-matched')),
+    (dict(arms=['direct-matched:x']), 'arms', "'direct-matched:x'", ':RECIPE'),
+    (dict(arms=['direct-2x:tuned']), 'arms', "'direct-2x:tuned'", 'direct-2x'),
+    (dict(arms=['direct', 'direct']), 'arms', "['direct', 'direct']", ''),
+    (dict(seeds=[]), 'seeds', '[]', ''),
+    (dict(seeds=[True]), 'seeds', '[True]', ''),
+    (dict(seeds=[0, 0]), 'seeds', '[0, 0]', ''),
+    (dict(fractions=[0]), 'fractions', '[0]', ('0', '1')),
+    (dict(fractions=[25]), 'fractions', '[25]', ('0', '1')),
+    (dict(fractions=0.5), 'fractions', '0.5', ''),
+    (dict(recipes={'tuned': 3}), 'recipes.tuned', '3', ''),
+    (dict(recipes={'tuned': {'los': 1}}), 'recipes.tuned', 'mix_and_match.los: ', 'loss'),
+    (dict(recipes={'direct-x': {}}), 'recipes', "'direct-x'", ''),
+    (dict(recipes={'mine': {}}), 'arms', "'tuned'", "'mine'"),
+    (dict(starts={}), 'starts', '{}', ''),
+    (dict(starts={'a': 3}), 'starts.a', '3', ('None', 'checkpoint=', 'proxy=')),
+    (dict(starts={'a': 'nowhere.pth'}), 'starts.a.checkpoint', 'nowhere.pth', ''),
+    (
+        dict(starts={'a': {'proxy': 'cfg.py', 'prefix': 1}}),
+        'starts.a',
+        "'prefix': 1",
+        ("'seed'", "'cfg_options'"),
+    ),
+    (dict(starts={'a': {'proxy': {'x': 'cfg.py'}}}), 'starts.a', "['x']", "['cfg']"),
+    (dict(starts={'a': {'proxy': 'cfg.py', 'seed': 'x'}}), 'starts.a.seed', "'x'", ''),
+    (dict(folds={'index': 0}), 'folds', "{'index': 0}", ('file', 'indices')),
+    (dict(folds={'file': 'nowhere.json'}), 'folds.file', 'nowhere.json', ''),
+    (dict(folds={'file': 'folds.json', 'indices': [1]}), 'folds.indices', '[1]', '0 to 0'),
+    (dict(folds={'file': 'cfg.py'}), 'cfg.py', 'JSONDecodeError', ('JSON', 'train', 'val')),
+    (dict(recall=dict(image=3)), 'recall', "{'image': 3}", "'images'"),
+    (dict(recall=dict(images=-1)), 'recall.images', '-1', '0'),
+    (dict(recall=dict(patches=0)), 'recall', 'mix_and_match.nodes_per_image: 0', ''),
+    (dict(recall=dict(patch_size=3)), 'recall', 'mix_and_match.patch_size: 3', ''),
+    (dict(cfg_options=3), 'cfg_options', '3', ''),
+    (dict(block_size=0), 'block_size', '0', '1'),
+    (dict(bar='high'), 'bar', "'high'", ''),
+    (dict(cache_images=1), 'cache_images', '1', ('True', 'False')),
 ]
 
 
-@pytest.mark.parametrize(('entries', 'message'), WRONG, ids=[str(w[0])[:60] for w in WRONG])
-def test_a_wrong_plan_is_one_line(write, entries, message):
+@pytest.mark.parametrize(
+    ('entries', 'entry', 'fact', 'remedy'), WRONG, ids=[str(w[0])[:60] for w in WRONG]
+)
+def test_a_wrong_plan_is_one_line(write, entries, entry, fact, remedy):
     path = write(**entries)
-    with pytest.raises(UserError, match=f'plan.py: .*{message}') as error:
+    with mistake(path, (f'{entry}: ', fact), remedy):
         read_plan(path)
-    assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('text', ['a = (', '1/0'])
-def test_a_file_that_is_no_plan(tmp_path, text):
+@pytest.mark.parametrize(('text', 'cause'), [('a = (', 'SyntaxError'), ('1/0', 'ZeroDivision')])
+def test_a_file_that_is_no_plan(tmp_path, text, cause):
     path = tmp_path / 'plan.py'
     path.write_text(text)
-    with pytest.raises(UserError, match='found, expected a plan in Python or YAML') as error:
+    with mistake(str(path), cause, ('Python', 'YAML')):
         read_plan(str(path))
-    assert '\n' not in str(error.value)
-    with pytest.raises(UserError, match='expected a plan'):
-        read_plan(str(tmp_path / 'nowhere.py'))
+    lost = str(tmp_path / 'nowhere.py')
+    with mistake(lost, 'FileNotFoundError', ('Python', 'YAML')):
+        read_plan(lost)
 
 
 def test_arms_say_what_they_do():

@@ -8,6 +8,7 @@ import time
 from graphlib import CycleError
 
 import pytest
+from mistakes import check_mistake, mistake
 from steps_on_disk import command_of, journal, make_step
 
 from mm_tuning_plugin.benchmark import executors, pool
@@ -35,7 +36,8 @@ def test_the_command_of_a_step_is_a_process_that_names_a_mistake(tmp_path):
     step = make_step(tmp_path, 'step')._replace(folder=tmp_path / 'nowhere')
     done = subprocess.run(pool.step_command(step), capture_output=True, text=True, check=False)
     assert done.returncode == 2 and 'Traceback' not in done.stderr
-    assert 'nowhere' in done.stderr.strip().splitlines()[-1]
+    last = done.stderr.strip().splitlines()[-1]
+    check_mistake(last.removeprefix('error: '), str(step.folder), 'FileNotFoundError')
 
 
 def of(outcomes, step):
@@ -158,7 +160,7 @@ def test_a_folder_may_make_room_for_another_step(tmp_path):
 def test_a_step_that_cannot_be_started_fails_alone(tmp_path):
     def prepare(step):
         if step.name == 'wrong':
-            raise UserError('config: no such thing')
+            raise UserError('config', '3 found', 'expected 4')
 
     wrong, absent, right = (make_step(tmp_path, name) for name in ('wrong', 'absent', 'right'))
     outcomes = run(
@@ -166,8 +168,8 @@ def test_a_step_that_cannot_be_started_fails_alone(tmp_path):
         prepare=prepare,
         command_of=lambda step: ['/no/such'] if step.name == 'absent' else command_of(step),
     )
-    assert of(outcomes, wrong).error == 'cannot be started: config: no such thing'
-    assert of(outcomes, absent).error.startswith('cannot be started: [Errno 2] No such file')
+    assert of(outcomes, wrong).error.endswith('config: 3 found; expected 4')
+    assert '[Errno 2]' in of(outcomes, absent).error and '/no/such' in of(outcomes, absent).error
     assert of(outcomes, right).status == 'done'
     assert exit_status(run([wrong, absent])) == 0  # the locks were let go
 
@@ -175,7 +177,7 @@ def test_a_step_that_cannot_be_started_fails_alone(tmp_path):
 def test_refuses_needs_that_nothing_makes(tmp_path):
     lost = make_step(tmp_path, 'lost')
     step = make_step(tmp_path, 'step', needs=[lost])
-    with pytest.raises(UserError, match=r'^step: .*product found nowhere, expected the file or a'):
+    with mistake(str(lost.product), 'step'):
         run([step])
     lost.folder.mkdir()
     lost.product.write_text('a file of the user')
@@ -350,8 +352,8 @@ def test_slots_share_out_the_cores(monkeypatch):
 
 @pytest.mark.parametrize('options', [dict(workers=0), dict(jobs_per_gpu=-1), dict(workers=True)])
 def test_refuses_no_slot(options):
-    (name,) = options
-    with pytest.raises(UserError, match=f'^{name}: .* found, expected 1 or more'):
+    ((name, value),) = options.items()
+    with mistake(name, repr(value), '1'):
         local_slots(gpus=[], **options)
 
 

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import fake_slurm
 import pytest
+from mistakes import mistake
 from steps_on_disk import command_of, journal, make_step
 
 from mm_tuning_plugin.benchmark import slurm
 from mm_tuning_plugin.benchmark.pool import exit_status, run_steps
 from mm_tuning_plugin.benchmark.progress import Display
 from mm_tuning_plugin.benchmark.slurm import JOB_FILE, SlurmExecutor, parse_options
-from mm_tuning_plugin.errors import UserError
 
 submitit = pytest.importorskip('submitit')
 OPTIONS = dict(timeout_min=60)
@@ -74,33 +74,32 @@ def test_reads_options():
         slurm_partition='gpu', timeout_min=240, cpus_per_task=8, slurm_qos='long', mem_gb=32
     )
     for wrong in ('gpu', '=3'):
-        with pytest.raises(UserError, match=f"^--slurm: '{wrong}' found, expected NAME=VALUE"):
+        with mistake('--slurm', repr(wrong), 'NAME=VALUE'):
             parse_options([wrong])
 
 
 def test_is_refused_in_one_line_without_submitit(monkeypatch):
     monkeypatch.setitem(sys.modules, 'submitit', None)
-    with pytest.raises(UserError, match=r'submitit is not installed.*pip install submitit$'):
+    with mistake('--slurm', 'submitit', 'pip install submitit'):
         SlurmExecutor(OPTIONS)
 
 
 @pytest.mark.parametrize(
-    ('options', 'words'),
+    ('options', 'name'),
     [
-        (dict(), 'no timeout_min found'),
-        (dict(OPTIONS, slurm_partitoin='gpu'), "Unknown argument 'partitoin'"),
-        (dict(timeout_min='long'), 'Parameter "timeout_min" expected type'),
+        (dict(), 'timeout_min'),
+        (dict(OPTIONS, slurm_partitoin='gpu'), "'partitoin'"),
+        (dict(timeout_min='long'), '"timeout_min"'),
     ],
 )
-def test_a_wrong_option_is_refused_in_one_line(cluster, options, words):
-    with pytest.raises(UserError, match=f'^--slurm: .*{words}') as error:
+def test_a_wrong_option_is_refused_in_one_line(cluster, options, name):
+    with mistake('--slurm', name):
         SlurmExecutor(options)
-    assert '\n' not in str(error.value)
 
 
 def test_is_refused_where_there_is_no_slurm(monkeypatch):
     monkeypatch.setattr(shutil, 'which', lambda name: None)
-    with pytest.raises(UserError, match=r'^--slurm: Could not detect "srun"'):
+    with mistake('--slurm', '"srun"'):
         SlurmExecutor(OPTIONS)
 
 

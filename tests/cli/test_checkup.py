@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from collections import namedtuple
 
 import pytest
 import torch
+from mistakes import check_mistake
 from mmengine.config import Config
 
 from mm_tuning_plugin.cli import checkup, doctor, trial
@@ -38,7 +40,7 @@ def levels(findings):
 def one_error(findings):
     """The only error; everything has a remedy where it is no good news."""
     (error,) = [finding for finding in findings if finding.level == ERROR]
-    assert error.remedy and '\n' not in error.found
+    assert error.remedy and '\n' not in error.found + error.remedy
     return error
 
 
@@ -83,21 +85,23 @@ def test_a_trial_that_fails_is_told_in_one_line(examine, forked_processes):
 def test_what_does_not_fit_the_first_batch_is_told_without_a_trial(examine):
     findings = examine('--cfg-options', 'model.decode_head.in_channels=5', with_trial=True)
     error = one_error(findings)
-    assert error.subject == 'fine-tuning' and 'in_channels=5 found, expected 64' in error.found
+    assert (
+        error.subject == 'fine-tuning' and 'in_channels=5' in error.found and '64' in error.remedy
+    )
     assert 'trial' not in [finding.subject for finding in findings]
 
 
 @pytest.mark.parametrize(
     ('said', 'told'),
     [
-        ('a\nerror: x: 1 found, expected 2\nleft over\n', 'x: 1 found, expected 2'),
-        ('Traceback:\n  a\nKeyError: 3\n', 'ended with status 1: KeyError: 3'),
-        ('', 'ended with status 1: nothing was said'),
+        ('a\nerror: x: 1 found; expected 2\nleft over\n', '^x: 1 found; expected 2$'),
+        ('Traceback:\n  a\nKeyError: 3\n', 'status 1: KeyError: 3$'),
+        ('', 'status 1: '),
     ],
 )
 def test_the_mistake_that_ended_a_trial(tmp_path, said, told):
     (tmp_path / 'log').write_text(said)
-    assert checkup._last_line(tmp_path / 'log', 1) == told
+    assert re.search(told, checkup._last_line(tmp_path / 'log', 1))
 
 
 def test_a_trial_that_takes_too_long_is_ended(examine, tmp_path, monkeypatch):
@@ -113,7 +117,7 @@ def test_a_trial_that_takes_too_long_is_ended(examine, tmp_path, monkeypatch):
     monkeypatch.setattr(checkup.subprocess, 'Popen', recorded)
     finding = examine('--trial-seconds', '1', with_trial=True)[-1]
     assert (finding.level, finding.subject) == (NOTE, 'trial')
-    assert 'not done in 1 s, and were stopped' in finding.found
+    assert ' 1 s' in finding.found
     assert '--trial-seconds' in finding.remedy
     assert children[0].returncode is not None and not any((tmp_path / 'scratch').iterdir())
 
@@ -152,7 +156,7 @@ def test_missing_data_are_told_and_nothing_is_tried(examine, project):
 def test_labels_that_do_not_fit_the_classes(examine):
     error = one_error(examine('--cfg-options', 'model.decode_head.num_classes=3', 'val_dataloader='
                               'None', 'val_cfg=None', 'val_evaluator=None'))  # fmt: skip
-    assert error.subject == 'train_dataloader' and 'expected 0 to 2' in error.found
+    assert error.subject == 'train_dataloader' and '0 to 2' in error.found + error.remedy
 
 
 def test_a_start_that_fits_and_others(examine, project, tmp_path):
@@ -181,22 +185,23 @@ def test_a_full_disk(examine, monkeypatch):
 def test_a_work_dir_that_cannot_be_made(examine, tmp_path):
     (tmp_path / 'file').touch()
     error = one_error(examine('--work-dir', tmp_path / 'file' / 'run'))
-    assert error.subject == 'work_dir' and 'no folder that can be written' in error.found
+    assert error.subject == 'work_dir' and str(tmp_path / 'file') in error.found
 
 
 @pytest.mark.parametrize(
-    ('options', 'told'),
+    ('options', 'found', 'remedy'),
     [
-        (['mix_and_match.max_iter=5'], 'the nearest known one is max_iters'),
-        (['load_from=a.pth'], 'load_from'),
-        (['train_cfg.type=NoSuchLoop'], "train_cfg: type 'NoSuchLoop' found"),
-        (['default_hooks.timer.type=Timer'], "default_hooks.timer: type 'Timer' found"),
-        (['model.type=mm_tuning_plugin.JigsawModel'], 'a proxy has a single stage'),
+        (['mix_and_match.max_iter=5'], 'mix_and_match.max_iter: ', 'max_iters'),
+        (['load_from=a.pth'], 'load_from: ', 'mix_and_match.checkpoint'),
+        (['train_cfg.type=NoSuchLoop'], "train_cfg: type 'NoSuchLoop'", ''),
+        (['default_hooks.timer.type=Timer'], "default_hooks.timer: type 'Timer'", ''),
+        (['model.type=mm_tuning_plugin.JigsawModel'], 'mm_tuning_plugin.JigsawModel', ''),
     ],
 )
-def test_a_config_that_cannot_be_tuned_is_the_only_finding(examine, options, told):
+def test_a_config_that_cannot_be_tuned_is_the_only_finding(examine, options, found, remedy):
     findings = examine('--cfg-options', *options)
-    assert levels(findings) == [(ERROR, 'config')] and told in findings[0].found
+    assert levels(findings) == [(ERROR, 'config')]
+    assert found in findings[0].found and remedy in findings[0].remedy
 
 
 def test_the_command_ends_with_what_is_to_mend_first(project, capsys, monkeypatch):
@@ -208,7 +213,8 @@ def test_the_command_ends_with_what_is_to_mend_first(project, capsys, monkeypatc
     shutil.rmtree(project[1])
     assert doctor.entry([str(project[0])]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith('error: not usable, 2 to mend: train_dataloader: data_root: ')
+    assert last.startswith('error: ')
+    check_mistake(last.removeprefix('error: '), 'train_dataloader', ('data_root: ', '2 to mend'))
 
 
 def test_an_installation_that_is_broken_is_mended_first(monkeypatch, capsys):
@@ -218,16 +224,17 @@ def test_an_installation_that_is_broken_is_mended_first(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ('argv', 'told'),
+    ('argv', 'problem', 'remedy'),
     [
-        (['--trial-seconds', '0'], '--trial-seconds: 0 found, expected'),
-        (['--ssl-checkpoint', 'a.pth'], '--ssl-checkpoint: found without a config'),
-        (['--no-trial'], '--no-trial: found without a config'),
+        (['--trial-seconds', '0'], '0', '1'),
+        (['--ssl-checkpoint', 'a.pth'], '', 'CONFIG'),
+        (['--no-trial'], '', 'CONFIG'),
     ],
 )
-def test_options_that_make_no_sense(argv, told, capsys):
+def test_options_that_make_no_sense(argv, problem, remedy, capsys):
     assert doctor.entry(argv) == 2
-    assert told in capsys.readouterr().err
+    line = capsys.readouterr().err.removeprefix('error: ')
+    check_mistake(line, argv[0], problem, remedy)
 
 
 def test_a_trial_takes_two_steps_and_its_files_are_as_large_as_foretold(project, tmp_path):

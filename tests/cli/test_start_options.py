@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from commands import fails, works
+from mistakes import check_mistake
 from mmengine.config import Config
 from mmseg.registry import MODELS
 
@@ -31,14 +32,15 @@ def test_two_networks_that_fit(arm, capfd, project, weights, tmp_path):
     torch.save({'net_a': {k: v * 2 for k, v in weights.items()}, 'net_b': weights}, file)
     argv = [config, '--work-dir', tmp_path / 'w', *arm, '--ssl-checkpoint', file]
     line = fails(capfd, *argv)
-    assert "'net_a.' and 'net_b.' fit" in line and 'mix_and_match.checkpoint_prefix' in line
+    check_mistake(line, str(file), ("'net_a.'", "'net_b.'"), 'mix_and_match.checkpoint_prefix')
     works(capfd, *argv, '--cfg-options', 'mix_and_match.checkpoint_prefix=net_b')
     assert report(tmp_path / 'w')['hash_after'] == hash_state_dict(weights)
     if not arm:
         assert report(tmp_path / 'w' / 'tuning') == report(tmp_path / 'w')
         # another network of the same file is another start
         line = fails(capfd, *argv, '--cfg-options', 'mix_and_match.checkpoint_prefix=net_a')
-        assert 'under net_b' in line and 'under net_a' in line
+        check_mistake(line, problem='net_')
+        assert 'net_b' in line and 'net_a' in line
 
 
 class Unknown:
@@ -50,7 +52,7 @@ def test_code_in_the_file(arm, capfd, project, weights, tmp_path):
     config, _ = project
     torch.save({'state_dict': weights, 'state': Unknown()}, tmp_path / 'code.pth')
     argv = [config, '--work-dir', tmp_path / 'w', *arm, '--ssl-checkpoint', tmp_path / 'code.pth']
-    line = fails(capfd, *argv)
-    assert f'{__name__}.Unknown' in line and '--allow-pickle' in line
+    where = str(tmp_path / 'code.pth')
+    check_mistake(fails(capfd, *argv), where, f'{__name__}.Unknown', '--allow-pickle')
     works(capfd, *argv, '--allow-pickle')
     assert report(tmp_path / 'w')['hash_after'] == hash_state_dict(weights)

@@ -1,11 +1,13 @@
 """``tools/sweep_configs.py`` over a sample of mmseg's own configs, and over wrong folders."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
 import mmseg
 import pytest
+from mistakes import check_mistake, mistake
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -21,7 +23,6 @@ from mm_tuning_plugin.cli.sweep import (
     find_configs,
 )
 from mm_tuning_plugin.engine.start import remove_pretrained
-from mm_tuning_plugin.errors import UserError
 
 OWN = Path(mmseg.__path__[0], '.mim', 'configs')
 # One for every rule that a config of mmseg asks for.
@@ -106,7 +107,7 @@ def test_what_is_neither_derived_nor_refused_is_status_1(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         entry([str(tmp_path)])
     assert ended.value.code == 1
-    assert 'bad.py: cannot be read' in capsys.readouterr().err
+    assert re.search(r'^bad\.py: .*line 1\b', capsys.readouterr().err, re.M)
 
 
 def _mutates(cfg, derived):
@@ -143,17 +144,17 @@ def _raises(cfg, derived):
     ('fault', 'reason'),
     [
         (_raises, "'depth'"),
-        (_mutates, 'the config itself was changed'),
-        (_keeps_the_weights, 'model.backbone.init_cfg.0 loads weights in tuning'),
-        (lambda cfg, derived: derived.update(runner_type='X'), 'runner_type is left'),
-        (lambda cfg, derived: derived.update(x=len), 'cannot be read back: SyntaxError'),
-        (lambda cfg, derived: derived.update(__x=1), 'reads back as another'),
-        (_unknown_transform, "type 'NoSuch' found, expected a registered transform"),
-        (lambda cfg, derived: derived.model.criterion.update(type='NoSuch'), "'NoSuch' found"),
-        (lambda cfg, derived: derived.custom_hooks.append(dict(type='NoSuch')), 'registered hook'),
-        (lambda cfg, derived: derived.train_cfg.update(type='NoSuch'), 'registered loop'),
-        (_drops_parameters, 'the optimizer has '),
-        (_unknown_backbone_argument, 'cannot be built: TypeError'),
+        (_mutates, 'config itself'),
+        (_keeps_the_weights, 'model.backbone.init_cfg.0'),
+        (lambda cfg, derived: derived.update(runner_type='X'), 'runner_type'),
+        (lambda cfg, derived: derived.update(x=len), 'SyntaxError'),
+        (lambda cfg, derived: derived.update(__x=1), 'another'),
+        (_unknown_transform, "'NoSuch'.*transform"),
+        (lambda cfg, derived: derived.model.criterion.update(type='NoSuch'), "'NoSuch'.*model"),
+        (lambda cfg, derived: derived.custom_hooks.append(dict(type='NoSuch')), "'NoSuch'.*hook"),
+        (lambda cfg, derived: derived.train_cfg.update(type='NoSuch'), "'NoSuch'.*loop"),
+        (_drops_parameters, r'optimizer .*\d+ of \d+'),
+        (_unknown_backbone_argument, 'TypeError.*no_such'),
     ],
 )
 def test_a_derivation_that_does_wrong_is_seen(fault, reason, monkeypatch):
@@ -169,7 +170,7 @@ def test_a_derivation_that_does_wrong_is_seen(fault, reason, monkeypatch):
     monkeypatch.setattr(engine, 'derive_tuning_config', spoilt)
     name = 'fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py'
     outcome = derive_one(OWN / name, name, set())
-    assert outcome.status == FAILED and reason in outcome.reason
+    assert outcome.status == FAILED and re.search(reason, outcome.reason), outcome.reason
 
 
 def test_an_exception_of_the_derivation_is_status_1(tmp_path, monkeypatch, capsys):
@@ -203,16 +204,20 @@ def test_patterns(tmp_path):
         (tmp_path / name).touch()
     assert [path.name for path in find_configs(f'{tmp_path}/*/*')] == ['1.py', '3.py']
     assert [path.name for path in find_configs(f'{tmp_path}/**/3.*')] == ['3.py']
-    with pytest.raises(UserError, match='no config found there'):
-        find_configs(f'{tmp_path}/*/5*')
+    place = f'{tmp_path}/*/5*'
+    with mistake(place, 'no config', '.py'):
+        find_configs(place)
 
 
-@pytest.mark.parametrize('folder', ['nowhere', 'empty'])
-def test_nothing_to_sweep_is_a_mistake(folder, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ('folder', 'fact'), [('nowhere', 'no such folder'), ('empty', 'no config')]
+)
+def test_nothing_to_sweep_is_a_mistake(folder, fact, tmp_path, capsys):
     (tmp_path / 'empty').mkdir()
     assert entry([str(tmp_path / folder)]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith('error: ') and folder in last and 'expected' in last
+    assert last.startswith('error: ')
+    check_mistake(last.removeprefix('error: '), str(tmp_path / folder), fact)
 
 
 @pytest.mark.parametrize('which', ['fork', 'original'])
