@@ -147,7 +147,7 @@ def test_it_says_what_the_data_set_says(root):
 BREAKING = [
     ({'type': 'mm_tuning_plugin.MapLabels', 'label_map': dict.fromkeys(range(255), 99)},
      r'ann/train.00000\.png$', (' 99 ', ' 0 to 7 ')),
-    ({'type': 'Resize', 'scale': 'wide'}, r'img/train.00000\.jpg$', 'Error'),
+    ({'type': 'Resize', 'scale': 'wide'}, r'img/train.00000\.jpg$', 'OpenCV'),
 ]  # fmt: skip
 
 
