@@ -202,11 +202,16 @@ def _not_importable(kind: LazyObject | LazyAttr, place: str, error: Exception) -
     package = str(kind.module).split('.')[0]
     if package and importlib.util.find_spec(package) is None:
         return UserError(
-            f'{place}: a type of {package} found, which is not installed; expected it beside '
-            f'mmseg: pip install {package}'
+            place,
+            f'a type of {package} found, which is not installed',
+            f'install it beside mmseg: `pip install {package}`',
         )
     reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-    return UserError(f'{place}: {kind.module}.{kind} cannot be imported: {reason}')
+    return UserError(
+        place,
+        f'{kind.module}.{kind} cannot be imported ({reason})',
+        'correct the name, or what its module lacks',
+    )
 
 
 def _holds_classes(items: Any) -> bool:

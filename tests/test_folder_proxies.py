@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mistakes import check_mistake, mistake
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS, MODELS
 
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
 from mm_tuning_plugin.cli.train import entry
-from mm_tuning_plugin.errors import UserError
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'proxy'
 TASKS = ('colorization', 'hue-chroma', 'jigsaw', 'rotation')
@@ -117,30 +117,31 @@ def test_finds_images_of_any_suffix_below_the_folder(folder):
 
 def test_a_missing_or_empty_folder_is_one_line(folder, tmp_path, capsys):
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(UserError, match=r'data_root: no image found in .*empty, expected'):
+    with mistake('data_root', str(tmp_path / 'empty'), '.jpg'):
         build(tmp_path / 'empty')
     assert train('jigsaw', tmp_path / 'none', tmp_path / 'work') == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith('error: data_root: ') and line.endswith('images: no such one')
+    check_mistake(line.removeprefix('error: '), 'data_root', str(tmp_path / 'none'), 'folder')
 
 
 def test_a_damaged_image_is_named(folder):
     (folder / 'z.jpg').write_text('broken')
     dataset = build(folder, pipeline=[{'type': 'LoadImageFromFile'}])
     assert dataset[0]['img'].shape == (200, 300, 3)
-    with pytest.raises(UserError, match=r'z\.jpg: cannot be read, expected an image'):
+    with mistake(str(folder / 'z.jpg'), 'Error', 'OpenCV'):
         dataset[len(SIZES)]
 
 
 @pytest.mark.parametrize(
-    ('task', 'option', 'message'),
+    ('task', 'option', 'facts'),
     [
-        ('jigsaw', 'model.data_preprocessor.tile_size=41', 'an image of 120 x 120 pixels found'),
-        ('rotation', 'model.backbone.in_channels=1', 'a ResNet of 1 input channels found'),
-        ('hue-chroma', 'model.head=linear', 'head: expected one of hypercolumn, convolutional'),
+        ('jigsaw', 'model.data_preprocessor.tile_size=41', ['120 x 120']),
+        ('rotation', 'model.backbone.in_channels=1', ['ResNet', ' 1 ']),
+        ('hue-chroma', 'model.head=linear', ['head: ', 'hypercolumn, convolutional']),
     ],
 )
-def test_wrong_options_are_one_line(task, option, message, folder, tmp_path, capsys):
+def test_wrong_options_are_one_line(task, option, facts, folder, tmp_path, capsys):
     assert train(task, folder, tmp_path / 'work', option) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith('error: ') and message in line
+    assert line.startswith('error: ')
+    assert all(fact in line for fact in facts)

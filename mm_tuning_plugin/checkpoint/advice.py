@@ -13,11 +13,13 @@ from .arrays import NAMES
 from .inert import ALLOWS_NAMES, STAND_INS
 from .pickles import global_names, modern_name
 
-_ALLOW = '--allow-pickle, allow_pickle=True, loads it, if you trust its origin'
+_ALLOW = 'or --allow-pickle (allow_pickle=True) if you trust its origin'
 _PLAIN = ('collections.OrderedDict', 'collections.Counter', '_codecs.encode', 'torch.Size')
 
 
-def reason(path: Path, error: Exception, allow_pickle: bool, pickled: bool, plain: bool) -> str:
+def reason(
+    path: Path, error: Exception, allow_pickle: bool, pickled: bool, plain: bool
+) -> tuple[str, str]:
     """Why a file could not be read.
 
     Args:
@@ -26,6 +28,9 @@ def reason(path: Path, error: Exception, allow_pickle: bool, pickled: bool, plai
         allow_pickle: Whether its code was allowed to run.
         pickled: Whether it begins as a file of torch's or a pickle does.
         plain: Whether it is one plain pickle, which torch has not written.
+
+    Returns:
+        The problem and the remedy, as `UserError` takes them.
     """
     message = str(error)
     found = re.search(r'GLOBAL ([\w.]+)', message)
@@ -38,21 +43,25 @@ def reason(path: Path, error: Exception, allow_pickle: bool, pickled: bool, plai
         if pickled and not plain and 'Unsupported operand' in message:
             return (
                 'written with another pickle protocol than torch.save uses, which the safe loader '
-                f'does not read ({_ALLOW})'
+                'does not read',
+                f'expected a file of torch.save, {_ALLOW}',
             )
     missing = re.search(r"No module named '([\w.]+)'", message)
     if missing:
         return (
-            f"needs the package '{missing.group(1)}', which is not installed; expected a file of "
-            'tensors alone: save them where it is, torch.save(model.state_dict(), FILE)'
+            f"needs the package '{missing.group(1)}', which is not installed",
+            'expected a file of tensors alone: save them where it is, '
+            'torch.save(model.state_dict(), FILE)',
         )
     writer = 'a pickle of arrays' if plain else 'torch.save'
     damage = r'EOF|corrupt|truncated|failed (finding|reading)|bytes$'
     if isinstance(error, EOFError) or re.search(damage, message):
-        return f'truncated or damaged ({first_line(error)}); expected a whole file of {writer}'
-    if plain:
-        return f'cannot be read as a pickle of arrays ({first_line(error)}); expected one'
-    return f'cannot be read by torch.load ({first_line(error)}); expected a file of torch.save'
+        return f'truncated or damaged ({first_line(error)})', f'expected a whole file of {writer}'
+    reader = 'as a pickle of arrays' if plain else 'by torch.load'
+    return (
+        f'cannot be read {reader} ({first_line(error)})',
+        f'expected {"a pickle of arrays" if plain else "a file of torch.save"}',
+    )
 
 
 def first_line(error: Exception) -> str:
@@ -61,19 +70,17 @@ def first_line(error: Exception) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip('.')[:160]
 
 
-def _refused(foreign: list[str]) -> str:
-    """What is said of names that could run code."""
+def _refused(foreign: list[str]) -> tuple[str, str]:
+    """Problem and remedy of names that could run code."""
     absent = next((name for name in foreign if not _is_installed(name)), None)
-    remedy = _ALLOW
+    refused = f'holds a pickled {foreign[0]}, which could run code and was refused'
     if absent:
-        remedy = (
-            f"'{absent.split('.')[0]}' is not installed, so it cannot be allowed either: save the "
-            'weights alone where it is, torch.save(model.state_dict(), FILE)'
+        return (
+            f"{refused}; '{absent.split('.')[0]}' is not installed, so it cannot be allowed either",
+            'expected tensors and plain containers: save the weights alone where it is installed, '
+            'torch.save(model.state_dict(), FILE)',
         )
-    return (
-        f'holds a pickled {foreign[0]}, which could run code and was refused; expected tensors and '
-        f'plain containers ({remedy})'
-    )
+    return refused, f'expected tensors and plain containers, {_ALLOW}'
 
 
 def _is_installed(name: str) -> bool:

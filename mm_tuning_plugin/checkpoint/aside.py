@@ -42,8 +42,9 @@ def write_aside(path: PathLike) -> Iterator[Path]:
         if cause is None:
             raise
         raise UserError(
-            f'{path}: cannot be written: {cause.strerror or cause}; '
-            'what was there is left as it was'
+            str(path),
+            f'cannot be written: {cause.strerror or cause}',
+            'expected a place that can be written: what was there is left as it was',
         ) from error
     with contextlib.suppress(OSError):  # not every system can synchronise a folder
         _sync(path.parent)
@@ -65,8 +66,10 @@ def full_disk_named(folder: PathLike) -> Iterator[None]:
         if error.errno not in FULL:
             raise
         raise UserError(
-            f'{error.filename or folder}: cannot be written: {error.strerror}; expected room '
-            'on the disk; what was finished is kept, and --resume (resume=True) goes on from there'
+            str(error.filename or folder),
+            f'cannot be written: {error.strerror}',
+            'expected room on the disk: what was finished is kept, and --resume (resume=True) goes '
+            'on from there',
         ) from error
 
 

@@ -56,47 +56,57 @@ def judge_fit(
     if not fit.matched:
         example = next((key for key, _ in backbone.named_parameters()), 'none')
         raise UserError(
-            f'{path}: none of its {len(file.tensors)} tensors fits {name}; '
-            f'expected names like {example}{hint}'
+            str(path),
+            f'none of its {len(file.tensors)} tensors fits {name}{hint}',
+            f'expected names like {example}',
         )
     worst = min(counts, key=lambda stage: counts[stage][0] / counts[stage][1])
     loaded, total = counts[worst]
     if loaded / total < min_matched:
         raise UserError(
-            f"{path}: does not fit {name}: stage '{worst}' finds {loaded:,} of {total:,} "
-            f'parameters ({loaded / total:.0%}); expected at least {min_matched:.0%}{hint}'
+            str(path),
+            f"does not fit {name}: stage '{worst}' finds {loaded:,} of {total:,} parameters "
+            f'({loaded / total:.0%}){hint}',
+            f'expected at least {min_matched:.0%}',
         )
     surplus = stages.surplus(left) if min_matched else None
     if surplus:
         raise UserError(
-            f"{path}: does not fit {name}: the file goes on with '{surplus}', which the backbone "
-            f'does not have; expected a file of the same depth{hint}'
+            str(path),
+            f"does not fit {name}: the file goes on with '{surplus}', which the backbone does not "
+            f'have{hint}',
+            'expected a file of the same depth',
         )
     for stage, spare in leftover(stages, left).items():
         used = counts[stage][0] if stage in counts else 0
         if used < min_matched * (used + spare):
             raise UserError(
-                f"{path}: does not fit {name}: of stage '{stage}' {spare:,} of {used + spare:,} "
-                f'parameters in the file have no place in the backbone; expected at most '
-                f'{1 - min_matched:.0%}{hint}'
+                str(path),
+                f"does not fit {name}: of stage '{stage}' {spare:,} of {used + spare:,} parameters "
+                f'in the file have no place in the backbone{hint}',
+                f'expected at most {1 - min_matched:.0%}',
             )
     strange = next(iter(left), '') if min_matched else ''
     if strange in fit.mismatched:
         shape, wanted = fit.mismatched[strange]
         raise UserError(
-            f"{path}: does not fit {name}: '{strange}' is {shape} in the file; "
-            f'expected {wanted}{hint}'
+            str(path),
+            f"does not fit {name}: '{strange}' is {shape} in the file{hint}",
+            f'expected {wanted}',
         )
     if strange:
         raise UserError(
-            f"{path}: does not fit {name}: '{_own_name(file, fit, strange)}' of the file has no "
-            'place in the backbone, which computes something else without it; expected the same '
-            f'modules, or a file without it where it is a head{hint}'
+            str(path),
+            f"does not fit {name}: '{_own_name(file, fit, strange)}' of the file has no place in "
+            f'the backbone, which computes something else without it{hint}',
+            'expected the same modules, or a file without it where it is a head',
         )
     if lacking and min_matched:
         raise UserError(
-            f"{path}: does not fit {name}: no '{lacking[0]}' nor any of its kind in the "
-            f'file, which would keep their random start; expected one in each block{hint}'
+            str(path),
+            f"does not fit {name}: no '{lacking[0]}' nor any of its kind in the file, which would "
+            f'keep their random start{hint}',
+            'expected one in each block',
         )
 
 
@@ -124,9 +134,10 @@ def judge_told(
     rotary = told_rotary(file.told, below) if min_matched else ''
     if rotary and not has_rotary(backbone):
         raise UserError(
-            f'{path}: does not fit {type(backbone).__name__}: its network has rotary positions '
-            f'({rotary}), and the backbone computes something else without them; expected one that '
-            "has them, such as timm's through TIMMBackbone"
+            str(path),
+            f'does not fit {type(backbone).__name__}: its network has rotary positions ({rotary}), '
+            'and the backbone computes something else without them',
+            "expected a backbone that has them, such as timm's through TIMMBackbone",
         )
 
 
@@ -143,17 +154,21 @@ def judge_values(path: Path, values: Mapping[str, Tensor]) -> None:
     for name, value in values.items():
         if value.is_floating_point():
             if not torch.isfinite(value).all():
-                raise UserError(f'{path}: {name} holds NaN or infinity; expected finite weights')
+                raise UserError(
+                    str(path), f'{name} holds NaN or infinity', 'expected finite weights'
+                )
         elif not is_buffer(name):
             raise UserError(
-                f'{path}: {name} holds {value.dtype}; expected floating-point weights: quantised '
-                'files do not fit'
+                str(path),
+                f'{name} holds {value.dtype}',
+                'expected floating-point weights: quantised files do not fit',
             )
     zero = [name for name in _matrices(values) if not values[name].any()]
     if zero:
         raise UserError(
-            f'{path}: {len(zero)} of its weights are all zero, e.g. {zero[0]}; '
-            'expected a trained network'
+            str(path),
+            f'{len(zero)} of its weights are all zero, e.g. {zero[0]}',
+            'expected a trained network',
         )
 
 

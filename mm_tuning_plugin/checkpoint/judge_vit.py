@@ -88,8 +88,10 @@ def judge_parts(
     found, expected = _foreign_part(fit, left, targets) or _lacking_part(backbone, fit, targets)
     if found:
         raise UserError(
-            f'{path}: does not fit {type(backbone).__name__}: the file has {found}, '
-            f'and the backbone computes something else; expected {expected}'
+            str(path),
+            f'does not fit {type(backbone).__name__}: the file has {found}, and the backbone '
+            'computes something else',
+            f'expected {expected}',
         )
 
 

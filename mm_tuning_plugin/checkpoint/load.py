@@ -61,7 +61,7 @@ def load_backbone_checkpoint(
             the backbone is then as it was.
     """
     if not 0 <= min_matched <= 1:
-        raise UserError(f'min_matched must be a share in [0, 1], got {min_matched}')
+        raise UserError('min_matched', f'{min_matched} found', 'expected a share in [0, 1]')
     path = Path(path)
     file = read_file(path, allow_pickle)
     encoder, fits = _search(backbone, path, file, prefix)
@@ -72,8 +72,9 @@ def load_backbone_checkpoint(
     counts = _judge(path, file, encoder, fit, filled, left, min_matched)
     if rivals:
         raise UserError(
-            f"{path}: '{rivals[0]}' and '{rivals[1]}' fit {type(network).__name__} equally well; "
-            'expected one of them: name it as mix_and_match.checkpoint_prefix (--prefix, prefix=)'
+            str(path),
+            f"'{rivals[0]}' and '{rivals[1]}' fit {type(network).__name__} equally well",
+            'name one of them as mix_and_match.checkpoint_prefix (--prefix, prefix=)',
         )
     judge_values(path, fit.values)
 
@@ -145,8 +146,9 @@ def _search(
         )
         largest = ', '.join(f"'{name}.'" for name, _ in counts.most_common(3)) or 'none'
         raise UserError(
-            f"{path}: nothing stands under the prefix '{prefix}'; expected one of the file's, "
-            f'such as {largest}'
+            str(path),
+            f"nothing stands under the prefix '{prefix}'",
+            f"expected one of the file's, such as {largest}",
         ) from None
     taken = found[0]
     for encoder, fits in found[1:]:

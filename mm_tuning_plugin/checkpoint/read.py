@@ -78,13 +78,19 @@ def read_file(path: PathLike, allow_pickle: bool = False) -> TensorFile:
     try:
         _collect(content, '', 0, found)
     except ValueError as error:  # an array whose bytes are not those of its shape
-        raise UserError(f'{path}: damaged: {first_line(error)}; expected a whole file') from None
+        raise UserError(
+            str(path), f'damaged: {first_line(error)}', 'expected a whole file'
+        ) from None
     if not found.tensors:
-        raise UserError(f'{path}: no tensors found in it ({_describe(content)}); expected weights')
+        raise UserError(
+            str(path), f'no tensors found in it ({_describe(content)})', 'expected weights'
+        )
     if found.twice:
         raise UserError(
-            f"{path}: two different tensors of the name '{found.twice[0]}', in containers whose "
-            'names are alike; expected one'
+            str(path),
+            f"two different tensors of the name '{found.twice[0]}', in containers whose names are "
+            'alike',
+            'expected one',
         )
     plain = plain_names(found.tensors)
     return TensorFile(
@@ -135,34 +141,38 @@ def format_of(path: Path, head: bytes) -> str:
 def inspect_file(path: Path) -> bytes:
     """The first bytes of a file that exists and is not empty."""
     if path.is_dir():
-        raise UserError(f'{path}: is a directory; expected a checkpoint file')
+        raise UserError(str(path), 'is a directory', 'expected a checkpoint file')
     if not path.exists():
-        raise UserError(f'{path}: no such file; expected a checkpoint')
+        raise UserError(str(path), 'no such file', 'expected a checkpoint')
     try:
         with open(path, 'rb') as file:
             head = file.read(512)
     except OSError as error:
         raise UserError(
-            f'{path}: cannot be read ({error.strerror}); expected a checkpoint'
+            str(path), f'cannot be read ({error.strerror})', 'expected a checkpoint'
         ) from None
     if not head:
-        raise UserError(f'{path}: is empty (0 bytes); expected a checkpoint')
+        raise UserError(str(path), 'is empty (0 bytes)', 'expected a checkpoint')
     return head
 
 
 def _refuse_foreign(path: Path, head: bytes) -> None:
     """Names what is no file of torch's by its ending or first bytes."""
     if head.startswith(b'version https://git-lfs'):
-        raise UserError(f'{path}: a git-lfs pointer, not the file: fetch it with `git lfs pull`')
+        raise UserError(
+            str(path), 'a git-lfs pointer, not the file', 'fetch the file with `git lfs pull`'
+        )
     start = head.lstrip().lower()
     if start.startswith((b'<!doctype', b'<html', b'<?xml')):
-        raise UserError(f'{path}: a web page, not a checkpoint: the download went wrong')
+        raise UserError(
+            str(path), 'a web page, not a checkpoint', 'repeat the download, which went wrong'
+        )
     try:
         text = head.decode('ascii')
     except UnicodeDecodeError:
         return
     if all(char.isprintable() or char.isspace() for char in text):
-        raise UserError(f'{path}: a text file; expected a checkpoint written by torch.save')
+        raise UserError(str(path), 'a text file', 'expected a checkpoint written by torch.save')
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -174,7 +184,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         why = first_line(error)
         raise UserError(
-            f'{path}: truncated, or no safetensors file ({why}); expected .safetensors'
+            str(path), f'truncated, or no safetensors file ({why})', 'expected .safetensors'
         ) from None
 
 
@@ -185,17 +195,19 @@ def _read_torch(path: Path, head: bytes, allow_pickle: bool, mapped: bool) -> An
             with zipfile.ZipFile(path) as archive:
                 members = archive.namelist()
         except zipfile.BadZipFile:
-            raise UserError(f'{path}: truncated: its table of contents is missing') from None
+            raise UserError(
+                str(path), 'truncated: its table of contents is missing', 'expected a whole file'
+            ) from None
         if any(name.endswith('/constants.pkl') for name in members):
-            raise UserError(f'{path}: a TorchScript archive; expected a file of weights')
+            raise UserError(str(path), 'a TorchScript archive', 'expected a file of weights')
     try:
         if allow_pickle:
             return torch.load(path, map_location='cpu', weights_only=False, mmap=mapped)
         with stand_ins():
             return torch.load(path, map_location='cpu', weights_only=True, mmap=mapped)
     except Exception as error:  # whatever a foreign pickle raises, the user reads one line
-        why = reason(path, error, allow_pickle, pickled, plain=False)
-        raise UserError(f'{path}: {why}') from None
+        problem, remedy = reason(path, error, allow_pickle, pickled, plain=False)
+        raise UserError(str(path), problem, remedy) from None
 
 
 def _read_pickle(path: Path, allow_pickle: bool) -> Any:
@@ -205,8 +217,8 @@ def _read_pickle(path: Path, allow_pickle: bool) -> Any:
         with open(path, 'rb') as file:
             return pickle.load(file, encoding='latin1')
     except Exception as error:  # whatever a foreign pickle raises, the user reads one line
-        why = reason(path, error, allow_pickle, pickled=True, plain=True)
-        raise UserError(f'{path}: {why}') from None
+        problem, remedy = reason(path, error, allow_pickle, pickled=True, plain=True)
+        raise UserError(str(path), problem, remedy) from None
 
 
 class _Found(NamedTuple):

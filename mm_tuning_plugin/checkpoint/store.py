@@ -103,8 +103,9 @@ def read_backbone(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
         or not all(isinstance(value, Tensor) for value in weights.values())
     ):
         raise UserError(
-            f"{path}: no backbone that this package tuned, expected 'state_dict' and 'meta' as it "
-            'writes them; move it away'
+            str(path),
+            'no backbone that this package tuned',
+            "move it away: expected 'state_dict' and 'meta' as the package writes them",
         )
     return weights, meta
 
@@ -128,8 +129,9 @@ def load_backbone_strict(backbone: nn.Module, path: PathLike) -> dict[str, Any]:
     found, expected = hash_state_dict(weights), meta.get('hash_after')
     if expected not in (None, found):
         raise UserError(
-            f'{path}: damaged: weights of hash {found[:12]} found, expected {expected[:12]}, '
-            'which they had when they were written'
+            str(path),
+            f'damaged: weights of hash {found[:12]} found',
+            f'expected {expected[:12]}, which they had when they were written',
         )
     targets = own_tensors(backbone)
     name = type(backbone).__name__
@@ -139,14 +141,16 @@ def load_backbone_strict(backbone: nn.Module, path: PathLike) -> dict[str, Any]:
     ):
         if keys:
             raise UserError(
-                f'{path}: {problem} {len(keys)} of the tensors of {name}, e.g. {keys[0]}; '
-                f'expected exactly its {len(targets)} names'
+                str(path),
+                f'{problem} {len(keys)} of the tensors of {name}, e.g. {keys[0]}',
+                f'expected exactly its {len(targets)} names',
             )
     for key, target in targets.items():
         if weights[key].shape != target.shape:
             raise UserError(
-                f'{path}: {key} is {tuple(weights[key].shape)}; '
-                f'expected {tuple(target.shape)} of {name}'
+                str(path),
+                f'{key} is {tuple(weights[key].shape)}',
+                f'expected {tuple(target.shape)} of {name}',
             )
     copy_into(targets, weights)
     return meta

@@ -42,7 +42,7 @@ class Cached(BaseTransform):
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]], max_bytes: int = MAX_BYTES) -> None:
         if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 0:
-            raise UserError(f'Cached.max_bytes: {max_bytes!r} found, expected bytes, 0 or more')
+            raise UserError('Cached.max_bytes', f'{max_bytes!r} found', 'expected bytes, 0 or more')
         self.steps = Compose([TRANSFORMS.build(dict(step)) for step in transforms])
         self.max_bytes = max_bytes
         self.bytes = 0

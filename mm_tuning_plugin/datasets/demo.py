@@ -120,12 +120,12 @@ def write_demo_dataset(
 def _check(seed: int, image_size: int, counts: dict[str, int]) -> None:
     """Raises ``UserError`` on an argument that is out of range."""
     if seed < 0:
-        raise UserError(f'seed: expected a non-negative integer, got {seed}')
+        raise UserError('seed', f'{seed} found', 'expected a non-negative integer')
     if image_size < MIN_SIZE:
-        raise UserError(f'image_size: expected at least {MIN_SIZE} pixels, got {image_size}')
+        raise UserError('image_size', f'{image_size} found', f'expected at least {MIN_SIZE} pixels')
     for split, count in counts.items():
         if count < 0:
-            raise UserError(f'num_{split}: expected a non-negative integer, got {count}')
+            raise UserError(f'num_{split}', f'{count} found', 'expected a non-negative integer')
 
 
 def _is_finished(root: Path, wanted: dict) -> bool:
@@ -141,23 +141,26 @@ def _is_finished(root: Path, wanted: dict) -> bool:
         differing = [name for name in wanted if found.get(name) != wanted[name]]
     except (OSError, ValueError, AttributeError):
         raise UserError(
-            f'{root}: expected a demo data set, an empty folder or nothing, '
-            f'found something without a readable {DESCRIPTION}'
+            str(root),
+            f'something without a readable {DESCRIPTION} found',
+            'expected a demo data set, an empty folder or nothing',
         ) from None
     if differing:
         found_text = ', '.join(f'{name}={found.get(name)}' for name in differing)
         wanted_text = ', '.join(f'{name}={wanted[name]}' for name in differing)
         raise UserError(
-            f'{root}: expected a demo data set with {wanted_text}, found one with {found_text}; '
-            'name another folder or remove this one'
+            str(root),
+            f'a demo data set with {found_text} found, where one with {wanted_text} is expected',
+            'name another folder or remove this one',
         )
     for split, count in wanted['counts'].items():
         for folder in _folders(split):
             held = len(list((root / folder).glob('*.*')))
             if held != count:
                 raise UserError(
-                    f'{root / folder}: expected {count} files as {DESCRIPTION} says, found {held}; '
-                    'remove the data set to have it drawn again'
+                    str(root / folder),
+                    f'{held} files found, where {DESCRIPTION} says {count}',
+                    'remove the data set to have it drawn again',
                 )
     return True
 

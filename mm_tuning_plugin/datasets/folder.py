@@ -37,8 +37,9 @@ class UnlabelledFolder(BaseSegDataset):
         paths = self._on_disk() if type(backend) is LocalBackend else self._listed(backend)
         if not paths:
             raise UserError(
-                f'data_root: no image found in {self.data_root}, expected at least one file that '
-                f'ends in {", ".join(SUFFIXES)}'
+                'data_root',
+                f'no image found in {self.data_root}',
+                f'expected at least one file that ends in {", ".join(SUFFIXES)}',
             )
         common = {'label_map': None, 'reduce_zero_label': False}
         return [{'img_path': path, 'seg_fields': [], **common} for path in paths]
@@ -46,7 +47,9 @@ class UnlabelledFolder(BaseSegDataset):
     def _on_disk(self) -> list[str]:
         folder = Path(self.data_root)
         if not folder.is_dir():
-            raise UserError(f'data_root: {folder} found, expected a folder of images: no such one')
+            raise UserError(
+                'data_root', f'no such folder as {folder}', 'expected a folder of images'
+            )
         found = sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
         return [str(path) for path in found]
 
@@ -56,9 +59,11 @@ class UnlabelledFolder(BaseSegDataset):
             found = sorted(name for name in names if name.lower().endswith(SUFFIXES))
             return [backend.join_path(self.data_root, name) for name in found]
         except Exception as error:  # a client can raise anything
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
             raise UserError(
-                f'data_root: {self.data_root} found, expected storage whose backend can list it '
-                f'({type(error).__name__}: {error})'
+                'data_root',
+                f'{self.data_root} cannot be listed ({reason})',
+                'expected storage whose backend can list it',
             ) from error
 
     def prepare_data(self, idx: int) -> Any:
@@ -71,5 +76,5 @@ class UnlabelledFolder(BaseSegDataset):
             path = self.get_data_info(idx)['img_path']
             reason = f'{type(error).__name__}: {error}'.splitlines()[0]
             raise UserError(
-                f'{path}: cannot be read, expected an image that OpenCV decodes ({reason})'
+                path, f'cannot be read ({reason})', 'expected an image that OpenCV decodes'
             ) from error

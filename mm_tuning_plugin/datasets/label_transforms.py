@@ -40,7 +40,9 @@ class MapLabels(BaseTransform):
     def __init__(self, label_map: Mapping[int, int]) -> None:
         wrong = {old: new for old, new in label_map.items() if new not in _BYTES}
         if wrong:
-            raise UserError(f'MapLabels.label_map: {wrong} found, expected to map to 0 to 255')
+            raise UserError(
+                'MapLabels.label_map', f'{wrong} found', 'expected new values of 0 to 255'
+            )
         self.label_map = {int(old): int(new) for old, new in label_map.items()}
         self.table = np.arange(256, dtype=np.uint8)
         for old, new in self.label_map.items():
@@ -108,22 +110,25 @@ class CheckLabels(BaseTransform):
         path = label_source(results)
         if results.get('gt_seg_map') is None:
             raise UserError(
-                f'{path}: no label map loaded, expected gt_seg_map of a transform such as '
-                'LoadAnnotations'
+                path,
+                'no label map loaded',
+                'expected gt_seg_map of a transform such as LoadAnnotations',
             )
         seg_map = results['gt_seg_map']
         if seg_map.ndim == 3 and len(seg_map) == 1:  # as PackSegInputs takes it
             seg_map = seg_map[0]
         if seg_map.ndim != 2:
-            note = self._note(path, seg_map) or 'is it a coloured picture of the labels?'
             raise UserError(
-                f'{path}: label map with {seg_map.shape[-1]} channels found, expected one, of '
-                f'class indices; {note}'
+                path,
+                f'label map with {seg_map.shape[-1]} channels found, where one of class indices is '
+                'expected',
+                self._note(path, seg_map) or 'check whether it is a coloured picture of the labels',
             )
         if seg_map.shape != results['img'].shape[:2]:
             raise UserError(
-                f'{path}: label map of {_size(seg_map)} found, expected '
-                f'{_size(results["img"])}, the size of its image{_moved_alone(results)}'
+                path,
+                f'label map of {_size(seg_map)} found',
+                f'expected {_size(results["img"])}, the size of its image{_moved_alone(results)}',
             )
         if seg_map.dtype == np.uint8:  # what mmseg's loader gives
             self._refuse_changed(seg_map, results, path)
@@ -133,16 +138,17 @@ class CheckLabels(BaseTransform):
             note = self._note(path, seg_map)
             if not note:
                 raise
-            raise UserError(f'{str(error).rsplit("; ", 1)[0]}; {note}') from error
+            raise UserError(error.where, error.problem, note) from error
         results['gt_seg_map'] = mapped.astype(np.uint8)
         return results
 
     def _refuse_changed(self, seg_map: np.ndarray, results: Mapping, path: str) -> None:
         if self.filled:
             raise UserError(
-                f'{path}: a label map of 8 bits found, and a transform that fills it with '
-                f'{self.filled[0]}, which becomes 0 in it; expected 255 there, in ignore_index and '
-                'in seg_pad_val'
+                path,
+                f'a label map of 8 bits found, and a transform that fills it with '
+                f'{self.filled[0]}, which becomes 0 in it',
+                'expected 255 there, in ignore_index and in seg_pad_val',
             )
         raw = None if self.label_loader == 'own' else self.files.read_deep(path)
         cut = None if raw is None else cut_value(raw)
@@ -152,22 +158,23 @@ class CheckLabels(BaseTransform):
         if anew and not np.array_equal(as_mmseg_loads(raw, results), seg_map):
             return
         raise UserError(
-            f"{path}: label value {cut[0]:g} found in the file, of which mmseg's LoadAnnotations "
-            f'keeps 8 bits and makes {cut[1]}; expected values 0 to 255, or a transform of your '
-            'own that loads them'
+            path,
+            f"label value {cut[0]:g} found in the file, of which mmseg's LoadAnnotations keeps 8 "
+            f'bits and makes {cut[1]}',
+            'expected values 0 to 255, or a transform of your own that loads them',
         )
 
     def _note(self, path: str, seg_map: np.ndarray) -> str:
-        """What is known of a label map that is refused, beyond a guess; nothing as a rule."""
+        """The remedy for a label map that is refused, if it is more than a guess; else ''."""
         if self.files.is_jpeg(path):
             return (
-                'the file is a JPEG, which keeps labels only nearly: write PNG, or another format '
-                'without loss, from the source anew'
+                'write PNG, or another format without loss, from the source anew: the file is a '
+                'JPEG, which keeps labels only nearly'
             )
         if self.num_classes == 1 and (seg_map == 1).any():
             return (
-                'one output holds labels 0 and 1 with a sigmoid alone '
-                '(loss_decode.use_sigmoid=True)'
+                'set loss_decode.use_sigmoid=True: one output holds labels 0 and 1 with a sigmoid '
+                'alone'
             )
         return ''
 
@@ -182,7 +189,7 @@ def _moved_alone(results: Mapping[str, Any]) -> str:
     if results.get('ori_shape') != results['gt_seg_map'].shape:
         return ''
     return (
-        ' behind what moves it before the labels are loaded; move the loading of labels before it, '
+        ' behind what moves it before the labels are loaded: move the loading of labels before it, '
         'or give label maps of that size'
     )
 

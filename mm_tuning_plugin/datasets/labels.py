@@ -64,9 +64,11 @@ def map_labels(
         found = sorted({int(v) for v in np.unique(seg_map[mapped < 0])})
         ignored = sorted({*outside, *np.flatnonzero(table == IGNORE).tolist()})
         raise UserError(
-            f'{source}: label values {_shorten(found)} found, expected 0 to '
+            source,
+            f'label values {_shorten(found)} found, where 0 to '
             f'{int((table[:IGNORE] >= 0).sum() and table[table < IGNORE].max())} or one of the '
-            f'ignored {ignored}; is the number of classes or reduce_zero_label right?'
+            f'ignored {ignored} are expected',
+            'check the number of classes and reduce_zero_label',
         )
     return mapped
 
@@ -91,14 +93,16 @@ def as_integers(seg_map: np.ndarray, source: str) -> np.ndarray:
         wrong = seg_map[integers != seg_map]
         if wrong.size:
             raise UserError(
-                f'{source}: label value {wrong.flat[0]:g} found, expected whole numbers: '
-                'fine-tuning would cut them off without a word'
+                source,
+                f'label value {wrong.flat[0]:g} found',
+                'expected whole numbers: fine-tuning would cut off the fraction without a word',
             )
         return integers
     if kind not in 'iub':
         raise UserError(
-            f'{source}: a label map of type {seg_map.dtype} found, expected integers, or whole '
-            'numbers of a floating-point type'
+            source,
+            f'a label map of type {seg_map.dtype} found',
+            'expected integers, or whole numbers of a floating-point type',
         )
     if seg_map.dtype == np.uint64:
         return seg_map.astype(np.int64)

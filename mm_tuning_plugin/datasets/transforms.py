@@ -34,8 +34,9 @@ class GreyImage(BaseTransform):
         image = results['img']
         if image.ndim != 3:
             raise UserError(
-                f'GreyImage: an image of shape {image.shape} found, expected (H, W, C): is it '
-                'loaded grey already?'
+                'GreyImage',
+                f'an image of shape {image.shape} found',
+                'expected (H, W, C): check whether it is loaded grey already',
             )
         results['img'] = image.mean(axis=2, dtype=np.float32)
         return results

@@ -55,7 +55,11 @@ def unreadable(dataset: Any, index: int, error: Exception) -> UserError:
     """The one line for a sample that cannot be read."""
     path = _image_path(dataset, int(index))
     reason = f'{type(error).__name__}: {error}'.splitlines()[0]
-    return UserError(f'{path}: the image or its label map cannot be read: {reason}')
+    return UserError(
+        path,
+        f'the image or its label map cannot be read ({reason})',
+        'correct the file or the transform that fails',
+    )
 
 
 def _image_path(dataset: Any, index: int) -> str:

@@ -138,8 +138,9 @@ def sample_labelled_pixels(
     images, height, width = seg_maps.shape
     if count > height * width:
         raise UserError(
-            f'points: {count} an image found, expected at most {height * width}: an image has '
-            f'{height} x {width} pixels'
+            'points',
+            f'{count} an image found',
+            f'expected at most {height * width}: an image has {height} x {width} pixels',
         )
     flat = seg_maps.flatten(1)
     keys = torch.rand(flat.shape, generator=generator, device=flat.device)

@@ -2,12 +2,11 @@
 
 import collections
 
-import pytest
 import torch
+from mistakes import mistake
 from reference_networks import randomise
 
 from mm_tuning_plugin.checkpoint import hash_state_dict, load_backbone_checkpoint
-from mm_tuning_plugin.errors import UserError
 
 
 def built(make, seed=11):
@@ -63,15 +62,9 @@ def check(backbone, features, file, naming, *, sizes=(64, 96)):
     return report
 
 
-def refuse(backbone, file, *words, **options):
-    """Refused in one line with these words in it, and the backbone is as it was."""
+def refuse(backbone, file, *problem, remedy=(), **options):
+    """Refused with these facts as the problem, and the backbone is as it was."""
     before = hash_state_dict(backbone.state_dict())
-    with pytest.raises(UserError) as error:
+    with mistake(str(file), problem, remedy):
         load_backbone_checkpoint(backbone, file, **options)
-    message = str(error.value)
-    assert '\n' not in message
-    assert message.startswith(f'{file}: ')
-    assert 'expected' in message
-    for word in words:
-        assert word in message, message
     assert hash_state_dict(backbone.state_dict()) == before

@@ -5,11 +5,11 @@ What timm cuts off a network of which only features are wanted is no reason to r
 
 import pytest
 import torch
+from mistakes import mistake
 from mmseg.models.backbones import TIMMBackbone, timm_backbone
 from timm_networks import stubbed_torchvision, timm_network
 
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
-from mm_tuning_plugin.errors import UserError
 
 VIT = dict(embed_dim=16, depth=4, num_heads=2)
 WINDOWS = dict(img_size=64, window_size=2, embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2))
@@ -142,14 +142,14 @@ def test_a_file_of_a_segmentor(tmp_path):
 def test_a_deeper_network_is_refused(family, options, tmp_path):
     """A block more in a stage is not what timm cuts off."""
     name, sizes = FAMILIES[family]
-    deeper = {
-        'DINOv2': dict(sizes, depth=5),
-        'ConvNeXt': dict(sizes, depths=(2, 1, 1, 1)),
-        'ResNet': dict(sizes, layers=(2, 1, 1, 1)),
+    deeper, block = {
+        'DINOv2': (dict(sizes, depth=5), 'blocks.4'),
+        'ConvNeXt': (dict(sizes, depths=(2, 1, 1, 1)), 'stages_0.blocks.1'),
+        'ResNet': (dict(sizes, layers=(2, 1, 1, 1)), 'layer1.1'),
     }[family]
     torch.save(timm_network(name, **deeper).state_dict(), tmp_path / 'a.pth')
     backbone = TIMMBackbone(name, pretrained=False, **sizes, **options)
-    with pytest.raises(UserError, match='does not fit'):
+    with mistake(str(tmp_path / 'a.pth'), block):
         load_backbone_checkpoint(backbone, tmp_path / 'a.pth')
 
 
@@ -159,5 +159,5 @@ def test_a_stem_that_is_lacking_is_refused(tmp_path):
     weights = timm_network(name, **sizes).state_dict()
     wrapped = {f'timm_model.model.{k}': v for k, v in weights.items() if 'patch_embed' not in k}
     torch.save(wrapped, tmp_path / 'a.pth')
-    with pytest.raises(UserError, match="stage 'patch_embed' finds 0"):
+    with mistake(str(tmp_path / 'a.pth'), ("'patch_embed'", ' 0 of '), '90%'):
         load_backbone_checkpoint(TIMMBackbone(name, pretrained=False, **sizes), tmp_path / 'a.pth')

@@ -1,4 +1,4 @@
-"""Files: what is read, what is refused and in which words, and that nothing in them runs."""
+"""Files: what is read, what is refused and what is told of it, and that nothing in them runs."""
 
 import argparse
 import collections
@@ -13,12 +13,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mistakes import mistake
 from safetensors.torch import save_file
 
 from mm_tuning_plugin.checkpoint import read_tensors
 from mm_tuning_plugin.checkpoint.inert import OpaqueHistory, history_statistic, stand_ins
 from mm_tuning_plugin.checkpoint.pickles import global_names
-from mm_tuning_plugin.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -37,14 +37,10 @@ class Unknown:
     """A harmless class of somebody's project."""
 
 
-def refused(path, *words, **options):
-    with pytest.raises(UserError) as error:
+def refused(path, problem=(), remedy=(), **options):
+    with mistake(str(path), problem, remedy) as error:
         read_tensors(path, **options)
-    message = str(error.value)
-    assert '\n' not in message and len(message) < 500
-    assert message.startswith(f'{path}: ')
-    for word in words:
-        assert word in message, message
+    assert len(str(error.value)) < 500
 
 
 @pytest.mark.parametrize('name', ['a.pth', 'a.pth.tar', 'a.pt', 'a.ckpt', 'a.bin', 'a.torch', 'a'])
@@ -115,7 +111,7 @@ def test_directory(tmp_path):
 @pytest.mark.parametrize('name', ['a.pth', 'a.safetensors'])
 def test_empty_file(name, tmp_path):
     (tmp_path / name).touch()
-    refused(tmp_path / name, 'is empty (0 bytes)')
+    refused(tmp_path / name, '0 bytes')
 
 
 @pytest.mark.parametrize('keep', [0.3, 0.9, 0.999])
@@ -129,49 +125,49 @@ def test_truncated(kind, keep, tmp_path):
         torch.save(weights, path, _use_new_zipfile_serialization=kind == 'zip')
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
-    refused(path, 'truncated')
+    refused(path, 'truncated', '.safetensors' if kind == 'safetensors' else 'whole')
 
 
 @pytest.mark.parametrize(
-    ('content', 'words'),
+    ('content', 'problem', 'remedy'),
     [
-        ('hello, this is a README\n' * 3, 'a text file; expected a checkpoint'),
-        ('<!DOCTYPE html><html>not found</html>', 'a web page'),
-        ('version https://git-lfs.github.com/spec/v1\noid sha256:1', 'git lfs pull'),
+        ('hello, this is a README\n' * 3, 'text', 'torch.save'),
+        ('<!DOCTYPE html><html>not found</html>', 'web page', 'download'),
+        ('version https://git-lfs.github.com/spec/v1\noid sha256:1', 'git-lfs', 'git lfs pull'),
     ],
 )
-def test_text(content, words, tmp_path):
+def test_text(content, problem, remedy, tmp_path):
     (tmp_path / 'a.pth').write_text(content)
-    refused(tmp_path / 'a.pth', words)
-    refused(tmp_path / 'a.pth', words, allow_pickle=True)
+    refused(tmp_path / 'a.pth', problem, remedy)
+    refused(tmp_path / 'a.pth', problem, remedy, allow_pickle=True)
 
 
 def test_text_as_safetensors(tmp_path):
     (tmp_path / 'a.safetensors').write_text('hello, this is a README\n' * 3)
-    refused(tmp_path / 'a.safetensors', 'no safetensors file')
+    refused(tmp_path / 'a.safetensors', 'safetensors', '.safetensors')
 
 
 def test_noise(tmp_path):
     (tmp_path / 'a.pth').write_bytes(bytes(range(255, 0, -1)) * 4)
-    refused(tmp_path / 'a.pth', 'cannot be read by torch.load')
+    refused(tmp_path / 'a.pth', 'torch.load', 'torch.save')
 
 
 @pytest.mark.parametrize(
-    ('content', 'words'),
+    ('content', 'problem'),
     [
-        ({}, 'an empty dictionary'),
-        ({'epoch': 3, 'args': argparse.Namespace()}, 'a dictionary with the keys epoch, args'),
-        ([torch.ones(1)], 'a list'),
+        ({}, ('no tensors', 'empty')),
+        ({'epoch': 3, 'args': argparse.Namespace()}, ('no tensors', 'epoch, args')),
+        ([torch.ones(1)], ('no tensors', 'list')),
     ],
 )
-def test_no_tensors(content, words, tmp_path):
+def test_no_tensors(content, problem, tmp_path):
     torch.save(content, tmp_path / 'a.pth')
-    refused(tmp_path / 'a.pth', 'no tensors found', words)
+    refused(tmp_path / 'a.pth', problem)
 
 
 def test_torchscript(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.ReLU()), tmp_path / 'a.pt')
-    refused(tmp_path / 'a.pt', 'TorchScript archive')
+    refused(tmp_path / 'a.pt', 'TorchScript')
 
 
 @pytest.mark.filterwarnings('ignore:Detected pickle protocol')
@@ -204,10 +200,9 @@ def test_code_in_a_file_does_not_run(kind, form, tmp_path):
         content['state_dict'] = {'w': 1}
         protocol = 2 if form.endswith('2') else pickle.DEFAULT_PROTOCOL
         path.write_bytes(pickle.dumps(content, protocol=protocol))
-    words = ('allow_pickle=True', name)
     if kind == 'getattr' and ('4' in form or form == 'pickle'):
-        words = ('allow_pickle=True',)  # refused for its protocol, before it is looked into
-    refused(path, *words)
+        name = ()  # refused for its protocol, before it is looked into
+    refused(path, name, 'allow_pickle=True')
     assert not mark.exists()
 
 
@@ -283,18 +278,16 @@ def test_no_advice_that_cannot_help(tmp_path):
     path.write_bytes(buffer.getvalue().replace(b'c' + name, b'c' + b'q' * len(name)))
     package = 'q' * len(name)
     for options in ({}, {'allow_pickle': True}):
-        with pytest.raises(UserError) as error:
+        with mistake(str(path), f"'{package}'", 'model.state_dict()') as error:
             read_tensors(path, **options)
-        message = str(error.value)
-        assert package in message and 'not installed' in message
-        assert '--allow-pickle' not in message and 'state_dict()' in message
+        assert '--allow-pickle' not in str(error.value)
 
 
 def test_two_tensors_of_one_name(tmp_path):
     """Containers whose names are alike: the second does not take the place of the first."""
     content = {'model': {'a.w': torch.ones(1)}, 'model.a': {'w': torch.zeros(1)}}
     torch.save(content, tmp_path / 'a.pth')
-    refused(tmp_path / 'a.pth', "'model.a.w'", 'expected one')
+    refused(tmp_path / 'a.pth', "'model.a.w'")
     content['model.a']['w'] += 1
     torch.save(content, tmp_path / 'a.pth')
     assert list(read_tensors(tmp_path / 'a.pth')) == ['model.a.w']

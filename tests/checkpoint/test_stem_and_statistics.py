@@ -57,7 +57,7 @@ def test_missing_running_statistics_are_noted(tmp_path, resnet_source):
     torch.save(weights, tmp_path / 'a.pth')
     report = load_backbone_checkpoint(ResNet(depth=18), tmp_path / 'a.pth')
     (note,) = report.notes
-    assert note.startswith('20 of 40 running statistics are not in the file')
+    assert note.startswith('20 of 40 running statistics')
     assert 'note: 20 of 40' in str(report)
 
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from mistakes import mistake
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -14,7 +15,6 @@ from mm_tuning_plugin.checkpoint import (
     read_backbone,
     save_backbone,
 )
-from mm_tuning_plugin.errors import UserError
 
 
 def network():
@@ -57,7 +57,7 @@ def test_hash_of_every_dtype(dtype):
 def test_hash_file(tmp_path):
     (tmp_path / 'a').write_bytes(b'abc')
     assert hash_file(tmp_path / 'a').startswith('ba7816bf8f01cfea')
-    with pytest.raises(UserError, match='no such file'):
+    with mistake(str(tmp_path / 'b'), 'no such file'):
         hash_file(tmp_path / 'b')
 
 
@@ -91,14 +91,14 @@ def test_round_trip_as_safetensors(tmp_path):
     weights, told = read_backbone(path)
     assert told == meta and hash_state_dict(weights) == meta['hash_after']
     save_backbone(path, source.state_dict(), {**meta, 'hash_after': '0' * 64})
-    with pytest.raises(UserError, match='damaged'):
+    with mistake(str(path), meta['hash_after'][:12], '0' * 12):
         load_backbone_strict(target, path)
 
 
 @pytest.mark.parametrize('told', [None, {'meta': 'not json'}, {'meta': '[1]'}])
 def test_safetensors_of_others_are_refused(told, tmp_path):
     save_file({'w': torch.ones(1)}, tmp_path / 'a.safetensors', metadata=told)
-    with pytest.raises(UserError, match="expected 'state_dict' and 'meta'"):
+    with mistake(str(tmp_path / 'a.safetensors'), remedy=("'state_dict'", "'meta'")):
         load_backbone_strict(network(), tmp_path / 'a.safetensors')
 
 
@@ -119,9 +119,9 @@ def test_a_view_does_not_take_its_storage_along(tmp_path):
 @pytest.mark.parametrize(
     ('meta', 'where'),
     [
-        ({'a': torch.ones(1)}, r"meta\['a'\] must be a plain built-in, got Tensor"),
-        ({'a': [{'b': object()}]}, r"meta\['a'\]\[0\]\['b'\] must be"),
-        ({'a': {object(): 1}}, r"meta\['a'\] key must be"),
+        ({'a': torch.ones(1)}, r"^meta\['a'\] .*Tensor$"),
+        ({'a': [{'b': object()}]}, r"^meta\['a'\]\[0\]\['b'\] .*object$"),
+        ({'a': {object(): 1}}, r"^meta\['a'\] key .*object$"),
     ],
 )
 def test_only_plain_meta(meta, where, tmp_path):
@@ -131,7 +131,7 @@ def test_only_plain_meta(meta, where, tmp_path):
 
 
 def test_only_tensors(tmp_path):
-    with pytest.raises(ValueError, match=r"state_dict\['w'\] must be a tensor, got int"):
+    with pytest.raises(ValueError, match=r"^state_dict\['w'\] .*int$"):
         save_backbone(tmp_path / 'a.pth', {'w': 1}, {})
 
 
@@ -144,7 +144,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError('no space left on device')
 
     monkeypatch.setattr(torch, 'save', full)
-    with pytest.raises(UserError, match=r'a\.pth: cannot be written: no space'):
+    with mistake(str(path), 'no space left on device'):
         save_backbone(path, network().state_dict(), {'iter': 2})
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ['a.pth']
@@ -158,27 +158,26 @@ def broken(change, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('change', 'words'),
+    ('change', 'problem', 'remedy'),
     [
         (
             lambda w: w.pop('1.running_mean'),
-            'lacks 1 of the tensors of Sequential, e.g. 1.running_m',
+            ('lacks 1 ', 'Sequential', '1.running_mean'),
+            ' 7 ',
         ),
-        (
-            lambda w: w.update(x=torch.ones(1)),
-            'has in excess 1 of the tensors of Sequential, e.g. x',
-        ),
+        (lambda w: w.update(x=torch.ones(1)), ('excess 1 ', 'Sequential', ' x'), ' 7 '),
         (
             lambda w: w.update({'0.bias': torch.ones(1)}),
-            r'0.bias is \(1,\); expected \(4,\) of Seq',
+            ('0.bias', '(1,)'),
+            ('(4,)', 'Sequential'),
         ),
     ],
 )
-def test_strict_means_strict(change, words, tmp_path):
+def test_strict_means_strict(change, problem, remedy, tmp_path):
     target = network()
     target[0].weight.data.zero_()
     before = hash_state_dict(target.state_dict())
-    with pytest.raises(UserError, match=words):
+    with mistake(str(tmp_path / 'a.pth'), problem, remedy):
         load_backbone_strict(target, broken(change, tmp_path))
     assert hash_state_dict(target.state_dict()) == before
 
@@ -188,10 +187,10 @@ def test_strict_means_strict(change, words, tmp_path):
 )
 def test_files_of_others_are_refused(content, tmp_path):
     torch.save(content, tmp_path / 'a.pth')
-    with pytest.raises(UserError, match="expected 'state_dict' and 'meta'"):
+    with mistake(str(tmp_path / 'a.pth'), remedy=("'state_dict'", "'meta'")):
         load_backbone_strict(network(), tmp_path / 'a.pth')
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(UserError, match='no such file'):
+    with mistake(str(tmp_path / 'a.pth'), 'no such file'):
         load_backbone_strict(network(), tmp_path / 'a.pth')

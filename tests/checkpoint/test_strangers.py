@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from mistakes import mistake
 from mmseg.models.backbones import PCPVT, ResNet, SwinTransformer
 
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
-from mm_tuning_plugin.errors import UserError
 
 SWIN = dict(pretrain_img_size=32, embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
 
@@ -38,10 +38,8 @@ def test_small_parts_are_not_dropped(case, tmp_path):
         f'backbone.{k}': torch.rand_like(v.float()) for k, v in source().state_dict().items()
     }
     torch.save({'state_dict': weights}, tmp_path / 'a.pth')
-    with pytest.raises(UserError) as error:
+    with mistake(str(tmp_path / 'a.pth'), (type(backbone()).__name__, name)):
         load_backbone_checkpoint(backbone(), tmp_path / 'a.pth')
-    message = str(error.value)
-    assert name in message and 'no place in the backbone' in message and '\n' not in message
     report = load_backbone_checkpoint(backbone(), tmp_path / 'a.pth', min_matched=0)
     assert any(name in unexpected for unexpected in report.unexpected)
 
@@ -64,10 +62,8 @@ def test_a_kind_that_every_block_lacks_is_another_network(kind, tmp_path):
     """Few parameters, which the share of a stage does not notice."""
     weights = {k: v for k, v in narrow(50).state_dict().items() if kind not in k}
     torch.save(weights, tmp_path / 'a.pth')
-    with pytest.raises(UserError) as error:
+    with mistake(str(tmp_path / 'a.pth'), ('ResNet', kind)):
         load_backbone_checkpoint(narrow(50), tmp_path / 'a.pth')
-    message = str(error.value)
-    assert kind in message and 'nor any of its kind' in message and '\n' not in message
 
 
 def test_one_of_a_kind_may_be_lacking_and_is_told(tmp_path):
@@ -77,13 +73,13 @@ def test_one_of_a_kind_may_be_lacking_and_is_told(tmp_path):
     report = load_backbone_checkpoint(narrow(50), tmp_path / 'a.pth')
     assert report.missing == ('layer3.2.bn2.bias',)
     (note,) = report.notes
-    assert note.startswith('1 parameters are not in the file') and 'layer3.2.bn2.bias' in note
+    assert note.startswith('1 ') and 'layer3.2.bn2.bias' in note
 
 
 def test_a_message_speaks_the_files_names(tmp_path):
     weights = {f'model.{k}': v for k, v in narrow(18).state_dict().items()}
     torch.save({**weights, 'model.gate': torch.ones(1)}, tmp_path / 'a.pth')
-    with pytest.raises(UserError, match=r"'model\.gate' of the file has no place"):
+    with mistake(str(tmp_path / 'a.pth'), ('ResNet', "'model.gate'")):
         load_backbone_checkpoint(narrow(18), tmp_path / 'a.pth')
     report = load_backbone_checkpoint(narrow(18), tmp_path / 'a.pth', min_matched=0)
     assert report.unexpected == ('model.gate',)

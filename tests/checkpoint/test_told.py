@@ -28,7 +28,7 @@ def load(path):
 
 
 def refused(path):
-    refuse(mmseg_backbone('VisionTransformer'), path, 'rotary positions')
+    refuse(mmseg_backbone('VisionTransformer'), path, 'rotary', remedy='TIMMBackbone')
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_what_a_file_tells_itself(vit_source, tmp_path):
 def test_frequencies_in_the_file(name, kind, vit_source, tmp_path):
     weights = {**vit_source.state_dict(), name: torch.ones(2, 2)}
     torch.save(weights, tmp_path / 'a.pth')
-    refuse(mmseg_backbone(kind), tmp_path / 'a.pth', 'rotary positions')
+    refuse(mmseg_backbone(kind), tmp_path / 'a.pth', 'rotary', remedy='TIMMBackbone')
 
 
 @pytest.mark.parametrize('part', ['attn_pool.latent', 'blocks.0.gamma_1'])
@@ -109,7 +109,7 @@ def test_the_names_of_a_perception_encoder(part, vit_source, tmp_path):
     torch.save(weights, tmp_path / 'a.pth')
     assert load_backbone_checkpoint(backbone, tmp_path / 'a.pth').share == 1  # CLIP's, in timm
     torch.save({**weights, part: torch.ones(dim)}, tmp_path / 'a.pth')
-    refuse(backbone, tmp_path / 'a.pth', 'rotary positions')
+    refuse(backbone, tmp_path / 'a.pth', 'rotary', remedy='TIMMBackbone')
 
 
 def test_which_backbones_have_them():

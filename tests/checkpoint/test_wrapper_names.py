@@ -92,7 +92,7 @@ def test_layers_with_adapters(wrapper, vit_source, tmp_path):
     name = 'blocks.0.attn.qkv.lora_A.default.weight'
     weights[name] = torch.ones(2, 16)
     torch.save(weights, tmp_path / 'b.pth')
-    refuse(mmseg_backbone('VisionTransformer'), tmp_path / 'b.pth', name, 'no place')
+    refuse(mmseg_backbone('VisionTransformer'), tmp_path / 'b.pth', name, 'VisionTransformer')
 
 
 def test_a_compiled_network(resnet_source, tmp_path):
@@ -112,7 +112,7 @@ def test_a_file_that_holds_both(resnet_source, tmp_path):
     weights = resnet_source.state_dict()
     weights['layer1.0.conv1.base_layer.weight'] = weights['layer1.0.conv1.weight'] + 1
     torch.save(weights, tmp_path / 'a.pth')
-    refuse(ResNet(depth=18), tmp_path / 'a.pth', "stage 'layer1'", 'no place')
+    refuse(ResNet(depth=18), tmp_path / 'a.pth', "'layer1'", 'ResNet', remedy='10%')
 
 
 def test_a_backbone_that_is_wrapped(resnet_source, tmp_path):

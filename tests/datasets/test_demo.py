@@ -7,6 +7,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from mistakes import mistake
 from mmseg.datasets import BaseSegDataset
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
@@ -14,7 +15,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from mm_tuning_plugin.datasets import demo, demo_scenes
-from mm_tuning_plugin.errors import UserError
 
 SMALL = {'image_size': 48, 'num_unlabelled': 3, 'num_train': 4, 'num_val': 2}
 
@@ -79,7 +79,7 @@ def test_seeds_of_scenes_are_all_different():
 
 @pytest.mark.parametrize(('seed', 'size', 'name'), [(-1, 64, 'seed'), (0, 31, 'size')])
 def test_a_scene_out_of_range_is_refused(seed, size, name):
-    with pytest.raises(ValueError, match=f'^{name}: expected'):
+    with pytest.raises(ValueError, match=rf'^{name}\b.*{dict(seed=seed, size=size)[name]}'):
         demo.draw_scene(seed, size)
 
 
@@ -227,7 +227,10 @@ def test_an_empty_folder_is_filled(tmp_path):
 def test_other_parameters_are_refused(tmp_path, change):
     root = demo.write_demo_dataset(tmp_path / 'demo', **SMALL)
     before = digests(root)
-    with pytest.raises(UserError, match=r'expected a demo data set with .*, found one with'):
+    (name,) = change
+    label = f"'{name[4:]}': " if name.startswith('num_') else f'{name}='
+    told = [f'{label}{values[name]}' for values in ({'seed': 0, **SMALL}, change)]
+    with mistake(str(root), told):
         demo.write_demo_dataset(root, **{**SMALL, **change})
     assert digests(root) == before
 
@@ -235,7 +238,7 @@ def test_other_parameters_are_refused(tmp_path, change):
 def test_another_drawing_is_refused(tmp_path, monkeypatch):
     root = demo.write_demo_dataset(tmp_path / 'demo', **SMALL)
     monkeypatch.setattr(demo, 'FORMAT', demo.FORMAT + 1)
-    with pytest.raises(UserError, match='expected a demo data set with format='):
+    with mistake(str(root), (f'format={demo.FORMAT - 1}', f'format={demo.FORMAT}')):
         demo.write_demo_dataset(root, **SMALL)
 
 
@@ -245,21 +248,21 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, text):
     (tmp_path / 'mine' / 'thesis.txt').write_text('years of work')
     if text is not None:
         (tmp_path / 'mine' / 'dataset.json').write_text(text)
-    with pytest.raises(UserError, match='expected a demo data set, an empty folder or nothing'):
+    with mistake(str(tmp_path / 'mine'), 'dataset.json'):
         demo.write_demo_dataset(tmp_path / 'mine', **SMALL)
     assert (tmp_path / 'mine' / 'thesis.txt').read_text() == 'years of work'
 
 
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / 'demo').write_text('a file')
-    with pytest.raises(UserError, match='expected a demo data set'):
+    with mistake(str(tmp_path / 'demo'), 'dataset.json'):
         demo.write_demo_dataset(tmp_path / 'demo', **SMALL)
 
 
 def test_a_data_set_that_lost_files_is_refused(tmp_path):
     root = demo.write_demo_dataset(tmp_path / 'demo', **SMALL)
     (root / 'ann' / 'train' / '00002.png').unlink()
-    with pytest.raises(UserError, match=r'ann/train: expected 4 files .* found 3'):
+    with mistake(str(root / 'ann' / 'train'), ('3 files', ' 4', 'dataset.json')):
         demo.write_demo_dataset(root, **SMALL)
 
 
@@ -334,6 +337,6 @@ def test_the_description_names_the_parameters(tmp_path):
     ],
 )
 def test_arguments_out_of_range_are_refused(tmp_path, change, name):
-    with pytest.raises(UserError, match=f'^{name}: expected'):
+    with mistake(name, str(change[name])):
         demo.write_demo_dataset(tmp_path / 'demo', **{**SMALL, **change})
     assert list(tmp_path.iterdir()) == []

@@ -1,11 +1,10 @@
 import numpy as np
-import pytest
 import torch
+from mistakes import mistake
 from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 
 from mm_tuning_plugin.datasets import GreyImage
-from mm_tuning_plugin.errors import UserError
 
 
 def test_grey_is_the_plain_mean_and_the_preprocessor_makes_it_the_paper_s():
@@ -20,5 +19,5 @@ def test_grey_is_the_plain_mean_and_the_preprocessor_makes_it_the_paper_s():
 
 
 def test_an_image_without_channels_is_one_line():
-    with pytest.raises(UserError, match=r'shape \(4, 4\) found, expected \(H, W, C\)'):
+    with mistake('GreyImage', '(4, 4)', '(H, W, C)'):
         GreyImage()(dict(img=np.zeros((4, 4), np.uint8)))

@@ -1,9 +1,11 @@
 import random
+import re
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from mistakes import mistake
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader
@@ -16,7 +18,6 @@ from mm_tuning_plugin.datasets import (
 )
 from mm_tuning_plugin.datasets.demo import METAINFO, write_demo_dataset
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
-from mm_tuning_plugin.errors import UserError
 
 NUM_CLASSES = len(METAINFO['classes'])
 
@@ -145,14 +146,14 @@ def test_it_says_what_the_data_set_says(root):
 
 BREAKING = [
     ({'type': 'mm_tuning_plugin.MapLabels', 'label_map': dict.fromkeys(range(255), 99)},
-     r'ann/train.00000\.png: label values 99 found, expected 0 to 7'),
-    ({'type': 'Resize', 'scale': 'wide'}, r'img/train.00000\.jpg: the image or its label map'),
+     r'ann/train.00000\.png$', (' 99 ', ' 0 to 7 ')),
+    ({'type': 'Resize', 'scale': 'wide'}, r'img/train.00000\.jpg$', 'OpenCV'),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
-@pytest.mark.parametrize(('step', 'message'), BREAKING)
-def test_failures_name_the_file_in_one_line(root, step, message, num_workers):
+@pytest.mark.parametrize(('step', 'where', 'problem'), BREAKING)
+def test_failures_name_the_file_in_one_line(root, step, where, problem, num_workers):
     data = SeededDataset(config(root, steps=[step]))
     loader = DataLoader(
         data,
@@ -160,9 +161,8 @@ def test_failures_name_the_file_in_one_line(root, step, message, num_workers):
         num_workers=num_workers,
         collate_fn=pseudo_collate,
     )
-    with pytest.raises(UserError, match=message) as error:
+    with mistake(re.compile(where), problem):
         next(iter(loader))
-    assert '\n' not in str(error.value)
 
 
 def test_a_failure_of_a_data_set_without_information_keeps_its_reason():
@@ -170,7 +170,7 @@ def test_a_failure_of_a_data_set_without_information_keeps_its_reason():
         def __getitem__(self, index):
             raise OSError('the disk is gone\nand more')
 
-    with pytest.raises(UserError, match=r'sample 3: .*: OSError: the disk is gone$'):
+    with mistake('sample 3', 'OSError: the disk is gone'):
         load_sample(Bare(), 3)
 
 

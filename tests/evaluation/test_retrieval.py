@@ -69,13 +69,9 @@ def test_an_empty_side_is_a_warning_and_no_metric(images, queries, gallery, monk
         lambda message, logger, level: said.append((message, level)),
     )
     assert evaluate(images) == {}
-    assert said == [
-        (
-            f'node retrieval: {queries} query and {gallery} gallery nodes found, expected some of '
-            'each; nothing is measured',
-            logging.WARNING,
-        )
-    ]
+    ((message, level),) = said
+    assert level == logging.WARNING
+    assert f'{queries} query' in message and f'{gallery} gallery' in message
 
 
 def test_several_images_in_a_batch_and_no_gradient_kept():

@@ -54,9 +54,9 @@ def test_edges():
 
 def test_errors_name_the_argument():
     boxes, labels = torch.zeros(2, 4, dtype=torch.long), torch.zeros(2, dtype=torch.long)
-    with pytest.raises(ValueError, match='seg_map'):
+    with pytest.raises(ValueError, match=r'^seg_map\b.*\(3, 3\)'):
         box_purity(torch.zeros(3, 3), boxes, labels)
-    with pytest.raises(ValueError, match=r'boxes must have shape \(P, 4\), got \(2, 3\)'):
+    with pytest.raises(ValueError, match=r'^boxes\b.*\(2, 3\)'):
         share_covered(boxes[:, :3])
-    with pytest.raises(ValueError, match='boxes'):
+    with pytest.raises(ValueError, match=r'^boxes\b.*float32'):
         share_outside(boxes.float(), 3, 3)

@@ -107,14 +107,14 @@ def test_no_boxes_and_a_view(device):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'image': torch.rand(4, 5)}, r'image must be .*\(C, H, W\).*\(4, 5\)'),
-        ({'image': torch.zeros(3, 4, 5).long()}, 'image must be a uint8 or float .*int64'),
-        ({'image': torch.rand(3, 0, 5)}, 'at least one pixel'),
-        ({'boxes': torch.rand(2, 4)}, 'boxes must be an integer tensor'),
-        ({'boxes': torch.zeros(2, 5).long()}, r'boxes must be .*\(P, 4\).*\(2, 5\)'),
-        ({'boxes': torch.tensor([[0, 0, 2, 2], [3, 3, 3, 5]])}, r'y0 < y1 .*\[3, 3, 3, 5\]'),
-        ({'output_size': 0}, 'output_size must be an int of at least 1, got 0'),
-        ({'fill': (1, 2)}, r'fill must be one number or one for each of 3 channels, got \(1, 2\)'),
+        ({'image': torch.rand(4, 5)}, r'^image\b.*\(4, 5\)'),
+        ({'image': torch.zeros(3, 4, 5).long()}, r'^image\b.*int64'),
+        ({'image': torch.rand(3, 0, 5)}, r'^image\b.*\(3, 0, 5\)'),
+        ({'boxes': torch.rand(2, 4)}, r'^boxes\b.*float32'),
+        ({'boxes': torch.zeros(2, 5).long()}, r'^boxes\b.*\(2, 5\)'),
+        ({'boxes': torch.tensor([[0, 0, 2, 2], [3, 3, 3, 5]])}, r'^boxes\b.*\[3, 3, 3, 5\]'),
+        ({'output_size': 0}, r'^output_size\b.* 0 \('),
+        ({'fill': (1, 2)}, r'^fill\b.*\b3\b.*\(1, 2\)'),
     ],
 )
 def test_wrong_arguments_are_named(changes, message):

@@ -227,5 +227,5 @@ def test_singletons_serve_as_negatives_only(seeded, device):
     ],
 )
 def test_wrong_labels_are_named(function, labels, came):
-    with pytest.raises(ValueError, match=rf'labels must be an integer tensor.*{came}'):
+    with pytest.raises(ValueError, match=rf'^labels\b.*{came}'):
         function(labels)

@@ -89,19 +89,19 @@ def test_half_precision_and_gradients():
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'k': 0}, 'k must be an int of at least 1, got 0'),
-        ({'k': 24}, 'k must be at most 23'),
-        ({'k': 1.0}, 'k must be an int'),
+        ({'k': 0}, r'^k\b.* 0 \('),
+        ({'k': 24}, r'^k\b.*\b23\b.*\b24$'),
+        ({'k': 1.0}, r'^k\b.*1\.0 \('),
         (
             {'queries': torch.zeros(0, 4), 'query_labels': torch.zeros(0).long()},
-            'queries must have',
+            r'^queries\b',
         ),
-        ({'gallery': torch.zeros(0, 4), 'gallery_labels': torch.zeros(0).long()}, 'gallery must'),
-        ({'gallery': torch.zeros(23, 5)}, 'gallery must have the 4 dimensions'),
-        ({'query_labels': torch.zeros(3).long()}, 'query_labels must hold one .* 17 rows .*got 3'),
-        ({'gallery_labels': torch.zeros(23)}, 'gallery_labels must be an integer'),
-        ({'queries': torch.zeros(17)}, 'queries must be a floating point'),
-        ({'exclude_self': True}, 'exclude_self needs .* 17 queries and 23 items'),
+        ({'gallery': torch.zeros(0, 4), 'gallery_labels': torch.zeros(0).long()}, r'^gallery\b'),
+        ({'gallery': torch.zeros(23, 5)}, r'^gallery\b.*\b4\b.*\b5\b'),
+        ({'query_labels': torch.zeros(3).long()}, r'^query_labels\b.*\b17\b.*\b3$'),
+        ({'gallery_labels': torch.zeros(23)}, r'^gallery_labels\b.*float32'),
+        ({'queries': torch.zeros(17)}, r'^queries\b.*\(17,\)'),
+        ({'exclude_self': True}, r'^exclude_self\b.*\b17\b.*\b23\b'),
     ],
 )
 def test_wrong_arguments_are_named(changes, message):
@@ -116,14 +116,14 @@ def test_wrong_arguments_are_named(changes, message):
 
 def test_k_counts_the_items_without_oneself():
     x, labels = torch.eye(3), torch.arange(3)
-    with pytest.raises(ValueError, match='k must be at most 2'):
+    with pytest.raises(ValueError, match=r'^k\b.*\b2\b.*\b3$'):
         recall_at_k(x, labels, x, labels, 3, exclude_self=True)
 
 
 def test_wrong_distance_arguments_are_named():
-    with pytest.raises(ValueError, match='embeddings must have at least one row'):
+    with pytest.raises(ValueError, match=r'^embeddings\b'):
         intra_inter_distance(torch.zeros(0, 2), torch.zeros(0).long())
-    with pytest.raises(ValueError, match='labels must hold'):
+    with pytest.raises(ValueError, match=r'^labels\b.*\b2\b.*\b1$'):
         intra_inter_distance(torch.zeros(2, 2), torch.zeros(1).long())
 
 
@@ -153,7 +153,7 @@ def test_variance_keeps_out_of_half_precision_and_of_gradients(device):
         half = embedding_variance(x.requires_grad_())
     assert not half.requires_grad and half.item() == pytest.approx(embedding_variance(x).item())
     assert embedding_variance(x.bfloat16()).dtype == torch.float32
-    with pytest.raises(ValueError, match='embeddings must have at least one row'):
+    with pytest.raises(ValueError, match=r'^embeddings\b'):
         embedding_variance(x[:0])
 
 
@@ -168,5 +168,5 @@ def test_lone_classes_equal_the_loop(seed, device):
 def test_lone_classes_at_the_edges(device):
     for listed, expected in (([], 0), ([4], 1), ([2, 2], 0), ([7, 1, 7, 0], 2)):
         assert lone_classes(torch.tensor(listed, dtype=torch.int64, device=device)) == expected
-    with pytest.raises(ValueError, match='labels must be an integer tensor'):
+    with pytest.raises(ValueError, match=r'^labels\b.*float32'):
         lone_classes(torch.ones(3))

@@ -111,10 +111,10 @@ def test_same_seed_same_points(seeded, device):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'seg_map': torch.zeros(3)}, 'seg_map must be an integer tensor'),
-        ({'max_per_class': 0}, 'max_per_class must be an int of at least 1, got 0'),
-        ({'max_points': 0}, 'max_points must be an int of at least 1, got 0'),
-        ({'max_points': 1.5}, 'max_points must be an int'),
+        ({'seg_map': torch.zeros(3)}, r'^seg_map\b.*float32'),
+        ({'max_per_class': 0}, r'^max_per_class\b.* 0 \('),
+        ({'max_points': 0}, r'^max_points\b.* 0 \('),
+        ({'max_points': 1.5}, r'^max_points\b.*1\.5 \('),
     ],
 )
 def test_wrong_arguments_are_named(changes, message):
@@ -156,5 +156,5 @@ def test_a_map_of_one_label_has_no_border():
     assert not near_border(seg_map).any()
     assert len(sample_points(seg_map, 4, border_share=1.0).labels) == 0
     assert len(sample_points(seg_map, 4, border_share=0.5).labels) == 2
-    with pytest.raises(ValueError, match='border_share must be a number from 0 to 1'):
+    with pytest.raises(ValueError, match=r'^border_share\b.*1\.5 \('):
         sample_points(seg_map, 4, border_share=1.5)

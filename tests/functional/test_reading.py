@@ -70,9 +70,9 @@ def test_gradients():
 @pytest.mark.parametrize(
     ('features', 'points', 'message'),
     [
-        ((3, 4, 4), (2, 3), r'features: expected \(M, C, h, w\), got shape \(3, 4, 4\)'),
-        ((1, 3, 4, 4), (2, 2), r'points: expected \(N, 3\), got shape \(2, 2\)'),
-        ((1, 3, 4, 4), (3,), r'points: expected \(N, 3\), got shape \(3,\)'),
+        ((3, 4, 4), (2, 3), r'^features\b.*\(3, 4, 4\)'),
+        ((1, 3, 4, 4), (2, 2), r'^points\b.*\(2, 2\)'),
+        ((1, 3, 4, 4), (3,), r'^points\b.*\(3,\)'),
     ],
 )
 def test_wrong_shapes_are_named(features, points, message):

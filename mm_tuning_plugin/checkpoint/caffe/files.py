@@ -73,7 +73,9 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
         ]
     except (ValueError, OSError) as error:
         raise UserError(
-            f'{path}: truncated, or no .caffemodel ({error}); expected a NetParameter of Caffe'
+            str(path),
+            f'truncated, or no .caffemodel ({error})',
+            'expected a NetParameter of Caffe',
         ) from None
     return named_tensors(path, layers)
 
@@ -91,14 +93,17 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
         import h5py
     except ImportError:
         raise UserError(
-            f'{path}: an HDF5 file found but h5py is not installed; expected it: pip install h5py'
+            str(path),
+            'an HDF5 file found but h5py is not installed',
+            'install it: `pip install h5py`',
         ) from None
     try:
         with h5py.File(path, 'r') as file:
             if 'data' not in file or not hasattr(file['data'], 'visititems'):
                 raise UserError(
-                    f'{path}: HDF5 with {sorted(file)[:5]} found, expected the group `data` of '
-                    'Caffe'
+                    str(path),
+                    f'HDF5 with {sorted(file)[:5]} found',
+                    'expected the group `data` of Caffe',
                 )
             layers: list[Layer] = []
             file['data'].visititems(lambda name, item: _add_group(layers, name, item, path))
@@ -106,8 +111,9 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f'{path}: truncated, or no HDF5 file of Caffe ({str(error)[:120]}); expected '
-            '.caffemodel.h5'
+            str(path),
+            f'truncated, or no HDF5 file of Caffe ({" ".join(str(error).split())[:120]})',
+            'expected .caffemodel.h5',
         ) from None
     return named_tensors(path, layers)
 

@@ -66,10 +66,14 @@ def named_tensors(path: Path, layers: Sequence[Layer]) -> dict[str, Tensor]:
                 norms[top] = name
         for part, blob in _parts(path, layer, kind).items():
             if f'{name}.{part}' in tensors:
-                raise UserError(f'{path}: two layers {name!r} found, expected names that differ')
+                raise UserError(
+                    str(path), f'two layers {name!r} found', 'expected names that differ'
+                )
             tensors[f'{name}.{part}'] = torch.from_numpy(np.require(blob, requirements=('C', 'A')))
     if not tensors:
-        raise UserError(f'{path}: {len(layers)} layers without weights found, expected some')
+        raise UserError(
+            str(path), f'{len(layers)} layers without weights found', 'expected some with weights'
+        )
     return tensors
 
 
@@ -93,8 +97,9 @@ def _parts(path: Path, layer: Layer, kind: str) -> dict[str, Blob]:
     if kind == 'BatchNorm':
         if len(blobs) not in (3, 5):
             raise UserError(
-                f'{path}: BatchNorm {layer.name!r} with {len(blobs)} blobs found, expected mean, '
-                'variance and factor, or these with gamma and beta'
+                str(path),
+                f'BatchNorm {layer.name!r} with {len(blobs)} blobs found',
+                'expected mean, variance and factor, or these with gamma and beta',
             )
         factor = float(_vector(blobs[2])[0]) if blobs[2].size else 0.0
         share = np.float32(0.0 if factor == 0 else 1.0 / factor)
