@@ -19,7 +19,7 @@ from mm_tuning_plugin.benchmark.retrieval import measure_recall
 from mm_tuning_plugin.benchmark.settings import RUN, STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Step, read_step
 from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone
-from mm_tuning_plugin.checkpoint.read import read_content
+from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import MixAndMatchRunner
 from mm_tuning_plugin.engine.alone import train_alone

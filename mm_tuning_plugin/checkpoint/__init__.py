@@ -1,12 +1,22 @@
 """Reading any self-supervised file, fitting it to a backbone, and the report of what was done."""
 
 from .arguments import as_python, needed_arguments
-from .aside import full_disk_named, remove_leftovers, write_aside
+from mm_tuning_plugin.checkpoint.io.atomic_write import (
+    full_disk_named,
+    remove_leftovers,
+    write_aside,
+)
 from .load import load_backbone_checkpoint
 from .naming import Naming, register_naming
-from .read import read_tensors
+from mm_tuning_plugin.checkpoint.io.read import read_tensors
 from .report import Layout, LoadReport
-from .store import hash_file, hash_state_dict, load_backbone_strict, read_backbone, save_backbone
+from mm_tuning_plugin.checkpoint.io.store import (
+    hash_file,
+    hash_state_dict,
+    load_backbone_strict,
+    read_backbone,
+    save_backbone,
+)
 
 __all__ = [
     'Layout',

@@ -10,8 +10,8 @@ from torch import nn
 
 from .choice import choose
 from .fit import Fit, best_fits
-from .read import PathLike, read_file
-from .store import own_tensors
+from mm_tuning_plugin.checkpoint.io.read import PathLike, read_file
+from mm_tuning_plugin.checkpoint.io.store import own_tensors
 from .wrappers import plain_place
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .fit import Fit
 from .parts import is_buffer
-from .store import own_tensors
+from mm_tuning_plugin.checkpoint.io.store import own_tensors
 from .wrappers import plain_names
 
 _DEPTHS = {

@@ -13,9 +13,9 @@ from .explain import explain
 from .fit import Fit
 from .leftovers import own_names
 from .parts import is_buffer
-from .read import TensorFile
+from mm_tuning_plugin.checkpoint.io.read import TensorFile
 from .stages import Stages, leftover
-from .told import has_rotary, told_rotary
+from mm_tuning_plugin.checkpoint.io.file_metadata import has_rotary, told_rotary
 
 # Matrices that may be zero in a trained network: positions, tokens, biases by position.
 _MAY_BE_ZERO = ('pos_embed', 'token', 'bias_table')

@@ -20,10 +20,10 @@ from .neutral import neutral_values
 from .notes import all_notes
 from .notes_cnn import is_added
 from .parts import is_buffer, left_over
-from .read import PathLike, TensorFile, read_file
+from mm_tuning_plugin.checkpoint.io.read import PathLike, TensorFile, read_file
 from .report import Layout, LoadReport
 from .stages import Stages, coverage, lacking_kinds
-from .store import copy_into, hash_state_dict, own_tensors
+from mm_tuning_plugin.checkpoint.io.store import copy_into, hash_state_dict, own_tensors
 from .wrappers import plain_place
 
 

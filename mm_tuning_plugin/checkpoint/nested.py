@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .store import own_tensors
+from mm_tuning_plugin.checkpoint.io.store import own_tensors
 from .wrappers import plain_names
 
 ENCODERS = ('backbone', 'timm_model')

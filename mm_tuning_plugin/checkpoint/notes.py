@@ -16,7 +16,7 @@ from .judge_vit import note_parts
 from .nested import Encoder
 from .notes_cnn import is_added, note_convolutions
 from .parts import is_buffer
-from .read import TensorFile
+from mm_tuning_plugin.checkpoint.io.read import TensorFile
 
 CHANNELS = (
     'weights of Caffe read channels in the order blue, green, red, values of 0 to 255 less a mean '

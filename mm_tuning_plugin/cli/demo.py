@@ -85,7 +85,7 @@ def demo_plan(data_root: Path, seeds: Sequence[int], folder: Path) -> Plan:
 def draw_pictures(jobs: Sequence[Job], rows: Sequence[dict], folder: Path) -> None:
     """Save the mosaic, the embedding map and the predictions of the first seed."""
     from mm_tuning_plugin.benchmark import pictures
-    from mm_tuning_plugin.checkpoint.read import read_content
+    from mm_tuning_plugin.checkpoint.io.read import read_content
 
     folder.mkdir(parents=True, exist_ok=True)
     first = [(job, row) for job, row in zip(jobs, rows) if job.seed == jobs[0].seed]

@@ -17,7 +17,7 @@ from mm_tuning_plugin.checkpoint.choice import choose
 from mm_tuning_plugin.checkpoint.fit import Fit, best_fits
 from mm_tuning_plugin.checkpoint.known import KNOWN, Known
 from mm_tuning_plugin.checkpoint.parts import is_buffer
-from mm_tuning_plugin.checkpoint.read import TensorFile, inspect_file, read_file
+from mm_tuning_plugin.checkpoint.io.read import TensorFile, inspect_file, read_file
 from mm_tuning_plugin.checkpoint.wrappers import plain_place
 from mm_tuning_plugin.errors import UserError
 

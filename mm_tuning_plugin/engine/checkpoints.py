@@ -14,7 +14,7 @@ import torch
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 
-from mm_tuning_plugin.checkpoint.pickles import DAMAGED
+from mm_tuning_plugin.checkpoint.io.pickles import DAMAGED
 from mm_tuning_plugin.config_types import class_of
 from mm_tuning_plugin.engine.histories import allow_histories
 from mm_tuning_plugin.engine.messages import warn

@@ -32,7 +32,7 @@ from mm_tuning_plugin.checkpoint import (
     save_backbone,
     write_aside,
 )
-from mm_tuning_plugin.checkpoint.store import SAFETENSORS
+from mm_tuning_plugin.checkpoint.io.store import SAFETENSORS
 from mm_tuning_plugin.config_types import full_type, with_named_types
 from mm_tuning_plugin.engine.class_iou import ClassIoUHook
 from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch

@@ -10,7 +10,7 @@ from mm_tuning_plugin.benchmark import code
 # function, to some by a location of a registry alone.
 MAKING = [
     'structures.py', 'registry.py', 'config_types.py', 'functional/points.py', 'checkpoint/fit.py',
-    'checkpoint/naming/swin.py', 'checkpoint/caffe/layers.py', 'datasets/samplers.py',
+    'checkpoint/naming/swin.py', 'checkpoint/io/caffe/layers.py', 'datasets/samplers.py',
     'models/tuner.py', 'models/backbones/vgg.py', 'models/heads/hypercolumn.py',
     'models/proxies/rotation.py', 'engine/plan.py', 'engine/resume.py', 'benchmark/work.py',
 ]  # fmt: skip

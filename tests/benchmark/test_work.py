@@ -22,7 +22,7 @@ from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import distinct_steps, prepare, read_step
 from mm_tuning_plugin.benchmark.work import run_step, write_random_start
 from mm_tuning_plugin.checkpoint import hash_file, hash_state_dict, save_backbone
-from mm_tuning_plugin.checkpoint.read import read_content
+from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.cli.benchmark import run_plan
 from mm_tuning_plugin.engine.observe import OBSERVED, START
 

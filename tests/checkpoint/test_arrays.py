@@ -14,7 +14,7 @@ from mistakes import mistake
 from mmseg.models.backbones import ResNet
 
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint, read_tensors
-from mm_tuning_plugin.checkpoint.arrays import is_plain_pickle
+from mm_tuning_plugin.checkpoint.io.array_pickles import is_plain_pickle
 
 VALUES = np.random.default_rng(0).standard_normal((4, 3, 2, 2)).astype('f4')
 ARRAYS = {

@@ -9,7 +9,7 @@ from mistakes import mistake
 from torch import nn
 
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint, read_tensors
-from mm_tuning_plugin.checkpoint.caffe.wire import fields
+from mm_tuning_plugin.checkpoint.io.caffe.wire import fields
 from mm_tuning_plugin.models.backbones import VGG16BN, AlexNetBN
 
 

@@ -15,9 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import UserError
-from .layers import Layer, named_tensors
-from .wire import BYTES, FIXED32, FIXED64, Field, fields, varints
+from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.checkpoint.io.caffe.layers import Layer, named_tensors
+from mm_tuning_plugin.checkpoint.io.caffe.wire import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    Field,
+    fields,
+    varints,
+)
 
 ENDINGS = ('.caffemodel',)
 HDF5_ENDINGS = ('.h5', '.hdf5')

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .pickles import modern_name
+from mm_tuning_plugin.checkpoint.io.pickles import modern_name
 
 # What torch.save wrote before 1.6 begins with a pickle of this number.
 TORCH_MAGIC = b'\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19'

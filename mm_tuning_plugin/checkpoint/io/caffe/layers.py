@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...errors import UserError
+from mm_tuning_plugin.errors import UserError
 
 Blob = NDArray[np.float32]
 

@@ -18,14 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from .advice import first_line, reason
-from .arrays import Array, as_tensor, is_plain_pickle, read_plain_pickle
-from .caffe import is_caffemodel, read_caffemodel, read_hdf5
-from .caffe.files import HDF5_ENDINGS, HDF5_MAGIC
-from .inert import stand_ins
-from .told import read_told
-from .wrappers import plain_names, plain_place
+from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.checkpoint.io.pickle_advice import first_line, reason
+from mm_tuning_plugin.checkpoint.io.array_pickles import (
+    Array,
+    as_tensor,
+    is_plain_pickle,
+    read_plain_pickle,
+)
+from mm_tuning_plugin.checkpoint.io.caffe import is_caffemodel, read_caffemodel, read_hdf5
+from mm_tuning_plugin.checkpoint.io.caffe.files import HDF5_ENDINGS, HDF5_MAGIC
+from mm_tuning_plugin.checkpoint.io.safe_globals import stand_ins
+from mm_tuning_plugin.checkpoint.io.file_metadata import read_told
+from mm_tuning_plugin.checkpoint.wrappers import plain_names, plain_place
 
 PathLike = Union[str, 'os.PathLike[str]']
 MAX_DEPTH = 8
