@@ -1,6 +1,6 @@
 """Reading any self-supervised file, fitting it to a backbone, and the report of what was done."""
 
-from .arguments import as_python, needed_arguments
+from mm_tuning_plugin.checkpoint.match.arguments import as_python, needed_arguments
 from mm_tuning_plugin.checkpoint.io.atomic_write import (
     full_disk_named,
     remove_leftovers,

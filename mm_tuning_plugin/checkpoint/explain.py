@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from .fit import Fit
-from .parts import is_buffer
+from mm_tuning_plugin.checkpoint.match.fit import Fit
+from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
 from mm_tuning_plugin.checkpoint.io.store import own_tensors
-from .wrappers import plain_names
+from mm_tuning_plugin.checkpoint.match.wrappers import plain_names
 
 _DEPTHS = {
     (2, 2, 2, 2): ('18', '18'),

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .explain import explain
-from .fit import Fit
+from mm_tuning_plugin.checkpoint.match.fit import Fit
 from .leftovers import own_names
-from .parts import is_buffer
+from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
 from mm_tuning_plugin.checkpoint.io.read import TensorFile
-from .stages import Stages, leftover
+from mm_tuning_plugin.checkpoint.match.stages import Stages, leftover
 from mm_tuning_plugin.checkpoint.io.file_metadata import has_rotary, told_rotary
 
 # Matrices that may be zero in a trained network: positions, tokens, biases by position.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from .fit import Fit
+from mm_tuning_plugin.checkpoint.match.fit import Fit
 
 
 def sort_leftovers(

@@ -10,12 +10,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from .arguments import as_python, fitting_arguments, layer_norm_epsilons
-from .fit import Fit
+from mm_tuning_plugin.checkpoint.match.arguments import (
+    as_python,
+    fitting_arguments,
+    layer_norm_epsilons,
+)
+from mm_tuning_plugin.checkpoint.match.fit import Fit
 from .judge_vit import note_parts
-from .nested import Encoder
+from mm_tuning_plugin.checkpoint.match.nested import Encoder
 from .notes_cnn import is_added, note_convolutions
-from .parts import is_buffer
+from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
 from mm_tuning_plugin.checkpoint.io.read import TensorFile
 
 CHANNELS = (

@@ -117,7 +117,7 @@ def plain_weights(backbone: nn.Module, report: LoadReport) -> dict[str, Tensor]:
     Left out: what the file did not have, which the backbone initialises by itself; and index
     tables, which the backbone computes for its own size and which would not fit another one.
     """
-    from mm_tuning_plugin.checkpoint.parts import is_buffer
+    from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
 
     missing = set(report.missing)
     return {

@@ -9,7 +9,7 @@ from mm_tuning_plugin.benchmark import code
 # One file of every room whose code makes weights. A step comes to some by an import inside a
 # function, to some by a location of a registry alone.
 MAKING = [
-    'structures.py', 'registry.py', 'config_types.py', 'functional/points.py', 'checkpoint/fit.py',
+    'structures.py', 'registry.py', 'config_types.py', 'functional/points.py', 'checkpoint/match/fit.py',
     'checkpoint/naming/swin.py', 'checkpoint/io/caffe/layers.py', 'datasets/samplers.py',
     'models/tuner.py', 'models/backbones/vgg.py', 'models/heads/hypercolumn.py',
     'models/proxies/rotation.py', 'engine/plan.py', 'engine/resume.py', 'benchmark/work.py',

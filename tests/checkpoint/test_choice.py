@@ -10,7 +10,7 @@ from reference_networks import TorchvisionResNet, randomise
 from torch import nn
 
 from mm_tuning_plugin.checkpoint import hash_state_dict, load_backbone_checkpoint
-from mm_tuning_plugin.checkpoint.choice import choose
+from mm_tuning_plugin.checkpoint.match.disambiguate import choose
 
 
 @pytest.fixture(scope='module')

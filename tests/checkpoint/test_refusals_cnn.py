@@ -29,7 +29,7 @@ from reference_mobile import SMALL, OriginalSTDC, TorchvisionMobileNetV3
 from test_explain import BACKBONES
 
 from mm_tuning_plugin.checkpoint import load, load_backbone_checkpoint
-from mm_tuning_plugin.checkpoint.choice import choose
+from mm_tuning_plugin.checkpoint.match.disambiguate import choose
 
 
 def test_plain_file_into_deep_stem_is_refused(tmp_path, resnet_source):

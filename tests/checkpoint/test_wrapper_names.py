@@ -7,7 +7,7 @@ from mmseg.models.backbones import ResNet
 from reference_vits import check_function, loaded, mmseg_backbone
 
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint, read_tensors
-from mm_tuning_plugin.checkpoint.wrappers import WRAPPERS, plain_names
+from mm_tuning_plugin.checkpoint.match.wrappers import WRAPPERS, plain_names
 
 
 @pytest.mark.parametrize(

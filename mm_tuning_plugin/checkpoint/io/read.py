@@ -30,7 +30,7 @@ from mm_tuning_plugin.checkpoint.io.caffe import is_caffemodel, read_caffemodel,
 from mm_tuning_plugin.checkpoint.io.caffe.files import HDF5_ENDINGS, HDF5_MAGIC
 from mm_tuning_plugin.checkpoint.io.safe_globals import stand_ins
 from mm_tuning_plugin.checkpoint.io.file_metadata import read_told
-from mm_tuning_plugin.checkpoint.wrappers import plain_names, plain_place
+from mm_tuning_plugin.checkpoint.match.wrappers import plain_names, plain_place
 
 PathLike = Union[str, 'os.PathLike[str]']
 MAX_DEPTH = 8

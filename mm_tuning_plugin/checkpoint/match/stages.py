@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from .parts import is_buffer
+from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
 
 _PLACE = re.compile(r'(?<=^layer)\d(?=\.)|(?<=^block)\d(?=\.)|(?<=^stage)\d(?=\.)|(?<=\.)\d+(?=\.)')
 # ``layers.0.1.2.norm1``: a list of levels, each a list of parts, one of which lists blocks.

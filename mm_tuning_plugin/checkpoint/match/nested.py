@@ -14,7 +14,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from mm_tuning_plugin.checkpoint.io.store import own_tensors
-from .wrappers import plain_names
+from mm_tuning_plugin.checkpoint.match.wrappers import plain_names
 
 ENCODERS = ('backbone', 'timm_model')
 LISTS = (nn.ModuleList, nn.Sequential)  # of layers: no file is of them alone

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from .cut import cut_off, is_chain
+from mm_tuning_plugin.checkpoint.match.timm_cuts import cut_off, is_chain
 
 # Anywhere, by the last component of the name.
 COUNTERS = 'num_batches_tracked|total_ops|total_params'  # those of profilers too

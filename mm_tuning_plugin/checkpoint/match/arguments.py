@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from .choice import choose
-from .fit import Fit, best_fits
+from mm_tuning_plugin.checkpoint.match.disambiguate import choose
+from mm_tuning_plugin.checkpoint.match.fit import Fit, best_fits
 from mm_tuning_plugin.checkpoint.io.read import PathLike, read_file
 from mm_tuning_plugin.checkpoint.io.store import own_tensors
-from .wrappers import plain_place
+from mm_tuning_plugin.checkpoint.match.wrappers import plain_place
 
 
 def needed_arguments(

@@ -1,0 +1,1 @@
+"""Match the tensors of a file with the parameters of a backbone."""
