@@ -9,7 +9,7 @@ from mm_tuning_plugin.checkpoint.io.atomic_write import (
 from .load import load_backbone_checkpoint
 from .naming import Naming, register_naming
 from mm_tuning_plugin.checkpoint.io.read import read_tensors
-from .report import Layout, LoadReport
+from mm_tuning_plugin.checkpoint.verdict.report import Layout, LoadReport
 from mm_tuning_plugin.checkpoint.io.store import (
     hash_file,
     hash_state_dict,

@@ -2,7 +2,7 @@
 
 import json
 
-from mm_tuning_plugin.checkpoint.report import Layout, LoadReport
+from mm_tuning_plugin.checkpoint.verdict.report import Layout, LoadReport
 
 
 def report(stages, **changes):

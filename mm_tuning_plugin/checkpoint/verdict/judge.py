@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from .explain import explain
+from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.checkpoint.verdict.explain import explain
 from mm_tuning_plugin.checkpoint.match.fit import Fit
-from .leftovers import own_names
+from mm_tuning_plugin.checkpoint.verdict.leftovers import own_names
 from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
 from mm_tuning_plugin.checkpoint.io.read import TensorFile
 from mm_tuning_plugin.checkpoint.match.stages import Stages, leftover

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor, nn
 
 from mm_tuning_plugin.checkpoint.match.fit import Fit
-from .naming.mobilenet import TIMM, TORCHVISION_V3
+from mm_tuning_plugin.checkpoint.naming.mobilenet import TIMM, TORCHVISION_V3
 
 # One name that only such networks of mmseg's, mmcv's and mmpretrain's have: ResNets and HRNet,
 # MobileNetV2, MobileNetV3, STDC, VGG.

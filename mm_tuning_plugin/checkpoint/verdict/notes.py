@@ -16,9 +16,9 @@ from mm_tuning_plugin.checkpoint.match.arguments import (
     layer_norm_epsilons,
 )
 from mm_tuning_plugin.checkpoint.match.fit import Fit
-from .judge_vit import note_parts
+from mm_tuning_plugin.checkpoint.verdict.judge_vit import note_parts
 from mm_tuning_plugin.checkpoint.match.nested import Encoder
-from .notes_cnn import is_added, note_convolutions
+from mm_tuning_plugin.checkpoint.verdict.notes_cnn import is_added, note_convolutions
 from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
 from mm_tuning_plugin.checkpoint.io.read import TensorFile
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..errors import UserError
+from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.checkpoint.match.fit import Fit
 
 # Words for parts that the backbone has no place for: pattern of the name that is left over, what it

@@ -1,0 +1,1 @@
+"""Decide whether a file is accepted, and explain why."""
