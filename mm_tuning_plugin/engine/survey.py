@@ -24,7 +24,7 @@ from mm_tuning_plugin.datasets.samplers import SeededInfiniteSampler
 from mm_tuning_plugin.engine.options import like
 from mm_tuning_plugin.engine.plan import Facts, derive_tuning_config
 from mm_tuning_plugin.engine.user_config import leaf_datasets
-from mm_tuning_plugin.functional._runs import find_runs
+from mm_tuning_plugin.functional.runs import find_runs
 from mm_tuning_plugin.functional.box_shares import box_purity, share_covered, share_outside
 from mm_tuning_plugin.visualization import cut_nodes, dataset_palette
 

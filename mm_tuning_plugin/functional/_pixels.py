@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Generator
 
 from ._draws import Indices, integers, permutation
-from ._runs import find_runs, stable_order
+from mm_tuning_plugin.functional.runs import find_runs, stable_order
 
 Labels = NDArray[np.integer]
 _TABLE = 1 << 16  # labels below are looked up in a table

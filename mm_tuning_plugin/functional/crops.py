@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_at_least, check_integers, describe
-from ._embeddings import as_precise
+from mm_tuning_plugin.functional.embeddings import as_precise
 
 
 class _Taps(NamedTuple):

@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from ..structures import Triplets
 from ._checks import check_integers
 from ._draws import Indices, indices_below, on_host, permutation
-from ._runs import find_runs, stable_order
+from mm_tuning_plugin.functional.runs import find_runs, stable_order
 
 
 class _Forest(NamedTuple):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..structures import Triplets
 from ._checks import check_embeddings, check_integers, check_labels, describe
-from ._embeddings import (
+from mm_tuning_plugin.functional.embeddings import (
     as_precise,
     class_sums,
     full_precision,

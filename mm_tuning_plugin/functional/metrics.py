@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_at_least, check_embeddings, check_integers, check_labels
-from ._embeddings import as_precise, class_sums, full_precision, unit_rows
+from mm_tuning_plugin.functional.embeddings import as_precise, class_sums, full_precision, unit_rows
 
 _CHUNK = 1 << 22  # similarities held at a time: 16 MiB of float32
 

@@ -18,7 +18,7 @@ from ..structures import LabelledPoints
 from ._checks import check_at_least, check_integers, check_share
 from ._draws import on_host, permutation
 from ._pixels import draw_class_pools
-from ._runs import find_runs
+from mm_tuning_plugin.functional.runs import find_runs
 
 BORDER = 3  # pixels: what counts as near to another label
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mm_tuning_plugin.functional._embeddings import as_precise
+from mm_tuning_plugin.functional.embeddings import as_precise
 from mm_tuning_plugin.functional.reading import read_at_points
 from mm_tuning_plugin.registry import MODELS
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from mm_tuning_plugin import functional
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.functional._embeddings import as_precise, full_precision
+from mm_tuning_plugin.functional.embeddings import as_precise, full_precision
 from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
 from mm_tuning_plugin.models.chunks import embed_in_chunks
 from mm_tuning_plugin.models.gather import gather_nodes

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._draws import Indices
+from mm_tuning_plugin.functional._draws import Indices
 
 
 class Runs(NamedTuple):
