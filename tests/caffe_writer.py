@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 
-from mm_tuning_plugin.models.backbones import AlexNetBN
+from mm_tuning_plugin.paper.backbones import AlexNetBN
 
 RNG = np.random.default_rng(0)
 OLD_KINDS = {'Convolution': 4, 'InnerProduct': 14, 'ReLU': 18}

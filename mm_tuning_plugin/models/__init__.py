@@ -1,6 +1,7 @@
 """The tuner and its parts, and the proxy tasks that make a start without labels."""
 
-from mm_tuning_plugin.models import backbones, heads, proxies
+from mm_tuning_plugin.paper import backbones, heads
+from mm_tuning_plugin.models import proxies
 from mm_tuning_plugin.models.data_preprocessor import NodeDataPreprocessor
 from mm_tuning_plugin.models.embedding_heads import PointEmbedding, PooledEmbedding
 from mm_tuning_plugin.models.gather import gather_nodes
@@ -12,7 +13,7 @@ from mm_tuning_plugin.models.losses import (
     SupervisedContrastiveLoss,
 )
 from mm_tuning_plugin.models.metric_learning import PMLLoss
-from mm_tuning_plugin.models.segmentor import SummedSoftmaxEncoderDecoder
+from mm_tuning_plugin.paper.segmentor import SummedSoftmaxEncoderDecoder
 from mm_tuning_plugin.models.self_supervised import SelfSupervised
 from mm_tuning_plugin.models.tuner import MixAndMatchTuner
 

@@ -11,7 +11,7 @@ from mm_tuning_plugin.benchmark import code
 MAKING = [
     'structures.py', 'registry.py', 'config_types.py', 'functional/points.py', 'checkpoint/match/fit.py',
     'checkpoint/naming/swin.py', 'checkpoint/io/caffe/layers.py', 'datasets/samplers.py',
-    'models/tuner.py', 'models/backbones/vgg.py', 'models/heads/hypercolumn.py',
+    'models/tuner.py', 'paper/backbones/vgg.py', 'paper/heads/hypercolumn.py',
     'models/proxies/rotation.py', 'engine/plan.py', 'engine/resume.py', 'benchmark/work.py',
 ]  # fmt: skip
 SHOWING = [

@@ -10,7 +10,7 @@ from torch import nn
 
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint, read_tensors
 from mm_tuning_plugin.checkpoint.io.caffe.wire import fields
-from mm_tuning_plugin.models.backbones import VGG16BN, AlexNetBN
+from mm_tuning_plugin.paper.backbones import VGG16BN, AlexNetBN
 
 
 def vgg_layers(scale=True, norms=True):

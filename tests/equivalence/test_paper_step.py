@@ -21,7 +21,7 @@ from scipy.stats import chi2_contingency, ks_2samp
 from mm_tuning_plugin.datasets.samplers import SeededIndex
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.functional import graph_triplets, sample_patches
-from mm_tuning_plugin.models.backbones import AlexNetBN
+from mm_tuning_plugin.paper.backbones import AlexNetBN
 from mm_tuning_plugin.registry import MODELS
 
 DRAWS = 600

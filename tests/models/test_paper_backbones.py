@@ -6,10 +6,10 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import nn
 
-from mm_tuning_plugin.models.backbones import VGG16BN, AlexNetBN
-from mm_tuning_plugin.models.backbones.vgg import BLOCKS
+from mm_tuning_plugin.paper.backbones import VGG16BN, AlexNetBN
+from mm_tuning_plugin.paper.backbones.vgg import BLOCKS
 from mm_tuning_plugin.models.embedding_heads import PooledEmbedding
-from mm_tuning_plugin.models.heads import FCN32sHead
+from mm_tuning_plugin.paper.heads import FCN32sHead
 
 
 def images(channels=3, height=96, width=128):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.models.heads.columns import select_levels
+from mm_tuning_plugin.paper.heads.columns import select_levels
 from mm_tuning_plugin.models.layout import bring_forward, channel_dim, told_by_timm
 from mm_tuning_plugin.models.outputs import as_maps
 

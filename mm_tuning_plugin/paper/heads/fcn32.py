@@ -8,7 +8,7 @@ from typing import Any
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
-from mm_tuning_plugin.models.backbones.chain import gaussian, norm
+from mm_tuning_plugin.paper.backbones.chain import gaussian, norm
 from mm_tuning_plugin.registry import MODELS
 
 

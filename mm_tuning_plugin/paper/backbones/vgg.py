@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.models.backbones.chain import ChainBackbone, dilated, norm, pooling
+from mm_tuning_plugin.paper.backbones.chain import ChainBackbone, dilated, norm, pooling
 from mm_tuning_plugin.registry import MODELS
 
 BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels, convolutions

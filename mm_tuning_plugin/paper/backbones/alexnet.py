@@ -7,13 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.models.backbones.chain import (
-    ChainBackbone,
-    dilated,
-    gaussian,
-    norm,
-    pooling,
-)
+from mm_tuning_plugin.paper.backbones.chain import ChainBackbone, dilated, gaussian, norm, pooling
 from mm_tuning_plugin.registry import MODELS
 
 NAMES = ('input', 'conv1', 'conv2', 'conv3', 'conv4', 'conv5', 'pool5', 'fc6', 'fc7')

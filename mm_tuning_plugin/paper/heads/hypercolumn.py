@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional.points import sample_labelled_pixels
-from mm_tuning_plugin.models.heads.columns import (
+from mm_tuning_plugin.paper.heads.columns import (
     HypercolumnLinear,
     as_maps,
     check_levels,

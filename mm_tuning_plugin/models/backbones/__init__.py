@@ -1,6 +1,0 @@
-"""The backbones of the paper's own systems."""
-
-from mm_tuning_plugin.models.backbones.alexnet import AlexNetBN
-from mm_tuning_plugin.models.backbones.vgg import VGG16BN
-
-__all__ = ['VGG16BN', 'AlexNetBN']

@@ -1,6 +1,0 @@
-"""Decode heads of the paper's own systems, for any mmseg config."""
-
-from mm_tuning_plugin.models.heads.fcn32 import FCN32sHead
-from mm_tuning_plugin.models.heads.hypercolumn import HypercolumnHead
-
-__all__ = ['FCN32sHead', 'HypercolumnHead']
