@@ -35,7 +35,7 @@ from mm_tuning_plugin.engine.options import resolve_options
 from mm_tuning_plugin.engine.start import _has_layer_norms, remove_pretrained
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models import PMLLoss
-from mm_tuning_plugin.models.proxies import RotationModel
+from mm_tuning_plugin.proxies import RotationModel
 
 RESNETS = {
     'name': 'ResNet',
@@ -234,7 +234,7 @@ def test_loading_by_classes_is_cached(toy_cfg, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'kind', kinds_of(RotationModel, 'mm_tuning_plugin.models.proxies.rotation.RotationModel')
+    'kind', kinds_of(RotationModel, 'mm_tuning_plugin.proxies.rotation.RotationModel')
 )
 def test_a_proxy_task_is_known(kind):
     assert is_proxy_task(Config(dict(default_scope=None, model=dict(type=kind))))

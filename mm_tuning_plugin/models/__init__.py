@@ -1,7 +1,7 @@
 """The tuner and its parts, and the proxy tasks that make a start without labels."""
 
 from mm_tuning_plugin.paper import backbones, heads
-from mm_tuning_plugin.models import proxies
+from mm_tuning_plugin import proxies
 from mm_tuning_plugin.models.data_preprocessor import NodeDataPreprocessor
 from mm_tuning_plugin.models.embedding_heads import PointEmbedding, PooledEmbedding
 from mm_tuning_plugin.models.gather import gather_nodes

@@ -12,7 +12,7 @@ MAKING = [
     'structures.py', 'registry.py', 'config_types.py', 'functional/points.py', 'checkpoint/match/fit.py',
     'checkpoint/naming/swin.py', 'checkpoint/io/caffe/layers.py', 'datasets/samplers.py',
     'models/tuner.py', 'paper/backbones/vgg.py', 'paper/heads/hypercolumn.py',
-    'models/proxies/rotation.py', 'engine/plan.py', 'engine/resume.py', 'benchmark/work.py',
+    'proxies/rotation.py', 'engine/plan.py', 'engine/resume.py', 'benchmark/work.py',
 ]  # fmt: skip
 SHOWING = [
     'engine/watch/pace.py', 'engine/run_report.py', 'engine/picture_hooks.py', 'cli/train.py',

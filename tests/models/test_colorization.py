@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from mmseg.models.backbones import ResNet
 
 from mm_tuning_plugin.datasets.demo import draw_scene, write_demo_dataset
-from mm_tuning_plugin.models.proxies import ColorizationDataPreprocessor, ColorizationModel, chroma
+from mm_tuning_plugin.proxies import ColorizationDataPreprocessor, ColorizationModel, chroma
 from mm_tuning_plugin.registry import MODELS
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'proxy' / 'colorization_resnet18_demo.py'

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mistakes import mistake
 
-from mm_tuning_plugin.models.proxies import JigsawDataPreprocessor, puzzle
+from mm_tuning_plugin.proxies import JigsawDataPreprocessor, puzzle
 from mm_tuning_plugin.registry import MODELS
 
 

@@ -15,13 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.models.proxies.chroma import stack_padded
-from mm_tuning_plugin.models.proxies.classification import (
-    PooledProxy,
-    check_mode,
-    classification_losses,
-)
-from mm_tuning_plugin.models.proxies.normalising import NormalisingDataPreprocessor
+from mm_tuning_plugin.proxies.chroma import stack_padded
+from mm_tuning_plugin.proxies.classification import PooledProxy, check_mode, classification_losses
+from mm_tuning_plugin.proxies.normalising import NormalisingDataPreprocessor
 from mm_tuning_plugin.registry import MODELS
 
 TURNS = 4

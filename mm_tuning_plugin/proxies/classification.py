@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.models.proxies.trunk import read_levels
+from mm_tuning_plugin.proxies.trunk import read_levels
 from mm_tuning_plugin.registry import MODELS
 
 

@@ -25,10 +25,10 @@ from mm_tuning_plugin.paper.heads.columns import (
     check_levels,
     finest_grid,
 )
-from mm_tuning_plugin.models.proxies.classification import check_mode, check_positive
-from mm_tuning_plugin.models.proxies.colorization import ChromaHead, ColorizationDataPreprocessor
-from mm_tuning_plugin.models.proxies.hues import bin_centres, rgb_to_hue_chroma, window_histograms
-from mm_tuning_plugin.models.proxies.trunk import read_levels
+from mm_tuning_plugin.proxies.classification import check_mode, check_positive
+from mm_tuning_plugin.proxies.colorization import ChromaHead, ColorizationDataPreprocessor
+from mm_tuning_plugin.proxies.hues import bin_centres, rgb_to_hue_chroma, window_histograms
+from mm_tuning_plugin.proxies.trunk import read_levels
 from mm_tuning_plugin.registry import MODELS
 
 IGNORED = 255

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional.reading import read_at_points
-from mm_tuning_plugin.models.proxies.chroma import (
+from mm_tuning_plugin.proxies.chroma import (
     IGNORE_CLASS,
     chroma_classes,
     chroma_targets,
@@ -28,8 +28,8 @@ from mm_tuning_plugin.models.proxies.chroma import (
     rgb_to_lab,
     stack_padded,
 )
-from mm_tuning_plugin.models.proxies.normalising import NormalisingDataPreprocessor
-from mm_tuning_plugin.models.proxies.trunk import read_levels
+from mm_tuning_plugin.proxies.normalising import NormalisingDataPreprocessor
+from mm_tuning_plugin.proxies.trunk import read_levels
 from mm_tuning_plugin.registry import MODELS
 
 GREYS = {'luma': rgb_to_grey, 'average': lambda rgb: rgb.mean(dim=1, keepdim=True)}

@@ -16,14 +16,14 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.models.proxies.chroma import rgb_to_grey, stack_padded
-from mm_tuning_plugin.models.proxies.classification import (
+from mm_tuning_plugin.proxies.chroma import rgb_to_grey, stack_padded
+from mm_tuning_plugin.proxies.classification import (
     PooledProxy,
     check_mode,
     check_positive,
     classification_losses,
 )
-from mm_tuning_plugin.models.proxies.puzzle import (
+from mm_tuning_plugin.proxies.puzzle import (
     cut_tiles,
     draw_corners,
     normalise_tiles,
