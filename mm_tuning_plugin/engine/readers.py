@@ -17,7 +17,7 @@ from mm_tuning_plugin.engine.outline import outline
 from mm_tuning_plugin.engine.start import remove_pretrained
 from mm_tuning_plugin.engine.user_config import read_levels
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.models.layout import FIRST, layout_name
+from mm_tuning_plugin.models.channel_layout import FIRST, layout_name
 from mm_tuning_plugin.models.outputs import place_of
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from mm_tuning_plugin.paper import backbones, heads
 from mm_tuning_plugin import proxies
-from mm_tuning_plugin.models.data_preprocessor import NodeDataPreprocessor
+from mm_tuning_plugin.models.preprocessor import NodeDataPreprocessor
 from mm_tuning_plugin.models.embedding_heads import PointEmbedding, PooledEmbedding
 from mm_tuning_plugin.models.gather import gather_nodes
 from mm_tuning_plugin.models.losses import (

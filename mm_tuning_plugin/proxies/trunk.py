@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.paper.heads.columns import select_levels
-from mm_tuning_plugin.models.layout import bring_forward, channel_dim, told_by_timm
+from mm_tuning_plugin.models.channel_layout import bring_forward, channel_dim, told_by_timm
 from mm_tuning_plugin.models.outputs import as_maps
 
 

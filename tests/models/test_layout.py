@@ -7,7 +7,7 @@ import torch
 from mistakes import mistake
 from torch import nn
 
-from mm_tuning_plugin.models.layout import (
+from mm_tuning_plugin.models.channel_layout import (
     bring_forward,
     channel_dim,
     channel_dims,
