@@ -5,14 +5,14 @@ from mm_tuning_plugin import proxies
 from mm_tuning_plugin.models.preprocessor import NodeDataPreprocessor
 from mm_tuning_plugin.models.embedding_heads import PointEmbedding, PooledEmbedding
 from mm_tuning_plugin.models.gather import gather_nodes
-from mm_tuning_plugin.models.losses import (
+from mm_tuning_plugin.losses.node_losses import (
     ExpectedTripletLoss,
     GraphTripletLoss,
     NodeCrossEntropyLoss,
     PrototypeContrastiveLoss,
     SupervisedContrastiveLoss,
 )
-from mm_tuning_plugin.models.metric_learning import PMLLoss
+from mm_tuning_plugin.losses.metric_learning import PMLLoss
 from mm_tuning_plugin.paper.segmentor import SummedSoftmaxEncoderDecoder
 from mm_tuning_plugin.models.self_supervised import SelfSupervised
 from mm_tuning_plugin.models.tuner import MixAndMatchTuner

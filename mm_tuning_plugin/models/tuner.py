@@ -20,7 +20,7 @@ from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
 from mm_tuning_plugin.models.chunks import embed_in_chunks
 from mm_tuning_plugin.models.gather import gather_nodes
 from mm_tuning_plugin.models.channel_layout import FIRST, bring_forward, channel_dims, layout_name
-from mm_tuning_plugin.models.losses import touching_zero
+from mm_tuning_plugin.losses.node_losses import touching_zero
 from mm_tuning_plugin.models.outputs import (
     as_maps,
     freeze_unreached,
