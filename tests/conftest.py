@@ -38,7 +38,7 @@ def imported():
 @pytest.fixture(scope='session')
 def demo_root(tmp_path_factory):
     """A tiny drawn data set: 8 training and 4 validation images of 64 x 64."""
-    from mm_tuning_plugin.datasets.demo import write_demo_dataset
+    from mm_tuning_plugin.demo.dataset import write_demo_dataset
 
     root = tmp_path_factory.mktemp('data') / 'demo'
     return write_demo_dataset(root, image_size=64, num_unlabelled=4, num_train=8, num_val=4)
@@ -49,7 +49,7 @@ def toy_cfg(imported, demo_root, tmp_path):
     """The config of an ordinary mmseg project: 4 iterations of a very small network."""
     from mmengine.config import Config
 
-    from mm_tuning_plugin.datasets.demo import METAINFO
+    from mm_tuning_plugin.demo.dataset import METAINFO
 
     def loader(split, pipeline, **options):
         return dict(

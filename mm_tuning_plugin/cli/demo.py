@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     from mm_tuning_plugin.benchmark.pool import FAILED
     from mm_tuning_plugin.benchmark.tables import summary
     from mm_tuning_plugin.cli.benchmark import run_plan
-    from mm_tuning_plugin.datasets.demo import write_demo_dataset
+    from mm_tuning_plugin.demo.dataset import write_demo_dataset
 
     if not FINE_TUNING.is_file():
         raise UserError(

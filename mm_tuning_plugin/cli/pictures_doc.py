@@ -20,7 +20,7 @@ def main(folder: str) -> None:
 
     from mm_tuning_plugin import visualization
     from mm_tuning_plugin.cli.overview_picture import draw_overview
-    from mm_tuning_plugin.datasets.demo import CLASSES, PALETTE, draw_scene
+    from mm_tuning_plugin.demo.dataset import CLASSES, PALETTE, draw_scene
     from mm_tuning_plugin.functional import sample_patches, sample_points
 
     draws = torch.Generator().manual_seed(3)

@@ -17,12 +17,12 @@ MAKING = [
 SHOWING = [
     'engine/watch/pace.py', 'engine/run_report.py', 'engine/picture_hooks.py', 'cli/train.py',
     'visualization/mosaic.py', 'evaluation/retrieval.py', 'benchmark/report.py', 'errors.py',
-    'datasets/demo.py', 'engine/survey.py',
+    'demo/dataset.py', 'engine/survey.py',
 ]  # fmt: skip
 # Of the rooms that count as wholes: what no step of a benchmark comes to, as it only looks.
 NEVER_RUN = {
-    'checkpoint/known.py', 'datasets/demo.py', 'datasets/demo_scenes.py',
-    'datasets/demo_textures.py', 'engine/label_census.py', 'engine/room.py', 'engine/short.py',
+    'checkpoint/known.py', 'demo/dataset.py', 'demo/scenes.py',
+    'demo/textures.py', 'engine/label_census.py', 'engine/room.py', 'engine/short.py',
     'engine/survey.py',
     'engine/survey_figures.py', 'functional/box_shares.py',
 }  # fmt: skip

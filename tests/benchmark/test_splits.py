@@ -6,7 +6,7 @@ import storages
 from mistakes import mistake
 
 from mm_tuning_plugin.benchmark.splits import Library, read_folds
-from mm_tuning_plugin.datasets.demo import METAINFO, write_demo_dataset
+from mm_tuning_plugin.demo.dataset import METAINFO, write_demo_dataset
 
 pytestmark = pytest.mark.usefixtures('imported')
 NAMES = [f'{i:05d}' for i in range(16)]

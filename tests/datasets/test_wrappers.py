@@ -16,7 +16,7 @@ from mm_tuning_plugin.datasets import (
     SeededIndex,
     SeededInfiniteSampler,
 )
-from mm_tuning_plugin.datasets.demo import METAINFO, write_demo_dataset
+from mm_tuning_plugin.demo.dataset import METAINFO, write_demo_dataset
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
 
 NUM_CLASSES = len(METAINFO['classes'])

@@ -15,7 +15,7 @@ from forking import forked_processes  # noqa: F401  a fixture
 from mmengine.registry import MODELS, DefaultScope
 
 from mm_tuning_plugin.cli.main import entry
-from mm_tuning_plugin.datasets.demo import write_demo_dataset
+from mm_tuning_plugin.demo.dataset import write_demo_dataset
 
 # What calls for more than this test has, and what runs it. Patterns of whole commands.
 ELSEWHERE = {

@@ -18,7 +18,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from mm_tuning_plugin.benchmark.retrieval import measure_recall
-from mm_tuning_plugin.datasets.demo import METAINFO
+from mm_tuning_plugin.demo.dataset import METAINFO
 from mm_tuning_plugin.engine import derive_tuning_config, pipelines
 from mm_tuning_plugin.engine.files import Look, Reader, find_absent, find_readers, list_items
 from mm_tuning_plugin.engine.fingerprint import data_manifest

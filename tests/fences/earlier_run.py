@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 
 from mm_tuning_plugin.cli.train import entry
-from mm_tuning_plugin.datasets.demo import METAINFO, write_demo_dataset
+from mm_tuning_plugin.demo.dataset import METAINFO, write_demo_dataset
 
 FILE = Path(__file__).parent / 'earlier_run.tar.xz'
 STOPPED = {'tuning': 'stopped_in_tuning', 'finished': 'stopped_in_fine_tuning'}

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.models.backbones import ResNet
 
-from mm_tuning_plugin.datasets.demo import draw_scene, write_demo_dataset
+from mm_tuning_plugin.demo.dataset import draw_scene, write_demo_dataset
 from mm_tuning_plugin.proxies import ColorizationDataPreprocessor, ColorizationModel, chroma
 from mm_tuning_plugin.registry import MODELS
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from mistakes import mistake
 
-from mm_tuning_plugin.datasets.demo import draw_scene
+from mm_tuning_plugin.demo.dataset import draw_scene
 from mm_tuning_plugin.functional import sample_labelled_pixels
 from mm_tuning_plugin.proxies import hues
 from mm_tuning_plugin.registry import MODELS

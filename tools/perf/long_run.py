@@ -22,7 +22,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from run import hardware, versions
 
-from mm_tuning_plugin.datasets.demo import METAINFO, write_demo_dataset
+from mm_tuning_plugin.demo.dataset import METAINFO, write_demo_dataset
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.resume import ResumableRunner
 

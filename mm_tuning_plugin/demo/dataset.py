@@ -20,13 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mm_tuning_plugin.datasets.demo_scenes import (
-    CLASSES,
-    IGNORE_INDEX,
-    MIN_SIZE,
-    PALETTE,
-    draw_scene,
-)
+from mm_tuning_plugin.demo.scenes import CLASSES, IGNORE_INDEX, MIN_SIZE, PALETTE, draw_scene
 from mm_tuning_plugin.errors import UserError
 
 __all__ = [

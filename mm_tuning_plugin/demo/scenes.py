@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from mm_tuning_plugin.datasets.demo_textures import (
+from mm_tuning_plugin.demo.textures import (
     Surface,
     bricks,
     checks,
