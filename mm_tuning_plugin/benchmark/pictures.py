@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from mm_tuning_plugin import visualization
 from mm_tuning_plugin.checkpoint import load_backbone_strict
 from mm_tuning_plugin.checkpoint.io.read import read_content
-from mm_tuning_plugin.datasets.labels import map_labels, usable_label_table
+from mm_tuning_plugin.datasets.label_values import map_labels, usable_label_table
 from mm_tuning_plugin.datasets.samplers import SeededIndex
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.picture_sources import with_sources

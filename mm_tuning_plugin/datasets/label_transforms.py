@@ -18,7 +18,7 @@ from mm_tuning_plugin.datasets.label_files import (
     cut_value,
     default_loader,
 )
-from mm_tuning_plugin.datasets.labels import as_integers, map_labels, usable_label_table
+from mm_tuning_plugin.datasets.label_values import as_integers, map_labels, usable_label_table
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import TRANSFORMS
 

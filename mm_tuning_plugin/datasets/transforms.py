@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
-from mm_tuning_plugin.datasets.labels import map_labels, usable_label_table
+from mm_tuning_plugin.datasets.label_values import map_labels, usable_label_table
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional import sample_patches, sample_points
 from mm_tuning_plugin.registry import TRANSFORMS

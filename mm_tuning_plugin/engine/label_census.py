@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.registry import DefaultScope
 
 from mm_tuning_plugin.datasets.label_files import LabelFiles
-from mm_tuning_plugin.datasets.labels import as_integers
+from mm_tuning_plugin.datasets.label_values import as_integers
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
 from mm_tuning_plugin.engine.files import LABELS, find_leaf, find_readers
 from mm_tuning_plugin.engine.pipelines import tuning_pipeline, with_pipeline

@@ -19,7 +19,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor
 
 from mm_tuning_plugin.config_types import full_type
-from mm_tuning_plugin.datasets.labels import IGNORE, usable_label_table
+from mm_tuning_plugin.datasets.label_values import IGNORE, usable_label_table
 from mm_tuning_plugin.datasets.samplers import SeededInfiniteSampler
 from mm_tuning_plugin.engine.options import like
 from mm_tuning_plugin.engine.plan import Facts, derive_tuning_config

@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mistakes import mistake
 
-from mm_tuning_plugin.datasets.labels import IGNORE, as_integers, map_labels, usable_label_table
+from mm_tuning_plugin.datasets.label_values import (
+    IGNORE,
+    as_integers,
+    map_labels,
+    usable_label_table,
+)
 
 
 def expected(value, num_classes, ignore_values):

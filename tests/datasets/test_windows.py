@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mm_tuning_plugin.datasets import CutLargeImage
-from mm_tuning_plugin.datasets.windows import MOST_PIXELS, window_size
+from mm_tuning_plugin.datasets.large_images import MOST_PIXELS, window_size
 from mm_tuning_plugin.datasets.wrappers import random_state
 
 

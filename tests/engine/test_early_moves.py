@@ -15,7 +15,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from mm_tuning_plugin.datasets import cache_loading
-from mm_tuning_plugin.datasets.fitting import FitToLabels
+from mm_tuning_plugin.datasets.fit_to_labels import FitToLabels
 from mm_tuning_plugin.engine import derive_tuning_config, pipelines
 from mm_tuning_plugin.engine.fingerprint import fingerprint
 from mm_tuning_plugin.engine.label_census import take_census

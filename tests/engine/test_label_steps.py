@@ -11,7 +11,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
 
 from mm_tuning_plugin.datasets import cache_loading
-from mm_tuning_plugin.datasets.labels import map_labels, usable_label_table
+from mm_tuning_plugin.datasets.label_values import map_labels, usable_label_table
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.fingerprint import fingerprint
 from mm_tuning_plugin.engine.label_steps import in_bytes

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mm_tuning_plugin.datasets.labels import IGNORE
+from mm_tuning_plugin.datasets.label_values import IGNORE
 from mm_tuning_plugin.registry import TRANSFORMS
 
 MOST_PIXELS = 1024 * 2048  # of an image that is embedded whole: those of Cityscapes are
