@@ -14,7 +14,7 @@ import os
 import socket
 from pathlib import Path
 
-from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.common.messages import warn
 
 # Of file systems that know no such locks, some network ones among them.
 UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)

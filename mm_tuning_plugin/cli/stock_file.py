@@ -37,7 +37,7 @@ def build_backbone(config: Mapping[str, Any], **more: Any) -> nn.Module:
     import mmseg.models  # noqa: F401  registers them
     from mmseg.registry import MODELS
 
-    from mm_tuning_plugin.engine.messages import config_named
+    from mm_tuning_plugin.engine.common.messages import config_named
 
     with config_named(RuntimeError):
         built: nn.Module = MODELS.build({**copy.deepcopy(dict(config)), **more})

@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from mm_tuning_plugin.checkpoint import full_disk_named
 from mm_tuning_plugin.engine.launch import join_ranks
-from mm_tuning_plugin.engine.messages import config_named
+from mm_tuning_plugin.engine.common.messages import config_named
 from mm_tuning_plugin.engine.resume import ResumableRunner
 from mm_tuning_plugin.engine.signals import BEFORE, Interruption
 

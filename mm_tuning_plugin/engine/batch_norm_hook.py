@@ -19,7 +19,7 @@ from mm_tuning_plugin.datasets import SeededInfiniteSampler
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import pipelines
 from mm_tuning_plugin.engine.hooks import unwrap
-from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.normalisation import read_size
 from mm_tuning_plugin.engine.user_config import read_fixed_size
 from mm_tuning_plugin.models.batch_norm import estimate_statistics

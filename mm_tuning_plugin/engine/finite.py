@@ -9,7 +9,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor
 
-from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import HOOKS
 

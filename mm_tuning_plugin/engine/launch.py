@@ -22,7 +22,7 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
 
-from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.errors import UserError
 
 # What torch reads from the environment, by the names under which each launcher leaves it there.

@@ -16,7 +16,7 @@ from mm_tuning_plugin.config_types import name_of
 from mm_tuning_plugin.datasets.label_values import IGNORE
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
 from mm_tuning_plugin.engine.files import Reader, check_files, list_items, missing_root
-from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.pipelines import (
     has_early_moves,
     moving_warnings,

@@ -27,7 +27,7 @@ from mm_tuning_plugin.engine.checkpoints import newest_sound, places, with_caref
 from mm_tuning_plugin.engine.histories import allow_histories
 from mm_tuning_plugin.engine.launch import RankRunner
 from mm_tuning_plugin.engine.loops import OURS, with_resumable_loop
-from mm_tuning_plugin.engine.messages import MISTAKES, config_mistake, warn
+from mm_tuning_plugin.engine.common.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.progress import Progress
 from mm_tuning_plugin.engine.signals import GOES_ON, Interruption, OutliveSigterm, Rounds
 from mm_tuning_plugin.engine.weights import take_back_averages

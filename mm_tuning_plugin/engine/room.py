@@ -11,7 +11,7 @@ from torch import nn
 
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.fine_tuning.network import without_weights
-from mm_tuning_plugin.engine.messages import config_named
+from mm_tuning_plugin.engine.common.messages import config_named
 from mm_tuning_plugin.engine.outline import outline
 
 TUNING_KEPT = 2  # checkpoints of stage one that stay

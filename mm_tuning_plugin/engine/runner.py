@@ -44,7 +44,7 @@ from mm_tuning_plugin.engine.fingerprint import (
 )
 from mm_tuning_plugin.engine.hooks import LOAD_REPORT, TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
-from mm_tuning_plugin.engine.messages import config_named, warn
+from mm_tuning_plugin.engine.common.messages import config_named, warn
 from mm_tuning_plugin.engine.pipelines import validates_labels
 from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
 from mm_tuning_plugin.engine.preflight import check_data

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 from mm_tuning_plugin.checkpoint import as_python
-from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.normalisation import describe_derived, read_derived
 from mm_tuning_plugin.engine.rates import describe_thawed
 

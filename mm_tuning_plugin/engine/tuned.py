@@ -12,7 +12,7 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mm_tuning_plugin.checkpoint import read_backbone
 from mm_tuning_plugin.engine.checkpoints import damage
 from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE
-from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.common.messages import warn
 
 FINGERPRINT = 'fingerprint.json'
 PREVIOUS_BACKBONE = 'tuned_backbone.previous.pth'

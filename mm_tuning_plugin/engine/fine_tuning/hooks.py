@@ -20,7 +20,7 @@ from mm_tuning_plugin.engine.fine_tuning.registered import (
     written_aside,
 )
 from mm_tuning_plugin.engine.kinds import shown
-from mm_tuning_plugin.engine.messages import MISTAKES
+from mm_tuning_plugin.engine.common.messages import MISTAKES
 from mm_tuning_plugin.errors import UserError
 
 # mmengine has them by default: only of these does None mean that there is to be none.

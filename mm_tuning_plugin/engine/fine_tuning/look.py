@@ -18,7 +18,7 @@ from mm_tuning_plugin.engine.fine_tuning import batch, entries, hooks, metrics, 
 from mm_tuning_plugin.engine.fine_tuning.loops import check_loops, length_of
 from mm_tuning_plugin.engine.fine_tuning.network import Network, without_weights
 from mm_tuning_plugin.engine.fine_tuning.shapes import check_step
-from mm_tuning_plugin.engine.messages import warn
+from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.no_trace import no_trace
 from mm_tuning_plugin.engine.preflight import missing_packages
 from mm_tuning_plugin.errors import UserError

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mm_tuning_plugin.engine.fine_tuning.network import Network
 from mm_tuning_plugin.engine.fine_tuning.registered import CORRECT, told
-from mm_tuning_plugin.engine.messages import MISTAKES
+from mm_tuning_plugin.engine.common.messages import MISTAKES
 from mm_tuning_plugin.errors import UserError
 
 # What torch says where the sizes of two things do not fit; some of it on the 'meta' device alone.
