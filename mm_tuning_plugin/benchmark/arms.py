@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 
 from mm_tuning_plugin.benchmark.stretching import stretch_schedule
-from mm_tuning_plugin.engine.augmentation import augmentation, moves_without_crop
-from mm_tuning_plugin.engine.options import resolve_options
-from mm_tuning_plugin.engine.pipelines import with_augmentation
-from mm_tuning_plugin.engine.user_config import leaf_datasets
+from mm_tuning_plugin.engine.config.augmentation import augmentation, moves_without_crop
+from mm_tuning_plugin.engine.config.options import resolve_options
+from mm_tuning_plugin.engine.config.derive_pipelines import with_augmentation
+from mm_tuning_plugin.engine.config.user_config import leaf_datasets
 from mm_tuning_plugin.errors import UserError
 
 REFERENCE = 'tuned'  # the recipe that baselines are matched to if none is named

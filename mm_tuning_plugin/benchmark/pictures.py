@@ -20,7 +20,7 @@ from mm_tuning_plugin.datasets.label_values import map_labels, usable_label_tabl
 from mm_tuning_plugin.datasets.samplers import SeededIndex
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.picture_sources import with_sources
-from mm_tuning_plugin.engine.plan import Facts, derive_tuning_config, read_facts
+from mm_tuning_plugin.engine.config.derive import Facts, derive_tuning_config, read_facts
 
 Looks = tuple[list[str], Any]
 """Class names and palette."""

@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from mm_tuning_plugin.benchmark.arms import RECIPES, parse_arm, with_ce_tuned
 from mm_tuning_plugin.benchmark.splits import read_folds
-from mm_tuning_plugin.engine.options import resolve_options
+from mm_tuning_plugin.engine.config.options import resolve_options
 from mm_tuning_plugin.errors import UserError
 
 START_KEYS = ('checkpoint', 'checkpoint_prefix', 'allow_pickle', 'min_matched')

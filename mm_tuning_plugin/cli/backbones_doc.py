@@ -105,7 +105,7 @@ def table(cells: Any) -> str:
 
 def refused(names: Any) -> Iterator[tuple[str, ...]]:
     """Rows of what `read_model` refuses."""
-    from mm_tuning_plugin.engine.user_config import REFUSED_BACKBONES
+    from mm_tuning_plugin.engine.config.user_config import REFUSED_BACKBONES
 
     for name in names:
         yield (name, *('',) * (len(COLUMNS) - 2), f'refused: {REFUSED_BACKBONES[name]}')
@@ -143,7 +143,7 @@ def full_channels(own: Any, case: Any) -> str:
 
 def measured(model: Any) -> tuple[str, ...]:
     """The cells of a row that are found by running the backbone in a tuner."""
-    from mm_tuning_plugin.engine import user_config
+    from mm_tuning_plugin.engine.config import user_config
     from mm_tuning_plugin.models import MixAndMatchTuner
 
     size = user_config.read_fixed_size(model.backbone) or [2 * SIDE, 2 * SIDE]

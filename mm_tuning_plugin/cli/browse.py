@@ -211,8 +211,8 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     require_stack()
     cfg = read_config(args)
     from mm_tuning_plugin.engine.label_census import label_warnings, take_census
-    from mm_tuning_plugin.engine.pipelines import moving_warnings
-    from mm_tuning_plugin.engine.plan import derive_tuning_config, read_facts
+    from mm_tuning_plugin.engine.config.derive_pipelines import moving_warnings
+    from mm_tuning_plugin.engine.config.derive import derive_tuning_config, read_facts
     from mm_tuning_plugin.engine.survey import first_indices, survey
     from mm_tuning_plugin.engine.survey_figures import class_rows, sampling_warnings
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
     from mm_tuning_plugin.engine.fine_tuning.look import Look
-    from mm_tuning_plugin.engine.plan import Facts
+    from mm_tuning_plugin.engine.config.derive import Facts
 
 SAMPLES = 8  # images of each data set that are read
 GIGA = 1e9  # bytes
@@ -46,7 +46,7 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     except UserError as error:
         yield _refused('config', error)
         return
-    from mm_tuning_plugin.engine.options import nodes_called
+    from mm_tuning_plugin.engine.config.options import nodes_called
 
     options = facts.options
     stage_one = f'{options["max_iters"]} iterations on {nodes_called(options["nodes"])}'
@@ -82,8 +82,8 @@ def read_config(args: argparse.Namespace) -> tuple[Config, Facts]:
         UserError: It cannot be read or tuned.
     """
     from mm_tuning_plugin.cli import train
-    from mm_tuning_plugin.engine.plan import derive_tuning_config, read_facts
-    from mm_tuning_plugin.engine.start import adopt_self_supervised
+    from mm_tuning_plugin.engine.config.derive import derive_tuning_config, read_facts
+    from mm_tuning_plugin.engine.config.initial_weights import adopt_self_supervised
 
     given = train.build_parser().parse_args(train_arguments(args, args.work_dir))
     cfg = train.load_config(given.config)
@@ -123,8 +123,8 @@ def train_arguments(args: argparse.Namespace, work_dir: str | None) -> list[str]
 
 def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
     """Whether each data set is there, its files too, and some of its labels fit the classes."""
-    from mm_tuning_plugin.engine.pipelines import validates_labels
-    from mm_tuning_plugin.engine.plan import check_labels
+    from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
+    from mm_tuning_plugin.engine.config.derive import check_labels
     from mm_tuning_plugin.engine.preflight import check_data
 
     findings = []
@@ -164,7 +164,7 @@ def check_start(cfg: Config, facts: Facts) -> Finding:
     """Whether the weights that the backbone is to start from are there and fit it."""
     from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
     from mm_tuning_plugin.cli.stock_file import build_backbone
-    from mm_tuning_plugin.engine.start import split_start, with_needed_arguments
+    from mm_tuning_plugin.engine.config.initial_weights import split_start, with_needed_arguments
 
     options, subject = facts.options, 'start'
     try:

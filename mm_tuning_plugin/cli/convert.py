@@ -170,7 +170,7 @@ def convert(args: argparse.Namespace) -> None:
     target = check_target(args.src, args.dst, args.overwrite)
     require_stack()
     from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
-    from mm_tuning_plugin.engine.start import remove_pretrained
+    from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
 
     config = backbone_config(args.config, args.cfg_options)
     freed = remove_pretrained(config)

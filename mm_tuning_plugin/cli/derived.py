@@ -49,7 +49,7 @@ def check_start(cfg: Config) -> str:
         UserError: The config is refused with a start.
     """
     from mm_tuning_plugin.engine import derive_tuning_config
-    from mm_tuning_plugin.engine.start import remove_pretrained
+    from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
 
     given = copy.deepcopy(cfg)
     with tempfile.NamedTemporaryFile(suffix='.pth') as start:
@@ -139,7 +139,7 @@ def _of_datasets(config: Any) -> list[tuple[Registry, Any]]:
 def check_built(derived: Config) -> str:
     """The backbone, without its weights, and the optimizer over it, by its constructor."""
     from mm_tuning_plugin.config_types import base_type
-    from mm_tuning_plugin.engine.rates import optimizer_over
+    from mm_tuning_plugin.engine.config.learning_rates import optimizer_over
 
     scope, wrapper = derived['default_scope'], copy.deepcopy(derived['optim_wrapper'])
     if base_type(wrapper) == 'AmpOptimWrapper':  # it wants an accelerator, its constructor does not

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from mm_tuning_plugin.datasets import SeededInfiniteSampler
 from mm_tuning_plugin.datasets.wrappers import random_state
-from mm_tuning_plugin.engine import pipelines
+from mm_tuning_plugin.engine.config import derive_pipelines
 from mm_tuning_plugin.engine.hooks import unwrap
 from mm_tuning_plugin.engine.common.messages import warn
-from mm_tuning_plugin.engine.normalisation import read_size
-from mm_tuning_plugin.engine.user_config import read_fixed_size
+from mm_tuning_plugin.engine.config.normalisation import read_size
+from mm_tuning_plugin.engine.config.user_config import read_fixed_size
 from mm_tuning_plugin.models.batch_norm import estimate_statistics
 from mm_tuning_plugin.registry import DATASETS, HOOKS
 
@@ -103,10 +103,10 @@ def estimate_config(
     # A point makes the crop a sample like any other; nothing reads it.
     point = dict(check, type='mm_tuning_plugin.SamplePoints', points_per_class=1, max_points=1)
     loader, model = cfg['train_dataloader'], cfg['model']
-    dataset = pipelines.with_pipeline(
+    dataset = derive_pipelines.with_pipeline(
         loader['dataset'],
-        lambda steps: pipelines.tuning_pipeline(
-            steps, pipelines.GEOMETRIC + pipelines.PHOTOMETRIC, check, point
+        lambda steps: derive_pipelines.tuning_pipeline(
+            steps, derive_pipelines.GEOMETRIC + derive_pipelines.PHOTOMETRIC, check, point
         ),
     )
     size = None if read_fixed_size(model['backbone']) else read_size(cfg)

@@ -19,7 +19,7 @@ from mmcv.transforms import LoadAnnotations, LoadImageFromFile
 from mmengine.fileio import FileClient, LocalBackend, get, get_file_backend
 
 from mm_tuning_plugin.datasets.wrappers import unreadable
-from mm_tuning_plugin.engine.pipelines import loads_image, loads_labels
+from mm_tuning_plugin.engine.config.derive_pipelines import loads_image, loads_labels
 from mm_tuning_plugin.engine.split_file import split_hint
 from mm_tuning_plugin.errors import UserError
 

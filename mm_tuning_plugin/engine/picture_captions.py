@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mm_tuning_plugin.engine.options import PICTURES
+from mm_tuning_plugin.engine.config.options import PICTURES
 
 _PROJECTED = (
     'Nodes of node retrieval before tuning and after {} iterations, the same points in the same '

@@ -23,7 +23,7 @@ from mm_tuning_plugin import visualization
 from mm_tuning_plugin.engine import random_states
 from mm_tuning_plugin.engine.hooks import unwrap
 from mm_tuning_plugin.engine.common.messages import warn
-from mm_tuning_plugin.engine.options import PICTURES, PICTURES_OF_RETRIEVAL, like
+from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL, like
 from mm_tuning_plugin.engine.picture_sources import batch_sheet, node_tiles
 from mm_tuning_plugin.engine.snapshots import (
     Snapshot,

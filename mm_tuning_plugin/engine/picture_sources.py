@@ -16,7 +16,7 @@ from mmengine.registry import DATASETS
 from mm_tuning_plugin import visualization
 from mm_tuning_plugin.config_types import full_type
 from mm_tuning_plugin.datasets import SeededInfiniteSampler
-from mm_tuning_plugin.engine.pipelines import with_pipeline
+from mm_tuning_plugin.engine.config.derive_pipelines import with_pipeline
 
 TILE = 72  # side of a patch as it is shown, pixels
 MOST_IMAGES = 8  # of a batch that are shown with their nodes

@@ -17,7 +17,7 @@ from mm_tuning_plugin.datasets.label_values import IGNORE
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
 from mm_tuning_plugin.engine.files import Reader, check_files, list_items, missing_root
 from mm_tuning_plugin.engine.common.messages import warn
-from mm_tuning_plugin.engine.pipelines import (
+from mm_tuning_plugin.engine.config.derive_pipelines import (
     has_early_moves,
     moving_warnings,
     tuning_pipeline,
@@ -25,7 +25,7 @@ from mm_tuning_plugin.engine.pipelines import (
     with_pipeline,
 )
 from mm_tuning_plugin.engine.split_file import wrong_encoding
-from mm_tuning_plugin.engine.user_config import leaf_datasets
+from mm_tuning_plugin.engine.config.user_config import leaf_datasets
 from mm_tuning_plugin.errors import UserError
 
 SAMPLES_READ = 64

@@ -45,8 +45,8 @@ from mm_tuning_plugin.engine.fingerprint import (
 from mm_tuning_plugin.engine.hooks import LOAD_REPORT, TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.common.messages import config_named, warn
-from mm_tuning_plugin.engine.pipelines import validates_labels
-from mm_tuning_plugin.engine.plan import check_labels, derive_tuning_config, read_facts
+from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
+from mm_tuning_plugin.engine.config.derive import check_labels, derive_tuning_config, read_facts
 from mm_tuning_plugin.engine.preflight import check_data
 from mm_tuning_plugin.engine.readers import check_readers, refuse_misread
 from mm_tuning_plugin.engine.resume import ResumableRunner
@@ -64,7 +64,7 @@ from mm_tuning_plugin.engine.stage_differences import (
     warn_of_arguments,
     warn_of_channels,
 )
-from mm_tuning_plugin.engine.start import (
+from mm_tuning_plugin.engine.config.initial_weights import (
     adopt_self_supervised,
     changed_arguments,
     remove_pretrained,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mm_tuning_plugin.engine.options import like, nodes_called
+from mm_tuning_plugin.engine.config.options import like, nodes_called
 from mm_tuning_plugin.engine.survey import Survey
 
 BACKGROUND_NAMES = ('background', 'bg', 'void', 'unlabelled', 'unlabeled', 'other', 'clutter')

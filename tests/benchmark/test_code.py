@@ -12,7 +12,7 @@ MAKING = [
     'structures.py', 'registry.py', 'config_types.py', 'functional/points.py', 'checkpoint/match/fit.py',
     'checkpoint/naming/swin.py', 'checkpoint/io/caffe/layers.py', 'datasets/samplers.py',
     'models/tuner.py', 'paper/backbones/vgg.py', 'paper/heads/hypercolumn.py',
-    'proxies/rotation.py', 'engine/plan.py', 'engine/resume.py', 'benchmark/work.py',
+    'proxies/rotation.py', 'engine/config/derive.py', 'engine/resume.py', 'benchmark/work.py',
 ]  # fmt: skip
 SHOWING = [
     'engine/watch/pace.py', 'engine/run_report.py', 'engine/picture_hooks.py', 'cli/train.py',
@@ -72,9 +72,9 @@ def test_what_makes_weights_counts(changed_by, name):
     ('name', 'before', 'after'),
     [
         ('models/tuner.py', '1_000_003', '1_000_033'),
-        ('engine/schedule.py', 'iters * 3 // 4', 'iters * 3 // 5'),
+        ('engine/config/derive_schedule.py', 'iters * 3 // 4', 'iters * 3 // 5'),
         ('losses/node_losses.py', "'loss': nodes + ", "'loss': nodes - "),
-        ('engine/schedule.py', 'momentum=0.9, weight_decay=5e-4', 'momentum=0.9'),
+        ('engine/config/derive_schedule.py', 'momentum=0.9, weight_decay=5e-4', 'momentum=0.9'),
     ],
 )
 def test_a_detail_counts(changed_by, name, before, after):
@@ -120,7 +120,7 @@ def test_what_decides_weights_takes_nothing_but_words_from_what_shows():
         if not stem.endswith(('.errors', '.engine.messages'))
     }
     assert {name for name, _ in taken} <= {
-        'engine/__init__.py', 'engine/runner.py', 'engine/run_record.py', 'engine/plan.py',
+        'engine/__init__.py', 'engine/runner.py', 'engine/run_record.py', 'engine/config/derive.py',
         'benchmark/work.py',
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mm_tuning_plugin.benchmark import pictures
-from mm_tuning_plugin.engine.plan import read_facts
+from mm_tuning_plugin.engine.config.derive import read_facts
 
 
 def test_predictions_are_those_of_each_arms_checkpoint(toy_cfg, tmp_path, monkeypatch):

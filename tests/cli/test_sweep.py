@@ -22,7 +22,7 @@ from mm_tuning_plugin.cli.sweep import (
     entry,
     find_configs,
 )
-from mm_tuning_plugin.engine.start import remove_pretrained
+from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
 
 OWN = Path(mmseg.__path__[0], '.mim', 'configs')
 # One for every rule that a config of mmseg asks for.

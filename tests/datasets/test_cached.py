@@ -16,8 +16,8 @@ from mm_tuning_plugin.datasets import Cached, cache_loading
 from mm_tuning_plugin.datasets.cached import CACHEABLE, TYPE, without_cache
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.fingerprint import fingerprint
-from mm_tuning_plugin.engine.options import resolve_options
-from mm_tuning_plugin.engine.plan import check_labels, read_facts
+from mm_tuning_plugin.engine.config.options import resolve_options
+from mm_tuning_plugin.engine.config.derive import check_labels, read_facts
 from mm_tuning_plugin.engine.preflight import check_data
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]

@@ -7,8 +7,12 @@ from mmcv.transforms import Compose
 from mmengine.registry import DefaultScope
 
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
-from mm_tuning_plugin.engine.augmentation import AUGMENTATIONS, augmentation, moves_without_crop
-from mm_tuning_plugin.engine.pipelines import with_augmentation
+from mm_tuning_plugin.engine.config.augmentation import (
+    AUGMENTATIONS,
+    augmentation,
+    moves_without_crop,
+)
+from mm_tuning_plugin.engine.config.derive_pipelines import with_augmentation
 
 GREY = dict(type='RandomGrayscale', prob=0.5)
 

@@ -16,10 +16,11 @@ from mmseg.registry import DATASETS, TRANSFORMS
 
 from mm_tuning_plugin.datasets import cache_loading
 from mm_tuning_plugin.datasets.fit_to_labels import FitToLabels
-from mm_tuning_plugin.engine import derive_tuning_config, pipelines
+from mm_tuning_plugin.engine import derive_tuning_config
+from mm_tuning_plugin.engine.config import derive_pipelines
 from mm_tuning_plugin.engine.fingerprint import fingerprint
 from mm_tuning_plugin.engine.label_census import take_census
-from mm_tuning_plugin.engine.plan import check_labels, read_facts
+from mm_tuning_plugin.engine.config.derive import check_labels, read_facts
 from mm_tuning_plugin.engine.preflight import check_data
 from mm_tuning_plugin.engine.survey import survey
 
@@ -83,7 +84,7 @@ def stock(cfg, split='train', until=3):
 
 def sources(dataset):
     """A derived data set, with the image and label map that nodes are drawn from."""
-    built = DATASETS.build(pipelines.with_pipeline(dataset, keep_source))
+    built = DATASETS.build(derive_pipelines.with_pipeline(dataset, keep_source))
     return [built[i]['source'] for i in range(len(built))]
 
 
@@ -172,15 +173,15 @@ def test_where_sizes_differ_behind_an_early_move_the_message_says_so(cfg):
 def test_random_moves_stay_and_are_told(cfg, caplog):
     """mmseg flips the image and leaves its labels; stage one sees the same, and it is said."""
     steps(cfg)[:] = [LOAD, HALF, FLIP, LABELS, PACK]
-    (line,) = pipelines.moving_warnings(cfg.train_dataloader.dataset, 'here')
+    (line,) = derive_pipelines.moving_warnings(cfg.train_dataloader.dataset, 'here')
     assert line.startswith('here: RandomFlip ')
     derived = derive_tuning_config(cfg).train_dataloader.dataset.dataset
     assert_same(sources(derived), stock(cfg, until=4))
     nested = dict(type='RandomApply', transforms=[dict(type='RandomRotate')], prob=0.5)
     steps(cfg)[:] = [LOAD, nested, LABELS, FLIP, PACK]
-    assert 'RandomRotate' in pipelines.moving_warnings(cfg.train_dataloader.dataset, '')[0]
+    assert 'RandomRotate' in derive_pipelines.moving_warnings(cfg.train_dataloader.dataset, '')[0]
     steps(cfg)[:] = [LOAD, HALF, LABELS, FLIP, PACK]
-    assert pipelines.moving_warnings(cfg.train_dataloader.dataset, '') == []
+    assert derive_pipelines.moving_warnings(cfg.train_dataloader.dataset, '') == []
 
 
 def types(found):
@@ -188,7 +189,7 @@ def types(found):
 
 
 def early(*found):
-    return types(pipelines.early_moves([dict(type=f) if isinstance(f, str) else f for f in found]))
+    return types(derive_pipelines.early_moves([dict(type=f) if isinstance(f, str) else f for f in found]))
 
 
 def test_where_labels_are_loaded():
@@ -214,7 +215,7 @@ def test_what_colours_pixels_is_no_move():
 
 def test_augmentation_comes_behind_the_labels():
     early_crop = [LOAD, CROP, LABELS, FLIP, CROP, PACK]
-    assert types(pipelines.with_augmentation(early_crop, [HALF])) == [
+    assert types(derive_pipelines.with_augmentation(early_crop, [HALF])) == [
         'LoadImageFromFile', 'RandomCrop', 'LoadAnnotations', 'RandomFlip', 'Resize', 'RandomCrop',
         'PackSegInputs',
     ]  # fmt: skip
@@ -223,7 +224,7 @@ def test_augmentation_comes_behind_the_labels():
 def test_a_cached_pipeline_has_the_same_early_moves(cfg):
     cached = cache_loading(cfg)
     assert types(steps(cached))[:3] == ['Cached', 'Resize', 'LoadAnnotations']
-    assert pipelines.has_early_moves(cached.train_dataloader.dataset)
+    assert derive_pipelines.has_early_moves(cached.train_dataloader.dataset)
     assert len(check(cached)) == 8
     found = [
         fingerprint(derive_tuning_config(one), read_facts(one).options, '') for one in (cfg, cached)
@@ -231,9 +232,9 @@ def test_a_cached_pipeline_has_the_same_early_moves(cfg):
     assert found[0] == found[1]
     # the cache alone is left of what stands before a loader that nobody knows
     steps(cfg)[:] = [LOAD, HALF, dict(type='MyReader'), PACK]
-    assert pipelines.has_early_moves(cache_loading(cfg).train_dataloader.dataset)
+    assert derive_pipelines.has_early_moves(cache_loading(cfg).train_dataloader.dataset)
     steps(cfg)[:] = [LOAD, LABELS, HALF, dict(type='MyMapping'), PACK]
-    assert not pipelines.has_early_moves(cache_loading(cfg).train_dataloader.dataset)
+    assert not derive_pipelines.has_early_moves(cache_loading(cfg).train_dataloader.dataset)
 
 
 def test_fitting_hands_on_that_a_step_gives_nothing():

@@ -19,12 +19,13 @@ from mmseg.registry import DATASETS, TRANSFORMS
 
 from mm_tuning_plugin.benchmark.retrieval import measure_recall
 from mm_tuning_plugin.demo.dataset import METAINFO
-from mm_tuning_plugin.engine import derive_tuning_config, pipelines
+from mm_tuning_plugin.engine import derive_tuning_config
+from mm_tuning_plugin.engine.config import derive_pipelines
 from mm_tuning_plugin.engine.files import Look, Reader, find_absent, find_readers, list_items
 from mm_tuning_plugin.engine.fingerprint import data_manifest
 from mm_tuning_plugin.engine.label_census import take_census
 from mm_tuning_plugin.engine.preflight import build_dataset, check_data
-from mm_tuning_plugin.engine.user_config import read_classes
+from mm_tuning_plugin.engine.config.user_config import read_classes
 
 CHECK = dict(type='mm_tuning_plugin.CheckLabels', num_classes=8)
 NAMES = [f'{i:05d}' for i in range(8)]
@@ -311,11 +312,11 @@ def test_validation_without_labels(toy_cfg, root):
     dataset.update(test_mode=True, data_root=str(root))
     dataset.data_prefix = dict(img_path='img/val')
     dataset.pipeline.pop(1)
-    assert pipelines.validates_labels(toy_cfg), 'the metric asks for labels'
+    assert derive_pipelines.validates_labels(toy_cfg), 'the metric asks for labels'
     with mistake(re.compile('/val/'), remedy='LoadAnnotations'):
         check_data(dataset, CHECK, train=toy_cfg.train_dataloader.dataset)
     toy_cfg.val_evaluator = [dict(type='IoUMetric', format_only=True, output_dir='x')]
-    assert not pipelines.validates_labels(toy_cfg)
+    assert not derive_pipelines.validates_labels(toy_cfg)
     assert derive_tuning_config(toy_cfg).val_dataloader is None
     protocol = dict(images=2, patches=2, size_range=(8, 16), patch_size=16)
     parts = (toy_cfg[f'{split}_dataloader'].dataset for split in ('train', 'val'))

@@ -14,7 +14,8 @@ from mistakes import mistake
 from torch.nn.parallel import DistributedDataParallel
 
 from mm_tuning_plugin.cli.train import entry
-from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config, plan, resume
+from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config, resume
+from mm_tuning_plugin.engine.config import derive
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.runner import FineTuningRunner
 
@@ -192,7 +193,7 @@ def test_a_proxy_task_over_ranks(monkeypatch, demo_root, tmp_path):
 
 
 def test_images_that_the_ranks_cannot_share(monkeypatch, toy_cfg):
-    monkeypatch.setattr(plan, 'get_world_size', lambda: 3)
+    monkeypatch.setattr(derive, 'get_world_size', lambda: 3)
     with mistake('mix_and_match.images_per_batch', '4', '3'):
         derive_tuning_config(toy_cfg)
     toy_cfg.mix_and_match.images_per_batch = 6

@@ -10,7 +10,7 @@ from mmseg.models import SegDataPreProcessor
 from mmseg.registry import MODELS
 
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
-from mm_tuning_plugin.engine.normalisation import (
+from mm_tuning_plugin.engine.config.normalisation import (
     describe_derived,
     read_derived,
     read_normalisation,

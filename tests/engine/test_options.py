@@ -3,7 +3,7 @@ import re
 import pytest
 from mistakes import mistake
 
-from mm_tuning_plugin.engine.options import (
+from mm_tuning_plugin.engine.config.options import (
     OPTIONS,
     RECIPES,
     nodes_called,

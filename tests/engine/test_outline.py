@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mm_tuning_plugin.engine.outline import outline
+from mm_tuning_plugin.engine.config.meta_build import outline
 
 
 class Drawing(nn.Module):

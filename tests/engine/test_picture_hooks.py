@@ -26,7 +26,7 @@ from mm_tuning_plugin.engine import (
     picture_sources,
     random_states,
 )
-from mm_tuning_plugin.engine.options import OPTIONS, PICTURES
+from mm_tuning_plugin.engine.config.options import OPTIONS, PICTURES
 from mm_tuning_plugin.errors import UserError
 
 DEFAULT = next(option.default for option in OPTIONS if option.name == 'pictures')

@@ -1,6 +1,6 @@
 from mistakes import mistake
 
-from mm_tuning_plugin.engine.pipelines import (
+from mm_tuning_plugin.engine.config.derive_pipelines import (
     FLIPS,
     GEOMETRIC,
     PHOTOMETRIC,

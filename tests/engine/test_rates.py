@@ -10,7 +10,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
-from mm_tuning_plugin.engine.rates import (
+from mm_tuning_plugin.engine.config.learning_rates import (
     describe_thawed,
     optimizer_over,
     trains_backbone,

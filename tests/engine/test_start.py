@@ -7,7 +7,11 @@ from mmengine.config import Config
 from mmengine.model import PretrainedInit
 
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
-from mm_tuning_plugin.engine.start import adopt_self_supervised, remove_pretrained, split_start
+from mm_tuning_plugin.engine.config.initial_weights import (
+    adopt_self_supervised,
+    remove_pretrained,
+    split_start,
+)
 
 PRETRAINED = dict(type='Pretrained', checkpoint='open-mmlab://resnet50')
 

@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.plan import read_facts
+from mm_tuning_plugin.engine.config.derive import read_facts
 from mm_tuning_plugin.engine.survey import as_picture, survey
 from mm_tuning_plugin.engine.survey_figures import class_rows, sampling_warnings, summary
 

@@ -3,8 +3,8 @@ import copy
 import pytest
 from mistakes import mistake
 
-from mm_tuning_plugin.engine import user_config
-from mm_tuning_plugin.engine.plan import read_facts
+from mm_tuning_plugin.engine.config import user_config
+from mm_tuning_plugin.engine.config.derive import read_facts
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from mm_tuning_plugin.engine.fine_tuning.registered import (
     mistake,
     told,
 )
-from mm_tuning_plugin.engine.kinds import steps_of
+from mm_tuning_plugin.engine.config.entry_types import steps_of
 from mm_tuning_plugin.errors import UserError
 
 LOADERS = ('train_dataloader', 'val_dataloader')

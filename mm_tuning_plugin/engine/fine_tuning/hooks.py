@@ -19,7 +19,7 @@ from mm_tuning_plugin.engine.fine_tuning.registered import (
     items,
     written_aside,
 )
-from mm_tuning_plugin.engine.kinds import shown
+from mm_tuning_plugin.engine.config.entry_types import shown
 from mm_tuning_plugin.engine.common.messages import MISTAKES
 from mm_tuning_plugin.errors import UserError
 

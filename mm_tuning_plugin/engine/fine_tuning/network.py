@@ -14,8 +14,8 @@ from torch import nn
 
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.fine_tuning.registered import mistake
-from mm_tuning_plugin.engine.outline import outline
-from mm_tuning_plugin.engine.start import remove_pretrained
+from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
 
 PARTS = ('data_preprocessor', 'backbone', 'neck', 'decode_head', 'auxiliary_head')
 

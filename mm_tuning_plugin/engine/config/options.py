@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from mm_tuning_plugin.config_types import base_type
-from mm_tuning_plugin.engine.augmentation import AUGMENTATIONS, is_augmentation
+from mm_tuning_plugin.engine.config.augmentation import AUGMENTATIONS, is_augmentation
 from mm_tuning_plugin.errors import UserError
 
 Check = Callable[[Any], bool]

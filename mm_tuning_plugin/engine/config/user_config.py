@@ -13,7 +13,7 @@ from typing import Any
 from mmengine.fileio import list_from_file
 
 from mm_tuning_plugin.config_types import base_type, class_of
-from mm_tuning_plugin.engine.kinds import (
+from mm_tuning_plugin.engine.config.entry_types import (
     CONFIG,
     INTEGER,
     NAMES,

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mm_tuning_plugin.config_types import base_type
-from mm_tuning_plugin.engine.pipelines import (
+from mm_tuning_plugin.engine.config.derive_pipelines import (
     CROPS,
     FLIPS,
     GEOMETRIC,

@@ -15,8 +15,8 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from mm_tuning_plugin.engine.no_trace import no_trace
-from mm_tuning_plugin.engine.outline import outline
-from mm_tuning_plugin.engine.start import remove_pretrained
+from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
 
 CUSTOM = 'custom_keys'
 OF_A_KEY = ('lr_mult', 'lr')

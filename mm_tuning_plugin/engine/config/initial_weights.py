@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 
 from mm_tuning_plugin.checkpoint import needed_arguments
 from mm_tuning_plugin.config_types import base_type, class_of
-from mm_tuning_plugin.engine.outline import outline
+from mm_tuning_plugin.engine.config.meta_build import outline
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:

@@ -15,15 +15,19 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 from mm_tuning_plugin.config_types import base_type, full_type, with_named_types
-from mm_tuning_plugin.engine import pipelines, user_config
-from mm_tuning_plugin.engine.augmentation import augmentation
+from mm_tuning_plugin.engine.config import derive_pipelines, user_config
+from mm_tuning_plugin.engine.config.augmentation import augmentation
 from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
-from mm_tuning_plugin.engine.kinds import check_kinds, steps_of
-from mm_tuning_plugin.engine.normalisation import Normalisation, read_normalisation
-from mm_tuning_plugin.engine.options import like, resolve_options
+from mm_tuning_plugin.engine.config.entry_types import check_kinds, steps_of
+from mm_tuning_plugin.engine.config.normalisation import Normalisation, read_normalisation
+from mm_tuning_plugin.engine.config.options import like, resolve_options
 from mm_tuning_plugin.engine.picture_hooks import pictures_config
-from mm_tuning_plugin.engine.schedule import schedule
-from mm_tuning_plugin.engine.start import adopt_self_supervised, split_start, with_needed_arguments
+from mm_tuning_plugin.engine.config.derive_schedule import schedule
+from mm_tuning_plugin.engine.config.initial_weights import (
+    adopt_self_supervised,
+    split_start,
+    with_needed_arguments,
+)
 from mm_tuning_plugin.errors import UserError
 
 SCOPE = 'mm_tuning_plugin'
@@ -245,16 +249,16 @@ def _kept_transforms(options: Mapping[str, Any]) -> tuple[str, ...]:
     if options['transforms'] != 'auto':
         return tuple(options['transforms'])
     if like(options['nodes']) == 'points':
-        return pipelines.GEOMETRIC + pipelines.PHOTOMETRIC
-    return pipelines.FLIPS
+        return derive_pipelines.GEOMETRIC + derive_pipelines.PHOTOMETRIC
+    return derive_pipelines.FLIPS
 
 
 def tuning_dataset(cfg: Mapping[str, Any], facts: Facts) -> dict:
     """The user's training data set with the pipeline of stage one."""
     keep, extra = _kept_transforms(facts.options), augmentation(facts.options['augment'])
-    return pipelines.with_pipeline(
+    return derive_pipelines.with_pipeline(
         cfg['train_dataloader']['dataset'],
-        lambda steps: pipelines.tuning_pipeline(
+        lambda steps: derive_pipelines.tuning_pipeline(
             steps, keep, check_labels(facts), _sample(facts), extra
         ),
     )
@@ -300,19 +304,19 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
     if not _measures(cfg, facts):
         return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
     leaf = next(user_config.leaf_datasets(loader.get('dataset')))
-    resizes, window = pipelines.resizes_of(steps_of(leaf)), _window(cfg, facts)
+    resizes, window = derive_pipelines.resizes_of(steps_of(leaf)), _window(cfg, facts)
 
     check, sample = check_labels(facts), _sample(facts)
     train = cfg['train_dataloader']['dataset']
-    fit = pipelines.has_early_moves(train)
+    fit = derive_pipelines.has_early_moves(train)
 
     def gallery(steps: Any) -> list[dict]:
-        derived = pipelines.retrieval_pipeline(steps, resizes, check, sample)
-        return pipelines.before_sampling(derived, window)
+        derived = derive_pipelines.retrieval_pipeline(steps, resizes, check, sample)
+        return derive_pipelines.before_sampling(derived, window)
 
     def queries(steps: Any) -> list[dict]:
-        derived = pipelines.validation_pipeline(steps, resizes, check, sample, fit)
-        return pipelines.before_sampling(derived, window)
+        derived = derive_pipelines.validation_pipeline(steps, resizes, check, sample, fit)
+        return derive_pipelines.before_sampling(derived, window)
 
     return dict(
         val_dataloader=dict(
@@ -321,8 +325,8 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
             sampler=dict(type='DefaultSampler', shuffle=False),
             dataset=dict(
                 type=f'{SCOPE}.RetrievalDataset',
-                gallery=pipelines.with_pipeline(train, gallery),
-                queries=pipelines.with_pipeline(loader['dataset'], queries),
+                gallery=derive_pipelines.with_pipeline(train, gallery),
+                queries=derive_pipelines.with_pipeline(loader['dataset'], queries),
                 max_images=facts.options['retrieval_images'],
             ),
             collate_fn=dict(type='pseudo_collate'),
@@ -336,7 +340,7 @@ def _window(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
     """What keeps an image from passing the backbone whole that is far larger than training's."""
     if like(facts.options['nodes']) == 'patches':  # each of which is an image of its own
         return []
-    size = pipelines.crop_size(cfg['train_dataloader']['dataset'])
+    size = derive_pipelines.crop_size(cfg['train_dataloader']['dataset'])
     return [dict(type=f'{SCOPE}.CutLargeImage', crop_size=size and list(size))]
 
 
@@ -350,7 +354,7 @@ def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
 
 def _measures(cfg: Mapping[str, Any], facts: Facts) -> bool:
     """Whether node retrieval is measured: validation images have labels to measure it by."""
-    validates = isinstance(cfg.get('val_dataloader'), Mapping) and pipelines.validates_labels(cfg)
+    validates = isinstance(cfg.get('val_dataloader'), Mapping) and derive_pipelines.validates_labels(cfg)
     return bool(facts.options['retrieval_images']) and validates
 
 

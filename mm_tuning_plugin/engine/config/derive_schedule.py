@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mm_tuning_plugin.config_types import base_type
-from mm_tuning_plugin.engine.rates import thawed
+from mm_tuning_plugin.engine.config.learning_rates import thawed
 from mm_tuning_plugin.errors import UserError
 
 

@@ -25,9 +25,9 @@ from mmcv.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
 
 from mm_tuning_plugin.config_types import base_type, class_of
-from mm_tuning_plugin.engine.kinds import steps_of
-from mm_tuning_plugin.engine.label_steps import in_bytes, with_loader
-from mm_tuning_plugin.engine.user_config import leaf_datasets
+from mm_tuning_plugin.engine.config.entry_types import steps_of
+from mm_tuning_plugin.engine.config.label_transforms import in_bytes, with_loader
+from mm_tuning_plugin.engine.config.user_config import leaf_datasets
 from mm_tuning_plugin.errors import UserError
 
 RESIZES = ('Resize', 'ResizeShortestEdge', 'ResizeToMultiple')

@@ -1,0 +1,1 @@
+"""Read the user's config and derive the config of stage one."""
