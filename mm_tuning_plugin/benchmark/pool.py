@@ -19,7 +19,7 @@ from mm_tuning_plugin.benchmark.executors import Executor, Handle
 from mm_tuning_plugin.benchmark.locks import StepLock, holder
 from mm_tuning_plugin.benchmark.logs import LogReader
 from mm_tuning_plugin.benchmark.progress import Display, make_display
-from mm_tuning_plugin.engine.signals import Interruption
+from mm_tuning_plugin.engine.resume.signals import Interruption
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:

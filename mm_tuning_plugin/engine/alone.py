@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mm_tuning_plugin.checkpoint import full_disk_named
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.common.messages import config_named
-from mm_tuning_plugin.engine.resume import ResumableRunner
-from mm_tuning_plugin.engine.signals import BEFORE, Interruption
+from mm_tuning_plugin.engine.resume.runner import ResumableRunner
+from mm_tuning_plugin.engine.resume.signals import BEFORE, Interruption
 
 
 def train_alone(cfg: Config) -> torch.nn.Module:

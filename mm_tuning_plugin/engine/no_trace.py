@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 from mmengine.utils import ManagerMixin
 
 from mm_tuning_plugin.datasets.wrappers import random_state
-from mm_tuning_plugin.engine import random_states
+from mm_tuning_plugin.engine.resume import rng_states
 
 
 @contextlib.contextmanager
@@ -60,11 +60,11 @@ def _silence() -> Iterator[None]:
 @contextlib.contextmanager
 def _device_state_kept() -> Iterator[None]:
     """Restore the CUDA generator, if CUDA is in use by now."""
-    state = random_states.capture_device() if torch.cuda.is_initialized() else None
+    state = rng_states.capture_device() if torch.cuda.is_initialized() else None
     try:
         yield
     finally:
-        random_states.restore_device(state)
+        rng_states.restore_device(state)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mm_tuning_plugin import visualization
-from mm_tuning_plugin.engine import random_states
+from mm_tuning_plugin.engine.resume import rng_states
 from mm_tuning_plugin.engine.hooks import unwrap
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL, like
@@ -136,7 +136,7 @@ class PicturesHook(Hook):
     def _draw(self, runner: Any, batch: Any) -> None:
         """Draw all that is due; the run's random states are afterwards what they were."""
         begun, done = time.monotonic(), []
-        states = random_states.capture(), random_states.capture_device()
+        states = rng_states.capture(), rng_states.capture_device()
         try:
             if self._of_retrieval() and (self.now is None or self.now[0] != runner.iter):
                 with _noted(f'nodes of iteration {runner.iter} cannot be shown'):
@@ -147,8 +147,8 @@ class PicturesHook(Hook):
                     self._show(runner, kind, self._picture(runner, kind, batch))
                     done.append(kind)
         finally:
-            random_states.restore(states[0])
-            random_states.restore_device(states[1])
+            rng_states.restore(states[0])
+            rng_states.restore_device(states[1])
         if done:
             runner.logger.info(
                 f'pictures of iteration {runner.iter}: {", ".join(done)} in '

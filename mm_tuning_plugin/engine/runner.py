@@ -49,8 +49,8 @@ from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
 from mm_tuning_plugin.engine.config.derive import check_labels, derive_tuning_config, read_facts
 from mm_tuning_plugin.engine.preflight import check_data
 from mm_tuning_plugin.engine.readers import check_readers, refuse_misread
-from mm_tuning_plugin.engine.resume import ResumableRunner
-from mm_tuning_plugin.engine.run_record import begin_or_resume, with_seed
+from mm_tuning_plugin.engine.resume.runner import ResumableRunner
+from mm_tuning_plugin.engine.resume.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.run_report import (
     REPORT,
     STAGES,
@@ -58,7 +58,7 @@ from mm_tuning_plugin.engine.run_report import (
     note_circumstances,
     write_report,
 )
-from mm_tuning_plugin.engine.signals import BEFORE, GOES_ON, Interruption
+from mm_tuning_plugin.engine.resume.signals import BEFORE, GOES_ON, Interruption
 from mm_tuning_plugin.engine.stage_differences import (
     tell_of_differences,
     warn_of_arguments,

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 
-from mm_tuning_plugin.engine.resume import ResumableRunner
+from mm_tuning_plugin.engine.resume.runner import ResumableRunner
 from mm_tuning_plugin.engine.runner import MixAndMatchRunner
 
 

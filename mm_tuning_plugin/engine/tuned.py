@@ -10,7 +10,7 @@ from typing import Any
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from mm_tuning_plugin.checkpoint import read_backbone
-from mm_tuning_plugin.engine.checkpoints import damage
+from mm_tuning_plugin.engine.resume.checkpoint_files import damage
 from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE
 from mm_tuning_plugin.engine.common.messages import warn
 

@@ -14,7 +14,7 @@ import torch
 from mistakes import check_mistake
 from mmengine.hooks import CheckpointHook
 
-from mm_tuning_plugin.engine.checkpoints import (
+from mm_tuning_plugin.engine.resume.checkpoint_files import (
     CarefulCheckpointHook,
     damage,
     newest_sound,
@@ -274,7 +274,7 @@ def test_a_run_without_a_seed_is_taken_up_with_the_seed_it_drew(toy_cfg, tmp_pat
 
 @pytest.mark.parametrize('content', ['{"id": 3', '[]', '{"a": 1}'])
 def test_a_damaged_record_of_the_run_is_named(tmp_path, content):
-    from mm_tuning_plugin.engine.run_record import begin_or_resume
+    from mm_tuning_plugin.engine.resume.run_record import begin_or_resume
 
     (tmp_path / 'run.json').write_text(content)
     record = begin_or_resume(tmp_path, resume=True)

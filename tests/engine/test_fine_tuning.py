@@ -19,7 +19,7 @@ from torch import nn
 
 from mm_tuning_plugin.engine import MixAndMatchRunner
 from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch, shapes
-from mm_tuning_plugin.engine.random_states import capture
+from mm_tuning_plugin.engine.resume.rng_states import capture
 
 HEAD = dict(
     type='FCNHead', in_channels=32, in_index=2, channels=8, num_convs=1, concat_input=False,

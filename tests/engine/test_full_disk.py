@@ -49,7 +49,7 @@ def test_a_run_on_a_full_disk_ends_with_one_line_and_goes_on_when_there_is_room(
     log = tmp_path / 'log'  # not on the full disk
 
     def fill_after_the_first_checkpoint():
-        from mm_tuning_plugin.engine.resume import ResumableRunner
+        from mm_tuning_plugin.engine.resume.runner import ResumableRunner
 
         plain, saved = ResumableRunner.save_checkpoint, []
 

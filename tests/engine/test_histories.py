@@ -5,7 +5,11 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-from mm_tuning_plugin.engine.histories import REFUSES, allow_histories, history_statistic
+from mm_tuning_plugin.engine.resume.history_globals import (
+    REFUSES,
+    allow_histories,
+    history_statistic,
+)
 
 
 def a_history():

@@ -12,7 +12,7 @@ import time
 import killing
 import pytest
 
-from mm_tuning_plugin.engine.checkpoints import damage
+from mm_tuning_plugin.engine.resume.checkpoint_files import damage
 
 KILLS = int(os.environ.get('MM_TUNING_KILLS', '2'))
 

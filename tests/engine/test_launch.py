@@ -14,7 +14,8 @@ from mistakes import mistake
 from torch.nn.parallel import DistributedDataParallel
 
 from mm_tuning_plugin.cli.train import entry
-from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config, resume
+from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
+from mm_tuning_plugin.engine.resume import runner
 from mm_tuning_plugin.engine.config import derive
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.runner import FineTuningRunner
@@ -206,10 +207,10 @@ def test_a_checkpoint_of_other_ranks_is_one_line(monkeypatch, toy_cfg, capsys, r
     MixAndMatchRunner.from_cfg(toy_cfg).train()
     path = f'{toy_cfg.work_dir}/iter_4.pth'
     saved = torch.load(path, weights_only=False)
-    assert len(saved[resume.KEY]['ranks']) == 1
-    saved[resume.KEY]['ranks'] *= ranks
+    assert len(saved[runner.KEY]['ranks']) == 1
+    saved[runner.KEY]['ranks'] *= ranks
     torch.save(saved, path)
-    monkeypatch.setattr(resume, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(runner, 'get_world_size', lambda: 2)
     toy_cfg.resume = True
     capsys.readouterr()
     MixAndMatchRunner.from_cfg(toy_cfg).train()

@@ -7,12 +7,12 @@ import killing
 import pytest
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from mm_tuning_plugin.engine.loops import (
+from mm_tuning_plugin.engine.resume.loops import (
     ResumableEpochLoop,
     ResumableIterLoop,
     with_resumable_loop,
 )
-from mm_tuning_plugin.engine.resume import ResumableRunner
+from mm_tuning_plugin.engine.resume.runner import ResumableRunner
 
 LOOPS = {
     'epochs': dict(type='EpochBasedTrainLoop', max_epochs=3, val_interval=1),

@@ -24,8 +24,8 @@ from mm_tuning_plugin.engine import (
     derive_tuning_config,
     picture_hooks,
     picture_sources,
-    random_states,
 )
+from mm_tuning_plugin.engine.resume import rng_states
 from mm_tuning_plugin.engine.config.options import OPTIONS, PICTURES
 from mm_tuning_plugin.errors import UserError
 
@@ -81,9 +81,9 @@ def test_training_is_the_same_to_the_bit_with_and_without_pictures(
     monkeypatch.setattr(visualization, 'node_sheet', drawing_randomly)
     folders = {name: tmp_path / name for name in ('with', 'without')}
     drawn = tune(toy_cfg, folders['with'], nodes=nodes, pictures=PICTURES, picture_interval=2)
-    state = random_states.capture()
+    state = rng_states.capture()
     nothing = tune(toy_cfg, folders['without'], nodes=nodes, pictures=())
-    assert torch.equal(state, random_states.capture())
+    assert torch.equal(state, rng_states.capture())
     assert len(list(drawn.glob('*.png'))) == 2 * len(PICTURES) and not nothing.exists()
     for iteration in (2, 4):
         first, second = (

@@ -19,8 +19,9 @@ from mmengine.registry import HOOKS
 from mmseg.evaluation import IoUMetric
 
 from mm_tuning_plugin.cli.run import run
-from mm_tuning_plugin.engine import alone, signals
-from mm_tuning_plugin.engine.signals import Interruption, OutliveSigterm
+from mm_tuning_plugin.engine import alone
+from mm_tuning_plugin.engine.resume import signals
+from mm_tuning_plugin.engine.resume.signals import Interruption, OutliveSigterm
 
 ROOT = Path(__file__).parents[2]
 
@@ -324,7 +325,7 @@ def test_where_nothing_is_lost_a_signal_does_not_wait(capsys, monkeypatch):
         send(signal.SIGTERM)
         assert interruption.asked()
 
-    monkeypatch.setattr('mm_tuning_plugin.engine.signals.get_world_size', lambda: 2)
+    monkeypatch.setattr('mm_tuning_plugin.engine.resume.signals.get_world_size', lambda: 2)
     with pytest.raises(SystemExit), Interruption() as interruption:
         interruption.idle('at rest')
         send(signal.SIGTERM)
@@ -438,7 +439,7 @@ def test_ranks_ask_at_the_same_batches_and_seldom(monkeypatch, paces, hears):
 
 def test_a_worker_ends_with_its_parent_however_early_that_is_killed(monkeypatch):
     """Also one that sees no other parent than the system's from its start."""
-    monkeypatch.setattr('mm_tuning_plugin.engine.signals.PARENT_IS_LOOKED_FOR', 0.1)
+    monkeypatch.setattr('mm_tuning_plugin.engine.resume.signals.PARENT_IS_LOOKED_FOR', 0.1)
     reading, writing = os.pipe()
     parent = os.fork()
     if parent == 0:

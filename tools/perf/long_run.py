@@ -24,7 +24,7 @@ from run import hardware, versions
 
 from mm_tuning_plugin.demo.dataset import METAINFO, write_demo_dataset
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.resume import ResumableRunner
+from mm_tuning_plugin.engine.resume.runner import ResumableRunner
 
 SAMPLES = 200
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from mm_tuning_plugin.engine.checkpoints import newest_sound, places
-from mm_tuning_plugin.engine.histories import allow_histories
+from mm_tuning_plugin.engine.resume.checkpoint_files import newest_sound, places
+from mm_tuning_plugin.engine.resume.history_globals import allow_histories
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from mm_tuning_plugin.config_types import class_of
-from mm_tuning_plugin.engine.loading import DataPosition
+from mm_tuning_plugin.engine.resume.data_position import DataPosition
 
 
 class _Resumable:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mm_tuning_plugin.engine.random_states import (
+from mm_tuning_plugin.engine.resume.rng_states import (
     capture,
     capture_device,
     restore,

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from mm_tuning_plugin.engine.common.messages import warn
-from mm_tuning_plugin.engine.random_states import capture, restore
+from mm_tuning_plugin.engine.resume.rng_states import capture, restore
 
 KEY = 'mm_tuning_plugin.worker'  # of a batch: (index of the worker, its random states)
 

@@ -1,0 +1,1 @@
+"""Stop and resume a run to the bit."""
