@@ -1,8 +1,8 @@
 """The two-stage run: the tuning plan, the runner, the hooks."""
 
-from mm_tuning_plugin.engine.batch_norm_hook import EstimateBatchNormHook
-from mm_tuning_plugin.engine.finite import FiniteHook
-from mm_tuning_plugin.engine.hooks import NodeStatisticsHook, SaveBackboneHook
+from mm_tuning_plugin.engine.hooks.batch_norm import EstimateBatchNormHook
+from mm_tuning_plugin.engine.hooks.finite import FiniteHook
+from mm_tuning_plugin.engine.hooks.node_statistics import NodeStatisticsHook, SaveBackboneHook
 from mm_tuning_plugin.engine.observe import ObserveHook
 from mm_tuning_plugin.engine.config.options import OPTIONS, options_table, resolve_options
 from mm_tuning_plugin.engine.picture_hooks import PicturesHook

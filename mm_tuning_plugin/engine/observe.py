@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 
 from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone
 from mm_tuning_plugin.engine.fingerprint import write_json
-from mm_tuning_plugin.engine.hooks import CARRIED, unwrap
+from mm_tuning_plugin.engine.hooks.node_statistics import CARRIED, unwrap
 from mm_tuning_plugin.registry import HOOKS
 
 START = 'start_backbone.pth'

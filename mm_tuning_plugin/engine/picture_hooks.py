@@ -21,7 +21,7 @@ from mmengine.hooks import Hook
 
 from mm_tuning_plugin import visualization
 from mm_tuning_plugin.engine.resume import rng_states
-from mm_tuning_plugin.engine.hooks import unwrap
+from mm_tuning_plugin.engine.hooks.node_statistics import unwrap
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL, like
 from mm_tuning_plugin.engine.picture_sources import batch_sheet, node_tiles

@@ -16,9 +16,9 @@ from typing import Any
 import matplotlib
 
 from mm_tuning_plugin.checkpoint import write_aside
-from mm_tuning_plugin.engine.class_iou import FILE as CLASS_IOU
+from mm_tuning_plugin.engine.hooks.class_iou import FILE as CLASS_IOU
 from mm_tuning_plugin.engine.fingerprint import write_json
-from mm_tuning_plugin.engine.hooks import LOAD_REPORT
+from mm_tuning_plugin.engine.hooks.node_statistics import LOAD_REPORT
 from mm_tuning_plugin.engine.picture_captions import captioned
 from mm_tuning_plugin.engine.picture_hooks import PICTURES_DIR
 from mm_tuning_plugin.engine.scalars import Series, read_scalars

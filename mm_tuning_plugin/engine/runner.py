@@ -34,7 +34,7 @@ from mm_tuning_plugin.checkpoint import (
 )
 from mm_tuning_plugin.checkpoint.io.store import SAFETENSORS
 from mm_tuning_plugin.config_types import full_type, with_named_types
-from mm_tuning_plugin.engine.class_iou import ClassIoUHook
+from mm_tuning_plugin.engine.hooks.class_iou import ClassIoUHook
 from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.engine.fingerprint import (
     data_manifest,
@@ -42,7 +42,7 @@ from mm_tuning_plugin.engine.fingerprint import (
     fingerprint,
     write_json,
 )
-from mm_tuning_plugin.engine.hooks import LOAD_REPORT, TUNED_BACKBONE, unwrap
+from mm_tuning_plugin.engine.hooks.node_statistics import LOAD_REPORT, TUNED_BACKBONE, unwrap
 from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.common.messages import config_named, warn
 from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels

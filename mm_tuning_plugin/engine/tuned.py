@@ -11,7 +11,7 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from mm_tuning_plugin.checkpoint import read_backbone
 from mm_tuning_plugin.engine.resume.checkpoint_files import damage
-from mm_tuning_plugin.engine.hooks import TUNED_BACKBONE
+from mm_tuning_plugin.engine.hooks.node_statistics import TUNED_BACKBONE
 from mm_tuning_plugin.engine.common.messages import warn
 
 FINGERPRINT = 'fingerprint.json'

@@ -9,7 +9,7 @@ import torch
 from mistakes import mistake
 
 from mm_tuning_plugin.engine import FiniteHook, MixAndMatchRunner
-from mm_tuning_plugin.engine.finite import TOLERATED_IN_A_ROW
+from mm_tuning_plugin.engine.hooks.finite import TOLERATED_IN_A_ROW
 from mm_tuning_plugin.models import MixAndMatchTuner
 
 NAN = float('nan')

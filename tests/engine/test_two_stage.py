@@ -224,7 +224,7 @@ def test_resume_continues_stage_one_at_its_iteration(toy_cfg, tmp_path, monkeypa
     whole.work_dir = str(tmp_path / 'whole')
     MixAndMatchRunner.from_cfg(whole).train()
 
-    from mm_tuning_plugin.engine.hooks import NodeStatisticsHook
+    from mm_tuning_plugin.engine.hooks.node_statistics import NodeStatisticsHook
 
     with monkeypatch.context() as patch:
         interrupt_at(patch, NodeStatisticsHook, 4)
@@ -281,7 +281,7 @@ def test_resume_continues_stage_two_with_optimizer_and_schedule(toy_cfg, tmp_pat
 
 
 def test_an_unfinished_tuning_without_resume_starts_over(toy_cfg, monkeypatch):
-    from mm_tuning_plugin.engine.hooks import NodeStatisticsHook
+    from mm_tuning_plugin.engine.hooks.node_statistics import NodeStatisticsHook
 
     with monkeypatch.context() as patch:
         interrupt_at(patch, NodeStatisticsHook, 4)

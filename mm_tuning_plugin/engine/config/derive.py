@@ -17,7 +17,7 @@ from mmengine.dist import get_world_size
 from mm_tuning_plugin.config_types import base_type, full_type, with_named_types
 from mm_tuning_plugin.engine.config import derive_pipelines, user_config
 from mm_tuning_plugin.engine.config.augmentation import augmentation
-from mm_tuning_plugin.engine.batch_norm_hook import estimate_config
+from mm_tuning_plugin.engine.hooks.batch_norm import estimate_config
 from mm_tuning_plugin.engine.config.entry_types import check_kinds, steps_of
 from mm_tuning_plugin.engine.config.normalisation import Normalisation, read_normalisation
 from mm_tuning_plugin.engine.config.options import like, resolve_options

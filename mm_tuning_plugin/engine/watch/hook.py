@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
-from mm_tuning_plugin.engine.hooks import CARRIED
+from mm_tuning_plugin.engine.hooks.node_statistics import CARRIED
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.watch.lone import ENOUGH_BATCHES, LoneClasses
 from mm_tuning_plugin.engine.watch.rules import SHORTEST_RUN, Course, judge

@@ -13,7 +13,7 @@ from mmengine.model import is_model_wrapper
 
 from mm_tuning_plugin import __version__
 from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone, write_aside
-from mm_tuning_plugin.engine.finite import require_finite
+from mm_tuning_plugin.engine.hooks.finite import require_finite
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.config.learning_rates import trains_backbone
 from mm_tuning_plugin.errors import UserError

@@ -1,0 +1,1 @@
+"""Hooks of stage one, one a file."""
