@@ -19,7 +19,7 @@ from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.datasets.label_values import map_labels, usable_label_table
 from mm_tuning_plugin.datasets.samplers import SeededIndex
 from mm_tuning_plugin.datasets.wrappers import random_state
-from mm_tuning_plugin.engine.picture_sources import with_sources
+from mm_tuning_plugin.engine.pictures.sources import with_sources
 from mm_tuning_plugin.engine.config.derive import Facts, derive_tuning_config, read_facts
 
 Looks = tuple[list[str], Any]

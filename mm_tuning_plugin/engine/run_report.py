@@ -19,8 +19,8 @@ from mm_tuning_plugin.checkpoint import write_aside
 from mm_tuning_plugin.engine.hooks.class_iou import FILE as CLASS_IOU
 from mm_tuning_plugin.engine.fingerprint import write_json
 from mm_tuning_plugin.engine.hooks.node_statistics import LOAD_REPORT
-from mm_tuning_plugin.engine.picture_captions import captioned
-from mm_tuning_plugin.engine.picture_hooks import PICTURES_DIR
+from mm_tuning_plugin.engine.pictures.captions import captioned
+from mm_tuning_plugin.engine.pictures.hook import PICTURES_DIR
 from mm_tuning_plugin.engine.scalars import Series, read_scalars
 from mm_tuning_plugin.engine.versions import commit, device_name, versions
 from mm_tuning_plugin.errors import UserError

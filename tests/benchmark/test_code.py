@@ -15,7 +15,7 @@ MAKING = [
     'proxies/rotation.py', 'engine/config/derive.py', 'engine/resume/runner.py', 'benchmark/work.py',
 ]  # fmt: skip
 SHOWING = [
-    'engine/watch/pace.py', 'engine/run_report.py', 'engine/picture_hooks.py', 'cli/train.py',
+    'engine/watch/pace.py', 'engine/run_report.py', 'engine/pictures/hook.py', 'cli/train.py',
     'visualization/mosaic.py', 'evaluation/retrieval.py', 'benchmark/report.py', 'errors.py',
     'demo/dataset.py', 'engine/survey.py',
 ]  # fmt: skip

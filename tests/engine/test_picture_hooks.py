@@ -18,13 +18,8 @@ from mm_tuning_plugin import visualization
 from mm_tuning_plugin.benchmark import arms, settings
 from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.demo.dataset import METAINFO
-from mm_tuning_plugin.engine import (
-    MixAndMatchRunner,
-    PicturesHook,
-    derive_tuning_config,
-    picture_hooks,
-    picture_sources,
-)
+from mm_tuning_plugin.engine import MixAndMatchRunner, PicturesHook, derive_tuning_config
+from mm_tuning_plugin.engine.pictures import hook, sources
 from mm_tuning_plugin.engine.resume import rng_states
 from mm_tuning_plugin.engine.config.options import OPTIONS, PICTURES
 from mm_tuning_plugin.errors import UserError
@@ -175,9 +170,9 @@ def test_embeddings_of_a_validation_and_of_the_hook_are_the_same(toy_cfg, tmp_pa
 
     monkeypatch.setattr(PicturesHook, '_keep', spy)
     passes = []
-    embed = picture_hooks.embed_nodes
+    embed = hook.embed_nodes
     monkeypatch.setattr(
-        picture_hooks, 'embed_nodes', lambda *given: passes.append(1) or embed(*given)
+        hook, 'embed_nodes', lambda *given: passes.append(1) or embed(*given)
     )
     tune(toy_cfg, tmp_path / 'a', picture_interval=2, pictures=['embedding'])
     assert len(passes) == 1  # of iteration 2 alone: 0 and 4 are measured anyway
@@ -198,9 +193,9 @@ def test_the_gallery_shows_the_nodes_that_it_names(toy_cfg, tmp_path, nodes, mon
         visualization, 'retrieval_gallery', lambda *args, **more: given.update(args=args) or PICTURE
     )
     datasets = []
-    original = picture_hooks.node_tiles
+    original = hook.node_tiles
     monkeypatch.setattr(
-        picture_hooks, 'node_tiles', lambda *args: datasets.append(args[0]) or original(*args)
+        hook, 'node_tiles', lambda *args: datasets.append(args[0]) or original(*args)
     )
     tune(toy_cfg, tmp_path, nodes=nodes, pictures=['gallery'])
     queries, labels, panels, *_ = given['args']
@@ -242,7 +237,7 @@ def test_nodes_that_cannot_be_embedded_are_one_line(toy_cfg, tmp_path, monkeypat
     def fail(*given, **more):
         raise ValueError('not finite')
 
-    monkeypatch.setattr(picture_hooks, 'take_snapshot', fail)
+    monkeypatch.setattr(hook, 'take_snapshot', fail)
     folder = tune(toy_cfg, tmp_path, pictures=['mosaic', 'embedding'])
     said = capsys.readouterr().out
     assert 'pictures: nodes of iteration 4 cannot be shown: ValueError: not finite' in said
@@ -290,14 +285,14 @@ def test_a_run_that_starts_over_clears_old_pictures_away(toy_cfg, tmp_path):
 def test_a_model_is_left_in_its_mode_of_every_module():
     model = torch.nn.Sequential(torch.nn.BatchNorm2d(2), torch.nn.Dropout())
     model[0].eval()
-    with pytest.raises(KeyError), picture_hooks.evaluating(model):
+    with pytest.raises(KeyError), hook.evaluating(model):
         assert not any(module.training for module in model.modules())
         raise KeyError
     assert [module.training for module in model.modules()] == [True, False, True]
 
 
 def test_other_ranks_draw_nothing(toy_cfg, tmp_path, monkeypatch):
-    monkeypatch.setattr(picture_hooks, 'is_main_process', lambda: False)
+    monkeypatch.setattr(hook, 'is_main_process', lambda: False)
     assert not tune(toy_cfg, tmp_path).exists()
 
 
@@ -333,7 +328,7 @@ def test_a_benchmark_draws_nothing_unless_its_recipe_asks_for_it(toy_cfg, tmp_pa
 @pytest.mark.parametrize(('channels', 'picked'), [(1, (0, 0, 0)), (2, (0, 0, 0)), (5, (2, 1, 0))])
 def test_images_of_other_channels_are_shown_too(channels, picked):
     image = torch.arange(channels * 6, dtype=torch.float32).view(channels, 2, 3) * 20 - 5
-    shown = picture_sources.as_rgb(image)
+    shown = sources.as_rgb(image)
     assert shown.shape == (2, 3, 3) and shown.dtype == np.uint8
     np.testing.assert_array_equal(shown, image[list(picked)].clamp(0, 255).byte().permute(1, 2, 0))
 

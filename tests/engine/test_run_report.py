@@ -12,7 +12,7 @@ from mistakes import check_mistake, mistake
 from mm_tuning_plugin.cli.report import entry
 from mm_tuning_plugin.engine import MixAndMatchRunner
 from mm_tuning_plugin.engine.config.options import PICTURES
-from mm_tuning_plugin.engine.picture_captions import CAPTIONS, captioned
+from mm_tuning_plugin.engine.pictures.captions import CAPTIONS, captioned
 from mm_tuning_plugin.engine.run_report import write_report
 from mm_tuning_plugin.engine.scalars import read_scalars
 

@@ -21,7 +21,7 @@ from mm_tuning_plugin.engine.hooks.batch_norm import estimate_config
 from mm_tuning_plugin.engine.config.entry_types import check_kinds, steps_of
 from mm_tuning_plugin.engine.config.normalisation import Normalisation, read_normalisation
 from mm_tuning_plugin.engine.config.options import like, resolve_options
-from mm_tuning_plugin.engine.picture_hooks import pictures_config
+from mm_tuning_plugin.engine.pictures.hook import pictures_config
 from mm_tuning_plugin.engine.config.derive_schedule import schedule
 from mm_tuning_plugin.engine.config.initial_weights import (
     adopt_self_supervised,

@@ -24,8 +24,8 @@ from mm_tuning_plugin.engine.resume import rng_states
 from mm_tuning_plugin.engine.hooks.node_statistics import unwrap
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL, like
-from mm_tuning_plugin.engine.picture_sources import batch_sheet, node_tiles
-from mm_tuning_plugin.engine.snapshots import (
+from mm_tuning_plugin.engine.pictures.sources import batch_sheet, node_tiles
+from mm_tuning_plugin.engine.pictures.snapshots import (
     Snapshot,
     load_snapshot,
     save_snapshot,
