@@ -8,7 +8,7 @@ from mm_tuning_plugin.engine.config.options import OPTIONS, options_table, resol
 from mm_tuning_plugin.engine.pictures.hook import PicturesHook
 from mm_tuning_plugin.engine.config.derive import derive_tuning_config
 from mm_tuning_plugin.engine.runner import FineTuningRunner, MixAndMatchRunner
-from mm_tuning_plugin.engine.watch import WatchHook
+from mm_tuning_plugin.engine.monitor import WatchHook
 
 __all__ = [
     'OPTIONS',

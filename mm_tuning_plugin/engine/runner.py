@@ -76,14 +76,14 @@ from mm_tuning_plugin.engine.tuned import (
     start_over,
     told,
 )
-from mm_tuning_plugin.engine.watch.line import (
+from mm_tuning_plugin.engine.monitor.line import (
     FINE_TUNING,
     TUNING,
     ProgressLine,
     stages_of,
     tuning_stage,
 )
-from mm_tuning_plugin.engine.watch.status import Stage
+from mm_tuning_plugin.engine.monitor.status import Stage
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import RUNNERS
 

@@ -15,7 +15,7 @@ MAKING = [
     'proxies/rotation.py', 'engine/config/derive.py', 'engine/resume/runner.py', 'benchmark/work.py',
 ]  # fmt: skip
 SHOWING = [
-    'engine/watch/pace.py', 'engine/run_report.py', 'engine/pictures/hook.py', 'cli/train.py',
+    'engine/monitor/eta.py', 'engine/run_report.py', 'engine/pictures/hook.py', 'cli/train.py',
     'visualization/mosaic.py', 'evaluation/retrieval.py', 'benchmark/report.py', 'errors.py',
     'demo/dataset.py', 'engine/survey.py',
 ]  # fmt: skip
@@ -86,7 +86,7 @@ def test_what_shows_does_not(changed_by, name):
     assert not changed_by(name, broken)
 
 
-@pytest.mark.parametrize('name', ['models/tuner.py', 'engine/watch/pace.py', '__init__.py'])
+@pytest.mark.parametrize('name', ['models/tuner.py', 'engine/monitor/eta.py', '__init__.py'])
 def test_comments_docstrings_and_layout_do_not(changed_by, name):
     def explained(text):
         return '# Why.\n' + text.replace('"""', '"""Said better: ', 1).replace('\n\n', '\n\n\n')

@@ -10,9 +10,9 @@ import pytest
 from mmengine.logging import MMLogger
 from screen import Screen, on_a_terminal
 
-from mm_tuning_plugin.engine.watch import display
-from mm_tuning_plugin.engine.watch.display import Above, Display, LiveDisplay, make_display
-from mm_tuning_plugin.engine.watch.status import Stage, Status
+from mm_tuning_plugin.engine.monitor import display
+from mm_tuning_plugin.engine.monitor.display import Above, Display, LiveDisplay, make_display
+from mm_tuning_plugin.engine.monitor.status import Stage, Status
 
 STAGES = [Stage('tuning', '10 iterations'), Stage('fine-tuning', '20 iterations')]
 

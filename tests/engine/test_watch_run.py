@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mm_tuning_plugin.engine import MixAndMatchRunner
 from mm_tuning_plugin.engine.scalars import read_scalars
-from mm_tuning_plugin.engine.watch import line
-from mm_tuning_plugin.engine.watch.display import Display
+from mm_tuning_plugin.engine.monitor import line
+from mm_tuning_plugin.engine.monitor.display import Display
 
 OF_AN_ITERATION = (
     'loss',
@@ -110,7 +110,7 @@ def progress(out):
 
 @pytest.fixture
 def every_update(monkeypatch):
-    monkeypatch.setattr('mm_tuning_plugin.engine.watch.display.Display.interval', 0)
+    monkeypatch.setattr('mm_tuning_plugin.engine.monitor.display.Display.interval', 0)
 
 
 def without_times(text):
@@ -221,7 +221,7 @@ def live(cfg):
 
     def act():
         from mm_tuning_plugin.cli.run import run
-        from mm_tuning_plugin.engine.watch.display import LiveDisplay
+        from mm_tuning_plugin.engine.monitor.display import LiveDisplay
 
         LiveDisplay.interval = 0
         return run(lambda _: MixAndMatchRunner.from_cfg(cfg).train())

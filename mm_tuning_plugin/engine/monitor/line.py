@@ -8,9 +8,9 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 
-from mm_tuning_plugin.engine.watch.display import make_display
-from mm_tuning_plugin.engine.watch.progress_hook import ProgressHook
-from mm_tuning_plugin.engine.watch.status import Stage, Status
+from mm_tuning_plugin.engine.monitor.display import make_display
+from mm_tuning_plugin.engine.monitor.progress_hook import ProgressHook
+from mm_tuning_plugin.engine.monitor.status import Stage, Status
 
 TUNING, FINE_TUNING = 'tuning', 'fine-tuning'
 

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from mmengine.logging import MMLogger
 
-from mm_tuning_plugin.engine.watch.status import Status
+from mm_tuning_plugin.engine.monitor.status import Status
 
 # Seconds between two plain lines: a night's log gets some hundred, a batch job's owner no riddle.
 PLAIN_INTERVAL = 60.0

@@ -1,5 +1,5 @@
 """What a person is told while both stages run: a line of progress, and what is not working."""
 
-from mm_tuning_plugin.engine.watch.hook import WatchHook
+from mm_tuning_plugin.engine.monitor.hook import WatchHook
 
 __all__ = ['WatchHook']

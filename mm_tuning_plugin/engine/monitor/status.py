@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mm_tuning_plugin.engine.watch.pace import Left, Pace
+from mm_tuning_plugin.engine.monitor.eta import Left, Pace
 
 
 @dataclass

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mm_tuning_plugin.engine.watch.series import Block, Series, mean_of
+from mm_tuning_plugin.engine.monitor.series import Block, Series, mean_of
 
 # A mean over three blocks (three hundredths of the run, at least 30 iterations) is steady enough.
 RECENT = 3

@@ -10,9 +10,9 @@ from mmengine.hooks import Hook
 
 from mm_tuning_plugin.engine.hooks.node_statistics import CARRIED
 from mm_tuning_plugin.engine.common.messages import warn
-from mm_tuning_plugin.engine.watch.lone import ENOUGH_BATCHES, LoneClasses
-from mm_tuning_plugin.engine.watch.rules import SHORTEST_RUN, Course, judge
-from mm_tuning_plugin.engine.watch.series import block_length
+from mm_tuning_plugin.engine.monitor.singleton_classes import ENOUGH_BATCHES, LoneClasses
+from mm_tuning_plugin.engine.monitor.rules import SHORTEST_RUN, Course, judge
+from mm_tuning_plugin.engine.monitor.series import block_length
 from mm_tuning_plugin.registry import HOOKS
 
 RECALL = 'retrieval/recall@1'
