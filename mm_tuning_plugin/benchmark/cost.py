@@ -22,7 +22,7 @@ from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.fingerprint import write_json
-from mm_tuning_plugin.engine.versions import device_name
+from mm_tuning_plugin.engine.report.versions import device_name
 
 LARGE = 1024  # elements of a float tensor from which it is not computed only to be counted
 LONG = 5.0  # seconds: a step that takes longer is not run only to be timed

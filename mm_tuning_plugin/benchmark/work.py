@@ -26,7 +26,7 @@ from mm_tuning_plugin.engine.alone import train_alone
 from mm_tuning_plugin.engine.fingerprint import write_json
 from mm_tuning_plugin.engine.hooks.node_statistics import unwrap
 from mm_tuning_plugin.engine.observe import OBSERVED, START
-from mm_tuning_plugin.engine.versions import commit, device_name, versions
+from mm_tuning_plugin.engine.report.versions import commit, device_name, versions
 from mm_tuning_plugin.errors import UserError
 
 Weights = Mapping[str, Tensor]

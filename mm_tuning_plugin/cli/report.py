@@ -31,7 +31,7 @@ def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """Run the command."""
     args = build_parser(prog).parse_args(argv)
-    from mm_tuning_plugin.engine.run_report import write_report
+    from mm_tuning_plugin.engine.report.run_report import write_report
 
     print(write_report(args.work_dir, args.compare))
 

@@ -51,7 +51,7 @@ from mm_tuning_plugin.engine.preflight import check_data
 from mm_tuning_plugin.engine.readers import check_readers, refuse_misread
 from mm_tuning_plugin.engine.resume.runner import ResumableRunner
 from mm_tuning_plugin.engine.resume.run_record import begin_or_resume, with_seed
-from mm_tuning_plugin.engine.run_report import (
+from mm_tuning_plugin.engine.report.run_report import (
     REPORT,
     STAGES,
     check_finished,

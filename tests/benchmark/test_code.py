@@ -15,7 +15,7 @@ MAKING = [
     'proxies/rotation.py', 'engine/config/derive.py', 'engine/resume/runner.py', 'benchmark/work.py',
 ]  # fmt: skip
 SHOWING = [
-    'engine/monitor/eta.py', 'engine/run_report.py', 'engine/pictures/hook.py', 'cli/train.py',
+    'engine/monitor/eta.py', 'engine/report/run_report.py', 'engine/pictures/hook.py', 'cli/train.py',
     'visualization/mosaic.py', 'evaluation/retrieval.py', 'benchmark/report.py', 'errors.py',
     'demo/dataset.py', 'engine/survey.py',
 ]  # fmt: skip

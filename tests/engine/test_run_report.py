@@ -13,8 +13,8 @@ from mm_tuning_plugin.cli.report import entry
 from mm_tuning_plugin.engine import MixAndMatchRunner
 from mm_tuning_plugin.engine.config.options import PICTURES
 from mm_tuning_plugin.engine.pictures.captions import CAPTIONS, captioned
-from mm_tuning_plugin.engine.run_report import write_report
-from mm_tuning_plugin.engine.scalars import read_scalars
+from mm_tuning_plugin.engine.report.run_report import write_report
+from mm_tuning_plugin.engine.report.scalars import read_scalars
 
 
 def parsed(path):

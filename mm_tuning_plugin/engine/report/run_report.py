@@ -21,8 +21,8 @@ from mm_tuning_plugin.engine.fingerprint import write_json
 from mm_tuning_plugin.engine.hooks.node_statistics import LOAD_REPORT
 from mm_tuning_plugin.engine.pictures.captions import captioned
 from mm_tuning_plugin.engine.pictures.hook import PICTURES_DIR
-from mm_tuning_plugin.engine.scalars import Series, read_scalars
-from mm_tuning_plugin.engine.versions import commit, device_name, versions
+from mm_tuning_plugin.engine.report.scalars import Series, read_scalars
+from mm_tuning_plugin.engine.report.versions import commit, device_name, versions
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.visualization.document import (
     Block,
