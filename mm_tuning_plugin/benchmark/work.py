@@ -23,7 +23,7 @@ from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import MixAndMatchRunner
 from mm_tuning_plugin.engine.alone import train_alone
-from mm_tuning_plugin.engine.fingerprint import write_json
+from mm_tuning_plugin.engine.reuse.fingerprint import write_json
 from mm_tuning_plugin.engine.hooks.node_statistics import unwrap
 from mm_tuning_plugin.engine.observe import OBSERVED, START
 from mm_tuning_plugin.engine.report.versions import commit, device_name, versions

@@ -145,7 +145,7 @@ def write_figures(
 ) -> list[Path]:
     """Save ``classes.csv``, a row for each class, and ``figures.json``, which has all."""
     from mm_tuning_plugin.benchmark.tables import write_csv
-    from mm_tuning_plugin.engine.fingerprint import write_json
+    from mm_tuning_plugin.engine.reuse.fingerprint import write_json
     from mm_tuning_plugin.engine.survey_figures import class_rows, summary
 
     rows = class_rows(seen)

@@ -36,7 +36,7 @@ from mm_tuning_plugin.checkpoint.io.store import SAFETENSORS
 from mm_tuning_plugin.config_types import full_type, with_named_types
 from mm_tuning_plugin.engine.hooks.class_iou import ClassIoUHook
 from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch
-from mm_tuning_plugin.engine.fingerprint import (
+from mm_tuning_plugin.engine.reuse.fingerprint import (
     data_manifest,
     differences,
     fingerprint,
@@ -69,7 +69,7 @@ from mm_tuning_plugin.engine.config.initial_weights import (
     changed_arguments,
     remove_pretrained,
 )
-from mm_tuning_plugin.engine.tuned import (
+from mm_tuning_plugin.engine.reuse.tuned_backbone import (
     FINGERPRINT,
     previous_fingerprint,
     put_aside_if_damaged,

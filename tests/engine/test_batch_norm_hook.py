@@ -18,7 +18,7 @@ from mmseg.registry import DATASETS, MODELS
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import derive_tuning_config, resolve_options
 from mm_tuning_plugin.engine.config import derive
-from mm_tuning_plugin.engine.fingerprint import differences, fingerprint
+from mm_tuning_plugin.engine.reuse.fingerprint import differences, fingerprint
 
 CROPS, BATCH, SEED = 5, 2, 7
 

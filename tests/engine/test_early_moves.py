@@ -18,7 +18,7 @@ from mm_tuning_plugin.datasets import cache_loading
 from mm_tuning_plugin.datasets.fit_to_labels import FitToLabels
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.config import derive_pipelines
-from mm_tuning_plugin.engine.fingerprint import fingerprint
+from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
 from mm_tuning_plugin.engine.label_census import take_census
 from mm_tuning_plugin.engine.config.derive import check_labels, read_facts
 from mm_tuning_plugin.engine.preflight import check_data

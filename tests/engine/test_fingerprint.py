@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 
 from mm_tuning_plugin.engine import OPTIONS, derive_tuning_config, resolve_options
-from mm_tuning_plugin.engine.fingerprint import (
+from mm_tuning_plugin.engine.reuse.fingerprint import (
     ADDED_ARGUMENTS,
     ADDED_OPTIONS,
     DROPPED_OPTIONS,

@@ -1,0 +1,1 @@
+"""When a finished tuning is used again."""
