@@ -176,7 +176,7 @@ def measured(model: Any) -> tuple[str, ...]:
 
 def result(model: Any, tuner: nn.Module) -> str:
     """Which stages a backbone goes through, under the head of its config."""
-    from mm_tuning_plugin.engine.readers import check_readers
+    from mm_tuning_plugin.engine.preflight.channel_order import check_readers
 
     try:
         check_readers(model, tuner, 'mmseg')

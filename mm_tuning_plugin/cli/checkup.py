@@ -25,7 +25,7 @@ from mm_tuning_plugin.errors import UserError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from mm_tuning_plugin.engine.fine_tuning.look import Look
+    from mm_tuning_plugin.engine.preflight.fine_tuning.look import Look
     from mm_tuning_plugin.engine.config.derive import Facts
 
 SAMPLES = 8  # images of each data set that are read
@@ -38,7 +38,7 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     Args:
         args: Of the doctor, with a config.
     """
-    from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning
+    from mm_tuning_plugin.engine.preflight.fine_tuning import look_at_fine_tuning
 
     try:
         cfg, facts = read_config(args)
@@ -125,7 +125,7 @@ def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
     """Whether each data set is there, its files too, and some of its labels fit the classes."""
     from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
     from mm_tuning_plugin.engine.config.derive import check_labels
-    from mm_tuning_plugin.engine.preflight import check_data
+    from mm_tuning_plugin.engine.preflight.data import check_data
 
     findings = []
     for loader in ('train_dataloader', 'val_dataloader'):
@@ -151,7 +151,7 @@ def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
 
 def check_fine_tuning(look: Look) -> Finding:
     """Whether the first batch of fine-tuning can be loaded, and the network can take it."""
-    from mm_tuning_plugin.engine.fine_tuning import look_at_first_batch
+    from mm_tuning_plugin.engine.preflight.fine_tuning import look_at_first_batch
 
     try:
         look_at_first_batch(look)
@@ -192,7 +192,7 @@ def check_start(cfg: Config, facts: Facts) -> Finding:
 
 def check_disk(cfg: Config, facts: Facts) -> Finding:
     """Whether the checkpoints of both stages find room in the work_dir."""
-    from mm_tuning_plugin.engine.room import bytes_needed
+    from mm_tuning_plugin.engine.preflight.disk_space import bytes_needed
 
     folder = Path(cfg['work_dir']).resolve()
     while not folder.exists():

@@ -83,7 +83,7 @@ def check_types(derived: Config) -> str:
     """All that stage one builds by name is registered: data, transforms, model, hooks, loop."""
     from mmengine import registry as roots
 
-    from mm_tuning_plugin.engine.fine_tuning.registered import find
+    from mm_tuning_plugin.engine.preflight.fine_tuning.registered import find
 
     config = derived.to_dict()
     model = config['model']

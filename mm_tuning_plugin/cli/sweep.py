@@ -100,7 +100,7 @@ def derive_one(path: Path, name: str, built: set[str] | None = None) -> Outcome:
     from mmengine.config import Config
 
     from mm_tuning_plugin.engine import derive_tuning_config
-    from mm_tuning_plugin.engine.preflight import missing_packages
+    from mm_tuning_plugin.engine.preflight.data import missing_packages
 
     try:
         cfg = Config.fromfile(str(path))

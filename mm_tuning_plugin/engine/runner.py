@@ -35,7 +35,7 @@ from mm_tuning_plugin.checkpoint import (
 from mm_tuning_plugin.checkpoint.io.store import SAFETENSORS
 from mm_tuning_plugin.config_types import full_type, with_named_types
 from mm_tuning_plugin.engine.hooks.class_iou import ClassIoUHook
-from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch
+from mm_tuning_plugin.engine.preflight.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.engine.reuse.fingerprint import (
     data_manifest,
     differences,
@@ -47,8 +47,8 @@ from mm_tuning_plugin.engine.launch import join_ranks
 from mm_tuning_plugin.engine.common.messages import config_named, warn
 from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
 from mm_tuning_plugin.engine.config.derive import check_labels, derive_tuning_config, read_facts
-from mm_tuning_plugin.engine.preflight import check_data
-from mm_tuning_plugin.engine.readers import check_readers, refuse_misread
+from mm_tuning_plugin.engine.preflight.data import check_data
+from mm_tuning_plugin.engine.preflight.channel_order import check_readers, refuse_misread
 from mm_tuning_plugin.engine.resume.runner import ResumableRunner
 from mm_tuning_plugin.engine.resume.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.report.run_report import (
@@ -59,7 +59,7 @@ from mm_tuning_plugin.engine.report.run_report import (
     write_report,
 )
 from mm_tuning_plugin.engine.resume.signals import BEFORE, GOES_ON, Interruption
-from mm_tuning_plugin.engine.stage_differences import (
+from mm_tuning_plugin.engine.preflight.stage_differences import (
     tell_of_differences,
     warn_of_arguments,
     warn_of_channels,

@@ -17,7 +17,7 @@ from torch import nn
 
 from mm_tuning_plugin.cli.sweep import DERIVED, derive_one
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.readers import check_readers
+from mm_tuning_plugin.engine.preflight.channel_order import check_readers
 from mm_tuning_plugin.registry import MODELS
 
 CASES = {**TIMM, **{f'mmpretrain.{name}': case for name, case in PRETRAIN.items()}}

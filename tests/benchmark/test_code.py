@@ -22,7 +22,7 @@ SHOWING = [
 # Of the rooms that count as wholes: what no step of a benchmark comes to, as it only looks.
 NEVER_RUN = {
     'checkpoint/known.py', 'demo/dataset.py', 'demo/scenes.py',
-    'demo/textures.py', 'engine/label_census.py', 'engine/room.py', 'engine/short.py',
+    'demo/textures.py', 'engine/label_census.py', 'engine/preflight/disk_space.py', 'engine/short.py',
     'engine/survey.py',
     'engine/survey_figures.py', 'functional/box_shares.py',
 }  # fmt: skip

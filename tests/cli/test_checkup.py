@@ -17,7 +17,7 @@ from mm_tuning_plugin.cli import checkup, doctor, trial
 from mm_tuning_plugin.cli.environment import ERROR, NOTE, OK
 from mm_tuning_plugin.datasets.samplers import FirstSampler
 from mm_tuning_plugin.engine.config.options import resolve_options
-from mm_tuning_plugin.engine.room import bytes_needed, kept_checkpoints
+from mm_tuning_plugin.engine.preflight.disk_space import bytes_needed, kept_checkpoints
 
 
 @pytest.fixture

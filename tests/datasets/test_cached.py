@@ -18,7 +18,7 @@ from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
 from mm_tuning_plugin.engine.config.options import resolve_options
 from mm_tuning_plugin.engine.config.derive import check_labels, read_facts
-from mm_tuning_plugin.engine.preflight import check_data
+from mm_tuning_plugin.engine.preflight.data import check_data
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
 MAP = dict(type='mm_tuning_plugin.MapLabels', label_map={7: 255})

@@ -21,7 +21,7 @@ from mm_tuning_plugin.engine.config import derive_pipelines
 from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
 from mm_tuning_plugin.engine.label_census import take_census
 from mm_tuning_plugin.engine.config.derive import check_labels, read_facts
-from mm_tuning_plugin.engine.preflight import check_data
+from mm_tuning_plugin.engine.preflight.data import check_data
 from mm_tuning_plugin.engine.survey import survey
 
 HALF = dict(type='Resize', scale=(32, 32))

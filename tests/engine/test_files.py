@@ -21,10 +21,16 @@ from mm_tuning_plugin.benchmark.retrieval import measure_recall
 from mm_tuning_plugin.demo.dataset import METAINFO
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.config import derive_pipelines
-from mm_tuning_plugin.engine.files import Look, Reader, find_absent, find_readers, list_items
+from mm_tuning_plugin.engine.preflight.data_files import (
+    Look,
+    Reader,
+    find_absent,
+    find_readers,
+    list_items,
+)
 from mm_tuning_plugin.engine.reuse.fingerprint import data_manifest
 from mm_tuning_plugin.engine.label_census import take_census
-from mm_tuning_plugin.engine.preflight import build_dataset, check_data
+from mm_tuning_plugin.engine.preflight.data import build_dataset, check_data
 from mm_tuning_plugin.engine.config.user_config import read_classes
 
 CHECK = dict(type='mm_tuning_plugin.CheckLabels', num_classes=8)

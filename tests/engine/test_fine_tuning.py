@@ -18,7 +18,11 @@ from mmengine.visualization import BaseVisBackend, Visualizer
 from torch import nn
 
 from mm_tuning_plugin.engine import MixAndMatchRunner
-from mm_tuning_plugin.engine.fine_tuning import look_at_fine_tuning, look_at_first_batch, shapes
+from mm_tuning_plugin.engine.preflight.fine_tuning import (
+    look_at_fine_tuning,
+    look_at_first_batch,
+    shapes,
+)
 from mm_tuning_plugin.engine.resume.rng_states import capture
 
 HEAD = dict(

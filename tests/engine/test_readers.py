@@ -13,7 +13,7 @@ from mmseg.registry import MODELS
 from torch import nn
 
 from mm_tuning_plugin.engine import MixAndMatchRunner
-from mm_tuning_plugin.engine.readers import check_readers
+from mm_tuning_plugin.engine.preflight.channel_order import check_readers
 
 
 class Last(nn.Module):

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.datasets.wrappers import load_sample
-from mm_tuning_plugin.engine.fine_tuning.registered import (
+from mm_tuning_plugin.engine.preflight.fine_tuning.registered import (
     CORRECT,
     build,
     check_arguments,

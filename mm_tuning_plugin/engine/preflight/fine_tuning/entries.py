@@ -7,9 +7,9 @@ from typing import Any
 
 from mmengine.registry import LOG_PROCESSORS, MODEL_WRAPPERS, TRANSFORMS
 
-from mm_tuning_plugin.engine.fine_tuning.loops import check_loop
-from mm_tuning_plugin.engine.fine_tuning.metrics import check_evaluator
-from mm_tuning_plugin.engine.fine_tuning.registered import build, find, items
+from mm_tuning_plugin.engine.preflight.fine_tuning.loops import check_loop
+from mm_tuning_plugin.engine.preflight.fine_tuning.metrics import check_evaluator
+from mm_tuning_plugin.engine.preflight.fine_tuning.registered import build, find, items
 from mm_tuning_plugin.errors import UserError
 
 # What belongs together: all of it is there, or nothing.

@@ -11,7 +11,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import EVALUATOR, METRICS
 from mmseg.evaluation import IoUMetric
 
-from mm_tuning_plugin.engine.fine_tuning.registered import (
+from mm_tuning_plugin.engine.preflight.fine_tuning.registered import (
     build,
     check_arguments,
     find,

@@ -11,8 +11,8 @@ from mmengine.registry import HOOKS, VISBACKENDS, VISUALIZERS
 from mmengine.runner.priority import Priority, get_priority
 from mmengine.visualization import Visualizer
 
-from mm_tuning_plugin.engine.fine_tuning.loops import Length
-from mm_tuning_plugin.engine.fine_tuning.registered import (
+from mm_tuning_plugin.engine.preflight.fine_tuning.loops import Length
+from mm_tuning_plugin.engine.preflight.fine_tuning.registered import (
     build,
     check_arguments,
     find,

@@ -23,9 +23,9 @@ from mmseg.models import EncoderDecoder
 from torch import nn
 
 from mm_tuning_plugin.config_types import base_type
-from mm_tuning_plugin.engine.fine_tuning.loops import Length, length_of
-from mm_tuning_plugin.engine.fine_tuning.network import Network, initialise
-from mm_tuning_plugin.engine.fine_tuning.registered import find, items, mistake
+from mm_tuning_plugin.engine.preflight.fine_tuning.loops import Length, length_of
+from mm_tuning_plugin.engine.preflight.fine_tuning.network import Network, initialise
+from mm_tuning_plugin.engine.preflight.fine_tuning.registered import find, items, mistake
 from mm_tuning_plugin.errors import UserError
 
 LONG = 10**6  # batches of an epoch of unknown length: schedules by epochs become ones by iterations

@@ -20,7 +20,7 @@ from mmengine.fileio import FileClient, LocalBackend, get, get_file_backend
 
 from mm_tuning_plugin.datasets.wrappers import unreadable
 from mm_tuning_plugin.engine.config.derive_pipelines import loads_image, loads_labels
-from mm_tuning_plugin.engine.split_file import split_hint
+from mm_tuning_plugin.engine.preflight.split_file import split_hint
 from mm_tuning_plugin.errors import UserError
 
 IMAGE, LABELS = KEYS = ('img_path', 'seg_map_path')

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mm_tuning_plugin.config_types import base_type
-from mm_tuning_plugin.engine.fine_tuning.network import without_weights
+from mm_tuning_plugin.engine.preflight.fine_tuning.network import without_weights
 from mm_tuning_plugin.engine.common.messages import config_named
 from mm_tuning_plugin.engine.config.meta_build import outline
 
