@@ -22,7 +22,7 @@ from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone
 from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import MixAndMatchRunner
-from mm_tuning_plugin.engine.alone import train_alone
+from mm_tuning_plugin.engine.single_stage import train_alone
 from mm_tuning_plugin.engine.reuse.fingerprint import write_json
 from mm_tuning_plugin.engine.hooks.node_statistics import unwrap
 from mm_tuning_plugin.engine.observe import OBSERVED, START

@@ -212,7 +212,7 @@ def train_proxy(cfg: Config, args: argparse.Namespace) -> None:
         raise UserError(
             args.config, f'mmpretrain cannot be imported ({error})', 'expected it beside mmseg'
         )
-    from mm_tuning_plugin.engine.alone import train_alone
+    from mm_tuning_plugin.engine.single_stage import train_alone
 
     train_alone(cfg)
 

@@ -43,7 +43,7 @@ from mm_tuning_plugin.engine.reuse.fingerprint import (
     write_json,
 )
 from mm_tuning_plugin.engine.hooks.node_statistics import LOAD_REPORT, TUNED_BACKBONE, unwrap
-from mm_tuning_plugin.engine.launch import join_ranks
+from mm_tuning_plugin.engine.distributed import join_ranks
 from mm_tuning_plugin.engine.common.messages import config_named, warn
 from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
 from mm_tuning_plugin.engine.config.derive import check_labels, derive_tuning_config, read_facts

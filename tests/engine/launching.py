@@ -13,7 +13,7 @@ import killing
 from mmengine.registry import HOOKS
 
 from mm_tuning_plugin.cli.train import entry
-from mm_tuning_plugin.engine import launch
+from mm_tuning_plugin.engine import distributed
 
 ROOT = Path(__file__).parents[2]
 PROBE = Path(__file__).parent / 'probe'
@@ -89,7 +89,7 @@ def forked(argv, folder, **variables):
         sys.modules.pop('rank_probe', None)  # it reads the environment when it is imported
         HOOKS.module_dict.pop('RankProbe', None)
         status = entry([str(argument) for argument in (*argv, '--launcher', 'pytorch')])
-        launch._leave_cpu_ranks()  # which a process that was not forked does at its exit
+        distributed._leave_cpu_ranks()  # which a process that was not forked does at its exit
         return status
 
     ranks = [killing.started(partial(work, rank), log) for rank, log in enumerate(logs)]

@@ -19,7 +19,7 @@ from mmengine.registry import HOOKS
 from mmseg.evaluation import IoUMetric
 
 from mm_tuning_plugin.cli.run import run
-from mm_tuning_plugin.engine import alone
+from mm_tuning_plugin.engine import single_stage
 from mm_tuning_plugin.engine.resume import signals
 from mm_tuning_plugin.engine.resume.signals import Interruption, OutliveSigterm
 
@@ -343,9 +343,9 @@ def test_the_single_stage_of_a_proxy_is_interrupted_alike(toy_cfg, monkeypatch):
             send(signal.SIGTERM)
             time.sleep(60)
 
-    monkeypatch.setattr(alone.ResumableRunner, 'from_cfg', lambda cfg: Slow())
+    monkeypatch.setattr(single_stage.ResumableRunner, 'from_cfg', lambda cfg: Slow())
     with pytest.raises(SystemExit) as ended:
-        alone.train_alone(toy_cfg)
+        single_stage.train_alone(toy_cfg)
     assert ended.value.code == 143
 
 

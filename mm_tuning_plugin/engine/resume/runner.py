@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from mm_tuning_plugin.checkpoint import remove_leftovers, write_aside
 from mm_tuning_plugin.engine.resume.checkpoint_files import newest_sound, places, with_careful_hook
 from mm_tuning_plugin.engine.resume.history_globals import allow_histories
-from mm_tuning_plugin.engine.launch import RankRunner
+from mm_tuning_plugin.engine.distributed import RankRunner
 from mm_tuning_plugin.engine.resume.loops import OURS, with_resumable_loop
 from mm_tuning_plugin.engine.common.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.resume.rank_state import Progress
