@@ -19,7 +19,7 @@ from mm_tuning_plugin.errors import UserError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from mm_tuning_plugin.engine.survey import Survey
+    from mm_tuning_plugin.inspection.node_survey import Survey
 
 SCRIPT = 'browse_patches.py'
 OVERLAYS = 8  # images that are shown with their nodes
@@ -146,7 +146,7 @@ def write_figures(
     """Save ``classes.csv``, a row for each class, and ``figures.json``, which has all."""
     from mm_tuning_plugin.benchmark.tables import write_csv
     from mm_tuning_plugin.engine.reuse.fingerprint import write_json
-    from mm_tuning_plugin.engine.survey_figures import class_rows, summary
+    from mm_tuning_plugin.inspection.survey_summary import class_rows, summary
 
     rows = class_rows(seen)
     content = dict(
@@ -181,7 +181,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def summary_lines(seen: Survey) -> list[str]:
     """What was drawn, in a few lines."""
-    from mm_tuning_plugin.engine.survey_figures import summary
+    from mm_tuning_plugin.inspection.survey_summary import summary
 
     figures = summary(seen)
     quantiles = {
@@ -210,11 +210,11 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     args = build_parser(prog).parse_args(argv)
     require_stack()
     cfg = read_config(args)
-    from mm_tuning_plugin.engine.label_census import label_warnings, take_census
+    from mm_tuning_plugin.inspection.label_values import label_warnings, take_census
     from mm_tuning_plugin.engine.config.derive_pipelines import moving_warnings
     from mm_tuning_plugin.engine.config.derive import derive_tuning_config, read_facts
-    from mm_tuning_plugin.engine.survey import first_indices, survey
-    from mm_tuning_plugin.engine.survey_figures import class_rows, sampling_warnings
+    from mm_tuning_plugin.inspection.node_survey import first_indices, survey
+    from mm_tuning_plugin.inspection.survey_summary import class_rows, sampling_warnings
 
     warnings: list[str] = []
 

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None, prog: str = PROG) -> None:
     cfg = load_config(args.config)
     apply_arguments(cfg, args)
     make_cheap(cfg)
-    from mm_tuning_plugin.engine.short import ShortRun
+    from mm_tuning_plugin.inspection.short_run import ShortRun
 
     run = ShortRun.from_cfg(cfg)
     run.iterations = STEPS

@@ -17,14 +17,14 @@ MAKING = [
 SHOWING = [
     'engine/monitor/eta.py', 'engine/report/run_report.py', 'engine/pictures/hook.py', 'cli/train.py',
     'visualization/mosaic.py', 'evaluation/retrieval.py', 'benchmark/report.py', 'errors.py',
-    'demo/dataset.py', 'engine/survey.py',
+    'demo/dataset.py', 'inspection/node_survey.py',
 ]  # fmt: skip
 # Of the rooms that count as wholes: what no step of a benchmark comes to, as it only looks.
 NEVER_RUN = {
     'checkpoint/known.py', 'demo/dataset.py', 'demo/scenes.py',
-    'demo/textures.py', 'engine/label_census.py', 'engine/preflight/disk_space.py', 'engine/short.py',
-    'engine/survey.py',
-    'engine/survey_figures.py', 'functional/box_shares.py',
+    'demo/textures.py', 'inspection/label_values.py', 'engine/preflight/disk_space.py', 'inspection/short_run.py',
+    'inspection/node_survey.py',
+    'inspection/survey_summary.py', 'functional/box_shares.py',
 }  # fmt: skip
 WHOLE = ('functional', 'models', 'datasets', 'engine', 'checkpoint')
 

@@ -19,10 +19,10 @@ from mm_tuning_plugin.datasets.fit_to_labels import FitToLabels
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.config import derive_pipelines
 from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
-from mm_tuning_plugin.engine.label_census import take_census
+from mm_tuning_plugin.inspection.label_values import take_census
 from mm_tuning_plugin.engine.config.derive import check_labels, read_facts
 from mm_tuning_plugin.engine.preflight.data import check_data
-from mm_tuning_plugin.engine.survey import survey
+from mm_tuning_plugin.inspection.node_survey import survey
 
 HALF = dict(type='Resize', scale=(32, 32))
 LOAD, LABELS = dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')

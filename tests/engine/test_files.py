@@ -29,7 +29,7 @@ from mm_tuning_plugin.engine.preflight.data_files import (
     list_items,
 )
 from mm_tuning_plugin.engine.reuse.fingerprint import data_manifest
-from mm_tuning_plugin.engine.label_census import take_census
+from mm_tuning_plugin.inspection.label_values import take_census
 from mm_tuning_plugin.engine.preflight.data import build_dataset, check_data
 from mm_tuning_plugin.engine.config.user_config import read_classes
 

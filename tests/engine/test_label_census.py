@@ -10,7 +10,7 @@ from mistakes import check_mistake, mistake
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
-from mm_tuning_plugin.engine.label_census import (
+from mm_tuning_plugin.inspection.label_values import (
     LabelCensus,
     label_warnings,
     shown_values,

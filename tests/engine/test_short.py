@@ -10,7 +10,7 @@ from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import IterBasedTrainLoop
 
 from mm_tuning_plugin.cli.environment import installed_version
-from mm_tuning_plugin.engine.short import ShortRun
+from mm_tuning_plugin.inspection.short_run import ShortRun
 
 SEEN = []
 

@@ -10,8 +10,8 @@ from mmengine.runner import Runner
 
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.config.derive import read_facts
-from mm_tuning_plugin.engine.survey import as_picture, survey
-from mm_tuning_plugin.engine.survey_figures import class_rows, sampling_warnings, summary
+from mm_tuning_plugin.inspection.node_survey import as_picture, survey
+from mm_tuning_plugin.inspection.survey_summary import class_rows, sampling_warnings, summary
 
 KINDS = {
     'points': dict(nodes='points', points_per_class=3),

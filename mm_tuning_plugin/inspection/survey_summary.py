@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mm_tuning_plugin.engine.config.options import like, nodes_called
-from mm_tuning_plugin.engine.survey import Survey
+from mm_tuning_plugin.inspection.node_survey import Survey
 
 BACKGROUND_NAMES = ('background', 'bg', 'void', 'unlabelled', 'unlabeled', 'other', 'clutter')
 MOSTLY = 0.5  # of the pixels: a class that covers more is background, or leaves little else

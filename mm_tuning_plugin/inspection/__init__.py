@@ -1,0 +1,1 @@
+"""What `browse` and the doctor show."""
