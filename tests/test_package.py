@@ -154,7 +154,7 @@ def test_every_config_builds(path):
 
 @pytest.mark.parametrize('plan', sorted((ROOT / 'configs' / 'benchmarks').glob('*.py')))
 def test_every_plan_names_configs_and_known_arms(plan, monkeypatch, tmp_path):
-    from mm_tuning_plugin.benchmark.plan import read_plan
+    from mm_tuning_plugin.benchmark.design.plan import read_plan
 
     # data and weights are the user's
     (tmp_path / 'folds.json').write_text(json.dumps([dict(train=['a'], val=['b'])] * 4))

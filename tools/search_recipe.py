@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from recipe_ideas import BASELINES, IDEAS, Idea, Matching
 
-from mm_tuning_plugin.benchmark.splits import Library, read_folds
+from mm_tuning_plugin.benchmark.design.splits import Library, read_folds
 from mm_tuning_plugin.config_types import base_type
 
 CONFIG = Path(__file__).resolve().parent.parent / 'configs/camvid/fcn_r18_camvid_cpu.py'

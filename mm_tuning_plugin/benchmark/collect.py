@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mm_tuning_plugin.benchmark.plan import Plan
+from mm_tuning_plugin.benchmark.design.plan import Plan
 from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Job, Step
 from mm_tuning_plugin.benchmark.tables import write_csv
 from mm_tuning_plugin.checkpoint import write_aside

@@ -16,7 +16,7 @@ from mm_tuning_plugin.cli.usage import STEP_FAILED, called_as, make_parser
 
 if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.collect import Collector
-    from mm_tuning_plugin.benchmark.plan import Plan
+    from mm_tuning_plugin.benchmark.design.plan import Plan
     from mm_tuning_plugin.benchmark.pool import Outcome
     from mm_tuning_plugin.benchmark.steps import Job, Step
 
@@ -126,9 +126,9 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     args = build_parser(prog).parse_args(argv)
     require_stack()
     from mm_tuning_plugin.benchmark.fingerprints import made_by_other_code
-    from mm_tuning_plugin.benchmark.grid import build_jobs
+    from mm_tuning_plugin.benchmark.design.grid import build_jobs
     from mm_tuning_plugin.benchmark.outlook import outlook
-    from mm_tuning_plugin.benchmark.plan import read_plan
+    from mm_tuning_plugin.benchmark.design.plan import read_plan
     from mm_tuning_plugin.benchmark.pool import FAILED
     from mm_tuning_plugin.benchmark.report import write_report
     from mm_tuning_plugin.cli.train import load_config

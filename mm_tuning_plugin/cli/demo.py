@@ -16,7 +16,7 @@ from mm_tuning_plugin.cli.usage import STEP_FAILED, called_as, make_parser
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
-    from mm_tuning_plugin.benchmark.plan import Plan
+    from mm_tuning_plugin.benchmark.design.plan import Plan
     from mm_tuning_plugin.benchmark.steps import Job
 
 SCRIPT = 'demo.py'
@@ -56,7 +56,7 @@ def demo_plan(data_root: Path, seeds: Sequence[int], folder: Path) -> Plan:
         seeds: Seeds.
         folder: Where the configs are written, pointed at the data set.
     """
-    from mm_tuning_plugin.benchmark.plan import check_plan
+    from mm_tuning_plugin.benchmark.design.plan import check_plan
     from mm_tuning_plugin.cli.train import load_config
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     args = build_parser(prog).parse_args(argv)
     require_stack()
     from mm_tuning_plugin.benchmark.executors import LocalExecutor, local_slots
-    from mm_tuning_plugin.benchmark.grid import build_jobs
+    from mm_tuning_plugin.benchmark.design.grid import build_jobs
     from mm_tuning_plugin.benchmark.pool import FAILED
     from mm_tuning_plugin.benchmark.tables import summary
     from mm_tuning_plugin.cli.benchmark import run_plan

@@ -51,7 +51,7 @@ def here():
 @pytest.fixture
 def toy_plan(toy_cfg, tmp_path):
     """Makes a plan of the toy config; its arguments go over the plan's entries."""
-    from mm_tuning_plugin.benchmark.plan import check_plan
+    from mm_tuning_plugin.benchmark.design.plan import check_plan
 
     def make(**entries):
         cfg = toy_cfg.copy()

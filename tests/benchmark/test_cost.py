@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 
-from mm_tuning_plugin.benchmark import cost
-from mm_tuning_plugin.benchmark.cost import (
+from mm_tuning_plugin.benchmark.design import cost
+from mm_tuning_plugin.benchmark.design.cost import (
     CostBook,
     NotComputed,
     StepCost,

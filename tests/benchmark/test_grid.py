@@ -7,9 +7,9 @@ import pytest
 import torch
 from mistakes import mistake
 
-from mm_tuning_plugin.benchmark import cost, grid
-from mm_tuning_plugin.benchmark.cost import StepCost
-from mm_tuning_plugin.benchmark.grid import build_jobs
+from mm_tuning_plugin.benchmark.design import cost, grid
+from mm_tuning_plugin.benchmark.design.cost import StepCost
+from mm_tuning_plugin.benchmark.design.grid import build_jobs
 from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import distinct_steps
 from mm_tuning_plugin.engine import derive_tuning_config
@@ -341,7 +341,7 @@ def test_costs_are_measured_once_and_kept(toy_plan, tmp_path, monkeypatch):
 def test_what_only_fine_tuning_meets_is_told_before_anything_is_measured(
     toy_plan, tmp_path, monkeypatch
 ):
-    from mm_tuning_plugin.benchmark.cost import CostBook
+    from mm_tuning_plugin.benchmark.design.cost import CostBook
 
     monkeypatch.setattr(CostBook, 'of', lambda self, cfg: 1 / 0)
     plan = toy_plan(arms=['direct'], seeds=[0], cfg_options={'model.decode_head.in_channels': 65})

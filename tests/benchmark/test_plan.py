@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from mistakes import mistake
 
-from mm_tuning_plugin.benchmark.arms import parse_arm
-from mm_tuning_plugin.benchmark.plan import read_plan
+from mm_tuning_plugin.benchmark.design.arms import parse_arm
+from mm_tuning_plugin.benchmark.design.plan import read_plan
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ import pytest
 import storages
 from mistakes import mistake
 
-from mm_tuning_plugin.benchmark.splits import Library, read_folds
+from mm_tuning_plugin.benchmark.design.splits import Library, read_folds
 from mm_tuning_plugin.demo.dataset import METAINFO, write_demo_dataset
 
 pytestmark = pytest.mark.usefixtures('imported')

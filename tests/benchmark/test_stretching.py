@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import PARAM_SCHEDULERS
 
-from mm_tuning_plugin.benchmark.stretching import stretch_schedule
+from mm_tuning_plugin.benchmark.design.stretching import stretch_schedule
 
 
 def config(*schedulers, max_iters=100, **train_cfg):

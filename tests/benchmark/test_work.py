@@ -12,10 +12,11 @@ from mistakes import mistake
 from mmengine.config import Config
 from new_style import write_new_style
 
-from mm_tuning_plugin.benchmark import cost, work
+from mm_tuning_plugin.benchmark.design import cost
+from mm_tuning_plugin.benchmark import work
 from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.collect import Collector
-from mm_tuning_plugin.benchmark.grid import build_jobs
+from mm_tuning_plugin.benchmark.design.grid import build_jobs
 from mm_tuning_plugin.benchmark.outlook import outlook
 from mm_tuning_plugin.benchmark.pool import run_steps
 from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS

@@ -15,7 +15,8 @@ from PIL import Image
 from sklearn import manifold
 
 from mm_tuning_plugin import visualization
-from mm_tuning_plugin.benchmark import arms, settings
+from mm_tuning_plugin.benchmark.design import arms
+from mm_tuning_plugin.benchmark import settings
 from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.demo.dataset import METAINFO
 from mm_tuning_plugin.engine import MixAndMatchRunner, PicturesHook, derive_tuning_config

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from mm_tuning_plugin.benchmark.stretching import stretch_schedule
+from mm_tuning_plugin.benchmark.design.stretching import stretch_schedule
 from mm_tuning_plugin.engine.config.augmentation import augmentation, moves_without_crop
 from mm_tuning_plugin.engine.config.options import resolve_options
 from mm_tuning_plugin.engine.config.derive_pipelines import with_augmentation

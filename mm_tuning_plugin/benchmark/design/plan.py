@@ -10,8 +10,8 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mm_tuning_plugin.benchmark.arms import RECIPES, parse_arm, with_ce_tuned
-from mm_tuning_plugin.benchmark.splits import read_folds
+from mm_tuning_plugin.benchmark.design.arms import RECIPES, parse_arm, with_ce_tuned
+from mm_tuning_plugin.benchmark.design.splits import read_folds
 from mm_tuning_plugin.engine.config.options import resolve_options
 from mm_tuning_plugin.errors import UserError
 
