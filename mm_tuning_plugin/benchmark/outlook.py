@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mm_tuning_plugin.benchmark.progress import duration
+from mm_tuning_plugin.benchmark.run.progress import duration
 from mm_tuning_plugin.benchmark.steps import Job, distinct_steps, missing_steps
 
 

@@ -17,7 +17,7 @@ from mm_tuning_plugin.cli.usage import STEP_FAILED, called_as, make_parser
 if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.collect import Collector
     from mm_tuning_plugin.benchmark.design.plan import Plan
-    from mm_tuning_plugin.benchmark.pool import Outcome
+    from mm_tuning_plugin.benchmark.run.pool import Outcome
     from mm_tuning_plugin.benchmark.steps import Job, Step
 
 SCRIPT = 'benchmark.py'
@@ -74,8 +74,8 @@ def make_executor(args: argparse.Namespace) -> tuple[Any, int]:
     Raises:
         UserError: A number below 1; options of a cluster that are wrong.
     """
-    from mm_tuning_plugin.benchmark.executors import LocalExecutor, local_slots
-    from mm_tuning_plugin.benchmark.slurm import SlurmExecutor, parse_options
+    from mm_tuning_plugin.benchmark.run.executors import LocalExecutor, local_slots
+    from mm_tuning_plugin.benchmark.run.slurm import SlurmExecutor, parse_options
 
     if args.slurm is not None:
         cluster = SlurmExecutor(parse_options(args.slurm))
@@ -93,7 +93,7 @@ def run_plan(
         The rows of results.csv.
     """
     from mm_tuning_plugin.benchmark.collect import Collector
-    from mm_tuning_plugin.benchmark.pool import run_steps
+    from mm_tuning_plugin.benchmark.run.pool import run_steps
     from mm_tuning_plugin.benchmark.steps import missing_steps
 
     collector = Collector(jobs, work_dir)
@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     from mm_tuning_plugin.benchmark.design.grid import build_jobs
     from mm_tuning_plugin.benchmark.outlook import outlook
     from mm_tuning_plugin.benchmark.design.plan import read_plan
-    from mm_tuning_plugin.benchmark.pool import FAILED
+    from mm_tuning_plugin.benchmark.run.pool import FAILED
     from mm_tuning_plugin.benchmark.report import write_report
     from mm_tuning_plugin.cli.train import load_config
 

@@ -11,11 +11,11 @@ import pytest
 from mistakes import check_mistake, mistake
 from steps_on_disk import command_of, journal, make_step
 
-from mm_tuning_plugin.benchmark import executors, pool
-from mm_tuning_plugin.benchmark.executors import LocalExecutor, Slot, local_slots, visible_gpus
-from mm_tuning_plugin.benchmark.locks import StepLock, lock_file
-from mm_tuning_plugin.benchmark.pool import exit_status, run_steps
-from mm_tuning_plugin.benchmark.progress import Display
+from mm_tuning_plugin.benchmark.run import executors, pool
+from mm_tuning_plugin.benchmark.run.executors import LocalExecutor, Slot, local_slots, visible_gpus
+from mm_tuning_plugin.benchmark.run.locks import StepLock, lock_file
+from mm_tuning_plugin.benchmark.run.pool import exit_status, run_steps
+from mm_tuning_plugin.benchmark.run.progress import Display
 from mm_tuning_plugin.errors import UserError
 
 

@@ -14,10 +14,10 @@ import pytest
 from mistakes import mistake
 from steps_on_disk import command_of, journal, make_step
 
-from mm_tuning_plugin.benchmark import slurm
-from mm_tuning_plugin.benchmark.pool import exit_status, run_steps
-from mm_tuning_plugin.benchmark.progress import Display
-from mm_tuning_plugin.benchmark.slurm import JOB_FILE, SlurmExecutor, parse_options
+from mm_tuning_plugin.benchmark.run import slurm
+from mm_tuning_plugin.benchmark.run.pool import exit_status, run_steps
+from mm_tuning_plugin.benchmark.run.progress import Display
+from mm_tuning_plugin.benchmark.run.slurm import JOB_FILE, SlurmExecutor, parse_options
 
 submitit = pytest.importorskip('submitit')
 OPTIONS = dict(timeout_min=60)

@@ -15,10 +15,10 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mm_tuning_plugin.benchmark.executors import Executor, Handle
-from mm_tuning_plugin.benchmark.locks import StepLock, holder
-from mm_tuning_plugin.benchmark.logs import LogReader
-from mm_tuning_plugin.benchmark.progress import Display, make_display
+from mm_tuning_plugin.benchmark.run.executors import Executor, Handle
+from mm_tuning_plugin.benchmark.run.locks import StepLock, holder
+from mm_tuning_plugin.benchmark.run.logs import LogReader
+from mm_tuning_plugin.benchmark.run.progress import Display, make_display
 from mm_tuning_plugin.engine.resume.signals import Interruption
 from mm_tuning_plugin.errors import UserError
 

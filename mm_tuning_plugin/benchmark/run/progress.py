@@ -9,10 +9,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mm_tuning_plugin.benchmark.logs import Reading
+from mm_tuning_plugin.benchmark.run.logs import Reading
 
 if TYPE_CHECKING:
-    from mm_tuning_plugin.benchmark.pool import Outcome
+    from mm_tuning_plugin.benchmark.run.pool import Outcome
     from mm_tuning_plugin.benchmark.steps import Step
 
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mm_tuning_plugin.benchmark.executors import THREADS
+from mm_tuning_plugin.benchmark.run.executors import THREADS
 from mm_tuning_plugin.errors import UserError
 
 FOLDER = 'slurm'  # of submitit's files, below a step's folder
