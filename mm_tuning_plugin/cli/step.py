@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = build_parser().parse_args(argv)
     require_stack()
-    from mm_tuning_plugin.benchmark.work import run_step
+    from mm_tuning_plugin.benchmark.worker.step_kinds import run_step
 
     run_step(Path(args.folder).resolve())
 

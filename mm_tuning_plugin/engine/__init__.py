@@ -3,7 +3,7 @@
 from mm_tuning_plugin.engine.hooks.batch_norm import EstimateBatchNormHook
 from mm_tuning_plugin.engine.hooks.finite import FiniteHook
 from mm_tuning_plugin.engine.hooks.node_statistics import NodeStatisticsHook, SaveBackboneHook
-from mm_tuning_plugin.engine.observe import ObserveHook
+from mm_tuning_plugin.benchmark.worker.observe_hook import ObserveHook
 from mm_tuning_plugin.engine.config.options import OPTIONS, options_table, resolve_options
 from mm_tuning_plugin.engine.pictures.hook import PicturesHook
 from mm_tuning_plugin.engine.config.derive import derive_tuning_config

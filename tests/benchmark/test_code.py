@@ -12,7 +12,7 @@ MAKING = [
     'structures.py', 'registry.py', 'config_types.py', 'functional/points.py', 'checkpoint/match/fit.py',
     'checkpoint/naming/swin.py', 'checkpoint/io/caffe/layers.py', 'datasets/samplers.py',
     'models/tuner.py', 'paper/backbones/vgg.py', 'paper/heads/hypercolumn.py',
-    'proxies/rotation.py', 'engine/config/derive.py', 'engine/resume/runner.py', 'benchmark/work.py',
+    'proxies/rotation.py', 'engine/config/derive.py', 'engine/resume/runner.py', 'benchmark/worker/step_kinds.py',
 ]  # fmt: skip
 SHOWING = [
     'engine/monitor/eta.py', 'engine/report/run_report.py', 'engine/pictures/hook.py', 'cli/train.py',
@@ -121,13 +121,13 @@ def test_what_decides_weights_takes_nothing_but_words_from_what_shows():
     }
     assert {name for name, _ in taken} <= {
         'engine/__init__.py', 'engine/runner.py', 'engine/resume/run_record.py', 'engine/config/derive.py',
-        'benchmark/work.py',
+        'benchmark/worker/step_kinds.py',
     }  # fmt: skip
 
 
 def test_kinds_of_imports(tmp_path):
     files = {
-        'benchmark/work.py': 'def f():\n    from mm_tuning_plugin.a import b\nimport numpy',
+        'benchmark/worker/step_kinds.py': 'def f():\n    from mm_tuning_plugin.a import b\nimport numpy',
         'a/__init__.py': '', 'a/b.py': 'from . import c\nfrom ..d import e, F',
         'a/c.py': 'import mm_tuning_plugin.registry', 'd/__init__.py': '', 'd/e.py': '',
         'd/unused.py': '', '__init__.py': '', 'benchmark/__init__.py': '',

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from new_style import write_new_style
 
 from mm_tuning_plugin.benchmark.design import cost
-from mm_tuning_plugin.benchmark import work
+from mm_tuning_plugin.benchmark.worker import step_kinds
 from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.collect import Collector
 from mm_tuning_plugin.benchmark.design.grid import build_jobs
@@ -21,11 +21,11 @@ from mm_tuning_plugin.benchmark.outlook import outlook
 from mm_tuning_plugin.benchmark.run.pool import run_steps
 from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import distinct_steps, prepare, read_step
-from mm_tuning_plugin.benchmark.work import run_step, write_random_start
+from mm_tuning_plugin.benchmark.worker.step_kinds import run_step, write_random_start
 from mm_tuning_plugin.checkpoint import hash_file, hash_state_dict, save_backbone
 from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.cli.benchmark import run_plan
-from mm_tuning_plugin.engine.observe import OBSERVED, START
+from mm_tuning_plugin.benchmark.worker.observe_hook import OBSERVED, START
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -214,8 +214,8 @@ def test_the_start_and_what_was_made_are_measured_alike(toy_plan, tmp_path, monk
     (step.folder / OBSERVED).write_text('{}')
     save_backbone(step.folder / START, {'w': torch.ones(1)}, {})
     asked = []
-    monkeypatch.setattr(work, 'measure_recall', lambda *ask: asked.append(ask) or len(asked))
-    record = work._record(step, work.Made(step.product, {'w': torch.zeros(1)}, {}))
+    monkeypatch.setattr(step_kinds, 'measure_recall', lambda *ask: asked.append(ask) or len(asked))
+    record = step_kinds._record(step, step_kinds.Made(step.product, {'w': torch.zeros(1)}, {}))
     assert (record['recall'], record['recall_start']) == (1, 2)
     (*made, weights), (*start, weights_of_start) = asked
     assert made == start and made[1:] == [

@@ -17,7 +17,7 @@ from mmengine.registry import DefaultScope
 from mmseg.datasets.transforms import LoadAnnotations
 from mmseg.registry import DATASETS, TRANSFORMS
 
-from mm_tuning_plugin.benchmark.retrieval import measure_recall
+from mm_tuning_plugin.benchmark.worker.retrieval import measure_recall
 from mm_tuning_plugin.demo.dataset import METAINFO
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.config import derive_pipelines

@@ -5,7 +5,7 @@ from mmengine.structures import PixelData
 from mmseg.evaluation import IoUMetric
 from mmseg.structures import SegDataSample
 
-from mm_tuning_plugin.benchmark.work import read_metrics
+from mm_tuning_plugin.benchmark.worker.step_kinds import read_metrics
 from mm_tuning_plugin.evaluation import ImageIoUMetric
 from mm_tuning_plugin.evaluation.image_iou import short_names
 
