@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mm_tuning_plugin.benchmark.comparison import Comparison, Row
-from mm_tuning_plugin.benchmark.results import CLASS_PREFIX
-from mm_tuning_plugin.benchmark.statistics import mean_iou
+from mm_tuning_plugin.benchmark.analysis.comparison import Comparison, Row
+from mm_tuning_plugin.benchmark.analysis.results import CLASS_PREFIX
+from mm_tuning_plugin.benchmark.analysis.statistics import mean_iou
 from mm_tuning_plugin.benchmark.wording import row_name
 
 #: What made a result; within a row it should be one and the same.

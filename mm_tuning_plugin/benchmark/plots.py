@@ -16,8 +16,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from mm_tuning_plugin.benchmark.comparison import Efficiency
-from mm_tuning_plugin.benchmark.statistics import Change, Paired
+from mm_tuning_plugin.benchmark.analysis.comparison import Efficiency
+from mm_tuning_plugin.benchmark.analysis.statistics import Change, Paired
 from mm_tuning_plugin.visualization.svg import COLOURS, GREY, STYLE, new_axes, to_svg
 
 LETTERS = 40  # of a label, at most

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from mm_tuning_plugin.benchmark import plots
-from mm_tuning_plugin.benchmark.comparison import BASELINES, LONGER, Comparison, Gain, Row
-from mm_tuning_plugin.benchmark.statistics import Paired
+from mm_tuning_plugin.benchmark.analysis.comparison import BASELINES, LONGER, Comparison, Gain, Row
+from mm_tuning_plugin.benchmark.analysis.statistics import Paired
 from mm_tuning_plugin.benchmark.wording import (
     NOTHING,
     average,

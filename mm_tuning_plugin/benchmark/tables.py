@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mm_tuning_plugin.benchmark.statistics import Paired, paired_t
+from mm_tuning_plugin.benchmark.analysis.statistics import Paired, paired_t
 
 
 def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> Paired:

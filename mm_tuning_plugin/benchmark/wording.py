@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from mm_tuning_plugin.benchmark.comparison import LONGER, Comparison, Gain, Row
-from mm_tuning_plugin.benchmark.statistics import Paired
+from mm_tuning_plugin.benchmark.analysis.comparison import LONGER, Comparison, Gain, Row
+from mm_tuning_plugin.benchmark.analysis.statistics import Paired
 from mm_tuning_plugin.visualization.document import Verdict
 
 NOTHING = '–'

@@ -15,7 +15,7 @@ from mm_tuning_plugin.cli.run import make_folder, run
 from mm_tuning_plugin.cli.usage import STEP_FAILED, called_as, make_parser
 
 if TYPE_CHECKING:
-    from mm_tuning_plugin.benchmark.collect import Collector
+    from mm_tuning_plugin.benchmark.analysis.collect import Collector
     from mm_tuning_plugin.benchmark.design.plan import Plan
     from mm_tuning_plugin.benchmark.run.pool import Outcome
     from mm_tuning_plugin.benchmark.steps import Job, Step
@@ -92,7 +92,7 @@ def run_plan(
     Returns:
         The rows of results.csv.
     """
-    from mm_tuning_plugin.benchmark.collect import Collector
+    from mm_tuning_plugin.benchmark.analysis.collect import Collector
     from mm_tuning_plugin.benchmark.run.pool import run_steps
     from mm_tuning_plugin.benchmark.steps import missing_steps
 

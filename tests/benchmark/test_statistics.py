@@ -6,7 +6,7 @@ import torch
 from mmseg.evaluation import IoUMetric
 from scipy import stats
 
-from mm_tuning_plugin.benchmark.statistics import (
+from mm_tuning_plugin.benchmark.analysis.statistics import (
     Paired,
     block_sums,
     class_changes,

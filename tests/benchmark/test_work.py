@@ -15,7 +15,7 @@ from new_style import write_new_style
 from mm_tuning_plugin.benchmark.design import cost
 from mm_tuning_plugin.benchmark.worker import step_kinds
 from mm_tuning_plugin.benchmark.code import code_digest
-from mm_tuning_plugin.benchmark.collect import Collector
+from mm_tuning_plugin.benchmark.analysis.collect import Collector
 from mm_tuning_plugin.benchmark.design.grid import build_jobs
 from mm_tuning_plugin.benchmark.outlook import outlook
 from mm_tuning_plugin.benchmark.run.pool import run_steps

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from mm_tuning_plugin.benchmark.results import CLASS_PREFIX, KEY, PAIR, ROW, Results
-from mm_tuning_plugin.benchmark.statistics import (
+from mm_tuning_plugin.benchmark.analysis.results import CLASS_PREFIX, KEY, PAIR, ROW, Results
+from mm_tuning_plugin.benchmark.analysis.statistics import (
     REPLICATES,
     Change,
     Paired,
