@@ -127,10 +127,10 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     require_stack()
     from mm_tuning_plugin.benchmark.fingerprints import made_by_other_code
     from mm_tuning_plugin.benchmark.design.grid import build_jobs
-    from mm_tuning_plugin.benchmark.outlook import outlook
+    from mm_tuning_plugin.benchmark.report.outlook import outlook
     from mm_tuning_plugin.benchmark.design.plan import read_plan
     from mm_tuning_plugin.benchmark.run.pool import FAILED
-    from mm_tuning_plugin.benchmark.report import write_report
+    from mm_tuning_plugin.benchmark.report.report import write_report
     from mm_tuning_plugin.cli.train import load_config
 
     work_dir = make_folder(args.work_dir)

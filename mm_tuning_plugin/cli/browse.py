@@ -144,7 +144,7 @@ def write_figures(
     folder: Path,
 ) -> list[Path]:
     """Save ``classes.csv``, a row for each class, and ``figures.json``, which has all."""
-    from mm_tuning_plugin.benchmark.tables import write_csv
+    from mm_tuning_plugin.benchmark.report.tables import write_csv
     from mm_tuning_plugin.engine.reuse.fingerprint import write_json
     from mm_tuning_plugin.inspection.survey_summary import class_rows, summary
 

@@ -84,7 +84,7 @@ def demo_plan(data_root: Path, seeds: Sequence[int], folder: Path) -> Plan:
 
 def draw_pictures(jobs: Sequence[Job], rows: Sequence[dict], folder: Path) -> None:
     """Save the mosaic, the embedding map and the predictions of the first seed."""
-    from mm_tuning_plugin.benchmark import pictures
+    from mm_tuning_plugin.benchmark.report import pictures
     from mm_tuning_plugin.checkpoint.io.read import read_content
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     from mm_tuning_plugin.benchmark.run.executors import LocalExecutor, local_slots
     from mm_tuning_plugin.benchmark.design.grid import build_jobs
     from mm_tuning_plugin.benchmark.run.pool import FAILED
-    from mm_tuning_plugin.benchmark.tables import summary
+    from mm_tuning_plugin.benchmark.report.tables import summary
     from mm_tuning_plugin.cli.benchmark import run_plan
     from mm_tuning_plugin.demo.dataset import write_demo_dataset
 

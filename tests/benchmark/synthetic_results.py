@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from mm_tuning_plugin.benchmark.tables import write_csv
+from mm_tuning_plugin.benchmark.report.tables import write_csv
 
 CLASSES = ('sky', 'road', 'pole')
 FLOPS = {'direct': 1.0, 'direct-matched': 1.4, 'direct-2x': 2.0, 'tuned': 1.4}

@@ -11,7 +11,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-from mm_tuning_plugin.benchmark import pictures
+from mm_tuning_plugin.benchmark.report import pictures
 from mm_tuning_plugin.engine.config.derive import read_facts
 
 

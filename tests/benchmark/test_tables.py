@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mm_tuning_plugin.benchmark.tables import paired_difference, summary, write_csv
+from mm_tuning_plugin.benchmark.report.tables import paired_difference, summary, write_csv
 
 ONE = {0: 41.2, 1: 39.8, 2: 44.1, 3: 40.0, 4: 42.7}
 OTHER = {4: 40.1, 2: 43.0, 0: 40.9, 1: 37.1, 3: 40.4}

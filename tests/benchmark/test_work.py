@@ -17,7 +17,7 @@ from mm_tuning_plugin.benchmark.worker import step_kinds
 from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.analysis.collect import Collector
 from mm_tuning_plugin.benchmark.design.grid import build_jobs
-from mm_tuning_plugin.benchmark.outlook import outlook
+from mm_tuning_plugin.benchmark.report.outlook import outlook
 from mm_tuning_plugin.benchmark.run.pool import run_steps
 from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import distinct_steps, prepare, read_step

@@ -10,7 +10,7 @@ from typing import Any
 
 from mm_tuning_plugin.benchmark.design.plan import Plan
 from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Job, Step
-from mm_tuning_plugin.benchmark.tables import write_csv
+from mm_tuning_plugin.benchmark.report.tables import write_csv
 from mm_tuning_plugin.checkpoint import write_aside
 from mm_tuning_plugin.engine.reuse.fingerprint import write_json
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from mm_tuning_plugin.benchmark import plots
+from mm_tuning_plugin.benchmark.report import plots
 from mm_tuning_plugin.benchmark.analysis.comparison import BASELINES, LONGER, Comparison, Gain, Row
 from mm_tuning_plugin.benchmark.analysis.statistics import Paired
-from mm_tuning_plugin.benchmark.wording import (
+from mm_tuning_plugin.benchmark.report.wording import (
     NOTHING,
     average,
     difference,

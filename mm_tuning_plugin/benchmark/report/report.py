@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 
 from mm_tuning_plugin.benchmark.analysis.comparison import UNDER_TRAINED, Comparison
-from mm_tuning_plugin.benchmark.notes import PROVENANCE, notes
+from mm_tuning_plugin.benchmark.report.notes import PROVENANCE, notes
 from mm_tuning_plugin.benchmark.analysis.results import read_results
-from mm_tuning_plugin.benchmark.sections import (
+from mm_tuning_plugin.benchmark.report.sections import (
     label_efficiency,
     over_starts,
     row_section,

@@ -11,7 +11,7 @@ import pandas as pd
 from mm_tuning_plugin.benchmark.analysis.comparison import Comparison, Row
 from mm_tuning_plugin.benchmark.analysis.results import CLASS_PREFIX
 from mm_tuning_plugin.benchmark.analysis.statistics import mean_iou
-from mm_tuning_plugin.benchmark.wording import row_name
+from mm_tuning_plugin.benchmark.report.wording import row_name
 
 #: What made a result; within a row it should be one and the same.
 PROVENANCE = (
