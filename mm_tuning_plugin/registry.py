@@ -28,11 +28,11 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
 
 
 RUNNERS = _child('runner', ROOT_RUNNERS, 'engine')
-HOOKS = _child('hook', ROOT_HOOKS, 'engine')
+HOOKS = _child('hook', ROOT_HOOKS, 'engine', 'benchmark.worker.observe_hook')
 DATASETS = _child('dataset', ROOT_DATASETS, 'datasets')
 DATA_SAMPLERS = _child('data sampler', ROOT_DATA_SAMPLERS, 'datasets')
-TRANSFORMS = _child('transform', ROOT_TRANSFORMS, 'datasets', 'models.proxies')
-MODELS = _child('model', ROOT_MODELS, 'models')
+TRANSFORMS = _child('transform', ROOT_TRANSFORMS, 'datasets', 'proxies')
+MODELS = _child('model', ROOT_MODELS, 'models', 'losses', 'paper', 'proxies')
 METRICS = _child('metric', ROOT_METRICS, 'evaluation')
 WEIGHT_INITIALIZERS = _child('weight initializer', ROOT_WEIGHT_INITIALIZERS, 'models')
 REGISTRIES = (

@@ -29,11 +29,11 @@ from mm_tuning_plugin.datasets import Cached
 from mm_tuning_plugin.datasets.cached import cache_loading, without_cache
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
 from mm_tuning_plugin.engine.config import user_config
-from mm_tuning_plugin.engine.resume.checkpoint_files import CarefulCheckpointHook, with_careful_hook
-from mm_tuning_plugin.engine.resume.loops import ResumableIterLoop, with_resumable_loop
+from mm_tuning_plugin.engine.config.initial_weights import _has_layer_norms, remove_pretrained
 from mm_tuning_plugin.engine.config.normalisation import read_normalisation
 from mm_tuning_plugin.engine.config.options import resolve_options
-from mm_tuning_plugin.engine.config.initial_weights import _has_layer_norms, remove_pretrained
+from mm_tuning_plugin.engine.resume.checkpoint_files import CarefulCheckpointHook, with_careful_hook
+from mm_tuning_plugin.engine.resume.loops import ResumableIterLoop, with_resumable_loop
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models import PMLLoss
 from mm_tuning_plugin.proxies import RotationModel

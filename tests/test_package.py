@@ -17,9 +17,11 @@ LAYERS = [
     {'errors'},
     {'structures'},
     {'functional'},
-    {'registry', 'config_types', 'checkpoint', 'datasets', 'models', 'evaluation', 'visualization'},
+    {'registry', 'config_types', 'checkpoint', 'visualization'},
+    {'datasets', 'models', 'evaluation'},
+    {'losses', 'paper', 'proxies'},
     {'engine'},
-    {'benchmark'},
+    {'inspection', 'demo', 'benchmark'},
     {'cli'},
     {'__main__'},
 ]

@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 NAME = 'mm_tuning_plugin'
 PACKAGE = Path(__file__).resolve().parents[1]
-ROOT = 'benchmark.work'  # makes every cached artefact
+ROOT = 'benchmark.worker.step_kinds'  # makes every cached artefact
 REGISTRY = 'registry'  # it names modules that mmengine imports for it
 # They show, say, measure or name what was made. What only these import does not count either.
 SHOWS = (
-    'visualization', 'evaluation', 'cli', 'errors', 'engine.watch', 'engine.run_report',
-    'engine.scalars', 'engine.class_iou', 'engine.picture_hooks', 'engine.picture_sources',
-    'engine.picture_captions', 'engine.snapshots', 'engine.observe', 'engine.versions',
-    'engine.messages', 'engine.fingerprint', 'benchmark.code', 'benchmark.fingerprints',
-    'benchmark.retrieval', 'benchmark.settings', 'benchmark.steps',
+    'visualization', 'evaluation', 'cli', 'errors', 'inspection',
+    'engine.monitor', 'engine.report', 'engine.pictures', 'engine.hooks.class_iou',
+    'engine.common.messages', 'engine.reuse.fingerprint', 'benchmark.code',
+    'benchmark.fingerprints', 'benchmark.settings', 'benchmark.steps',
+    'benchmark.worker.retrieval', 'benchmark.worker.observe_hook',
 )  # fmt: skip
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mm_tuning_plugin.benchmark.worker.observe_hook import ObserveHook
 from mm_tuning_plugin.config_types import base_type, full_type
 from mm_tuning_plugin.datasets.cached import cache_loading
-from mm_tuning_plugin.benchmark.worker.observe_hook import ObserveHook
 from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
 from mm_tuning_plugin.errors import UserError
 

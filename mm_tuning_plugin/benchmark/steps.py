@@ -141,3 +141,21 @@ def read_step(folder: Path) -> Step:
             ' '.join(f'cannot be read ({type(error).__name__}: {error})'.split()),
             'expected a step that tools/benchmark.py prepared',
         ) from error
+
+
+class Outcome(NamedTuple):
+    """What became of a step.
+
+    Attributes:
+        status: 'done' or 'failed'.
+        seconds: Its process ran, in this pool; 0 where it was not run here.
+        error: One line; empty if done.
+        tail: The last lines that it printed, if it failed itself.
+        log: All that it printed, if it failed itself.
+    """
+
+    status: str
+    seconds: float = 0.0
+    error: str = ''
+    tail: tuple[str, ...] = ()
+    log: Path | None = None

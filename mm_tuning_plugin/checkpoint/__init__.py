@@ -1,15 +1,11 @@
 """Reading any self-supervised file, fitting it to a backbone, and the report of what was done."""
 
-from mm_tuning_plugin.checkpoint.match.arguments import as_python, needed_arguments
 from mm_tuning_plugin.checkpoint.io.atomic_write import (
     full_disk_named,
     remove_leftovers,
     write_aside,
 )
-from .load import load_backbone_checkpoint
-from .naming import Naming, register_naming
 from mm_tuning_plugin.checkpoint.io.read import read_tensors
-from mm_tuning_plugin.checkpoint.verdict.report import Layout, LoadReport
 from mm_tuning_plugin.checkpoint.io.store import (
     hash_file,
     hash_state_dict,
@@ -17,6 +13,11 @@ from mm_tuning_plugin.checkpoint.io.store import (
     read_backbone,
     save_backbone,
 )
+from mm_tuning_plugin.checkpoint.match.arguments import as_python, needed_arguments
+from mm_tuning_plugin.checkpoint.verdict.report import Layout, LoadReport
+
+from .load import load_backbone_checkpoint
+from .naming import Naming, register_naming
 
 __all__ = [
     'Layout',

@@ -8,23 +8,24 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..errors import UserError
+from mm_tuning_plugin.checkpoint.io.read import PathLike, TensorFile, read_file
+from mm_tuning_plugin.checkpoint.io.store import copy_into, hash_state_dict, own_tensors
 from mm_tuning_plugin.checkpoint.match.arguments import fitting_arguments
 from mm_tuning_plugin.checkpoint.match.disambiguate import choose, same_values
+from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer, left_over
 from mm_tuning_plugin.checkpoint.match.fit import Fit, best_fits, with_values
+from mm_tuning_plugin.checkpoint.match.identity_init import neutral_values
+from mm_tuning_plugin.checkpoint.match.nested import Encoder, encoders
+from mm_tuning_plugin.checkpoint.match.stages import Stages, coverage, lacking_kinds
+from mm_tuning_plugin.checkpoint.match.wrappers import plain_place
 from mm_tuning_plugin.checkpoint.verdict.judge import judge_fit, judge_told, judge_values
 from mm_tuning_plugin.checkpoint.verdict.judge_vit import judge_parts
 from mm_tuning_plugin.checkpoint.verdict.leftovers import sort_leftovers
-from mm_tuning_plugin.checkpoint.match.nested import Encoder, encoders
-from mm_tuning_plugin.checkpoint.match.identity_init import neutral_values
 from mm_tuning_plugin.checkpoint.verdict.notes import all_notes
 from mm_tuning_plugin.checkpoint.verdict.notes_cnn import is_added
-from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer, left_over
-from mm_tuning_plugin.checkpoint.io.read import PathLike, TensorFile, read_file
 from mm_tuning_plugin.checkpoint.verdict.report import Layout, LoadReport
-from mm_tuning_plugin.checkpoint.match.stages import Stages, coverage, lacking_kinds
-from mm_tuning_plugin.checkpoint.io.store import copy_into, hash_state_dict, own_tensors
-from mm_tuning_plugin.checkpoint.match.wrappers import plain_place
+
+from ..errors import UserError
 
 
 def load_backbone_checkpoint(

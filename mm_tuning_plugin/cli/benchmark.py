@@ -17,8 +17,7 @@ from mm_tuning_plugin.cli.usage import STEP_FAILED, called_as, make_parser
 if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.analysis.collect import Collector
     from mm_tuning_plugin.benchmark.design.plan import Plan
-    from mm_tuning_plugin.benchmark.run.pool import Outcome
-    from mm_tuning_plugin.benchmark.steps import Job, Step
+    from mm_tuning_plugin.benchmark.steps import Job, Outcome, Step
 
 SCRIPT = 'benchmark.py'
 
@@ -125,12 +124,12 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """
     args = build_parser(prog).parse_args(argv)
     require_stack()
-    from mm_tuning_plugin.benchmark.fingerprints import made_by_other_code
     from mm_tuning_plugin.benchmark.design.grid import build_jobs
-    from mm_tuning_plugin.benchmark.report.outlook import outlook
     from mm_tuning_plugin.benchmark.design.plan import read_plan
-    from mm_tuning_plugin.benchmark.run.pool import FAILED
+    from mm_tuning_plugin.benchmark.fingerprints import made_by_other_code
+    from mm_tuning_plugin.benchmark.report.outlook import outlook
     from mm_tuning_plugin.benchmark.report.report import write_report
+    from mm_tuning_plugin.benchmark.run.pool import FAILED
     from mm_tuning_plugin.cli.train import load_config
 
     work_dir = make_folder(args.work_dir)

@@ -145,7 +145,7 @@ def write_figures(
 ) -> list[Path]:
     """Save ``classes.csv``, a row for each class, and ``figures.json``, which has all."""
     from mm_tuning_plugin.benchmark.report.tables import write_csv
-    from mm_tuning_plugin.engine.reuse.fingerprint import write_json
+    from mm_tuning_plugin.engine.common.files import write_json
     from mm_tuning_plugin.inspection.survey_summary import class_rows, summary
 
     rows = class_rows(seen)
@@ -210,9 +210,9 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     args = build_parser(prog).parse_args(argv)
     require_stack()
     cfg = read_config(args)
-    from mm_tuning_plugin.inspection.label_values import label_warnings, take_census
-    from mm_tuning_plugin.engine.config.derive_pipelines import moving_warnings
     from mm_tuning_plugin.engine.config.derive import derive_tuning_config, read_facts
+    from mm_tuning_plugin.engine.config.derive_pipelines import moving_warnings
+    from mm_tuning_plugin.inspection.label_values import label_warnings, take_census
     from mm_tuning_plugin.inspection.node_survey import first_indices, survey
     from mm_tuning_plugin.inspection.survey_summary import class_rows, sampling_warnings
 

@@ -25,8 +25,8 @@ from mm_tuning_plugin.errors import UserError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from mm_tuning_plugin.engine.preflight.fine_tuning.look import Look
     from mm_tuning_plugin.engine.config.derive import Facts
+    from mm_tuning_plugin.engine.preflight.fine_tuning.look import Look
 
 SAMPLES = 8  # images of each data set that are read
 GIGA = 1e9  # bytes
@@ -123,8 +123,8 @@ def train_arguments(args: argparse.Namespace, work_dir: str | None) -> list[str]
 
 def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
     """Whether each data set is there, its files too, and some of its labels fit the classes."""
-    from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
     from mm_tuning_plugin.engine.config.derive import check_labels
+    from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
     from mm_tuning_plugin.engine.preflight.data import check_data
 
     findings = []

@@ -115,10 +115,10 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """
     args = build_parser(prog).parse_args(argv)
     require_stack()
-    from mm_tuning_plugin.benchmark.run.executors import LocalExecutor, local_slots
     from mm_tuning_plugin.benchmark.design.grid import build_jobs
-    from mm_tuning_plugin.benchmark.run.pool import FAILED
     from mm_tuning_plugin.benchmark.report.tables import summary
+    from mm_tuning_plugin.benchmark.run.executors import LocalExecutor, local_slots
+    from mm_tuning_plugin.benchmark.run.pool import FAILED
     from mm_tuning_plugin.cli.benchmark import run_plan
     from mm_tuning_plugin.demo.dataset import write_demo_dataset
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from mm_tuning_plugin.checkpoint.match.disambiguate import choose
-from mm_tuning_plugin.checkpoint.match.fit import Fit, best_fits
-from mm_tuning_plugin.checkpoint.known import KNOWN, Known
-from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
 from mm_tuning_plugin.checkpoint.io.read import TensorFile, inspect_file, read_file
+from mm_tuning_plugin.checkpoint.known import KNOWN, Known
+from mm_tuning_plugin.checkpoint.match.disambiguate import choose
+from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
+from mm_tuning_plugin.checkpoint.match.fit import Fit, best_fits
 from mm_tuning_plugin.checkpoint.match.wrappers import plain_place
 from mm_tuning_plugin.errors import UserError
 

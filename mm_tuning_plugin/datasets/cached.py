@@ -1,7 +1,7 @@
 """Decoded images and label maps kept in memory, so that a small set is decoded once.
 
-`Cached` stands in a pipeline where the loading steps stood. Its type is none that
-``engine/config/derive_pipelines.py`` lists as moving or colouring pixels, so tuning keeps it as it keeps loading.
+`Cached` replaces the loading steps of a pipeline. ``engine/config/derive_pipelines.py``
+does not list its type as moving or colouring pixels, so tuning keeps it as it keeps loading.
 """
 
 from __future__ import annotations

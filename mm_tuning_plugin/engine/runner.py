@@ -34,48 +34,23 @@ from mm_tuning_plugin.checkpoint import (
 )
 from mm_tuning_plugin.checkpoint.io.store import SAFETENSORS
 from mm_tuning_plugin.config_types import full_type, with_named_types
-from mm_tuning_plugin.engine.hooks.class_iou import ClassIoUHook
-from mm_tuning_plugin.engine.preflight.fine_tuning import look_at_fine_tuning, look_at_first_batch
-from mm_tuning_plugin.engine.reuse.fingerprint import (
-    data_manifest,
-    differences,
-    fingerprint,
+from mm_tuning_plugin.engine.common.files import (
+    FINGERPRINT,
+    LOAD_REPORT,
+    TUNED_BACKBONE,
     write_json,
 )
-from mm_tuning_plugin.engine.hooks.node_statistics import LOAD_REPORT, TUNED_BACKBONE, unwrap
-from mm_tuning_plugin.engine.distributed import join_ranks
 from mm_tuning_plugin.engine.common.messages import config_named, warn
-from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
+from mm_tuning_plugin.engine.common.models import unwrap
 from mm_tuning_plugin.engine.config.derive import check_labels, derive_tuning_config, read_facts
-from mm_tuning_plugin.engine.preflight.data import check_data
-from mm_tuning_plugin.engine.preflight.channel_order import check_readers, refuse_misread
-from mm_tuning_plugin.engine.resume.runner import ResumableRunner
-from mm_tuning_plugin.engine.resume.run_record import begin_or_resume, with_seed
-from mm_tuning_plugin.engine.report.run_report import (
-    REPORT,
-    STAGES,
-    check_finished,
-    note_circumstances,
-    write_report,
-)
-from mm_tuning_plugin.engine.resume.signals import BEFORE, GOES_ON, Interruption
-from mm_tuning_plugin.engine.preflight.stage_differences import (
-    tell_of_differences,
-    warn_of_arguments,
-    warn_of_channels,
-)
+from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
 from mm_tuning_plugin.engine.config.initial_weights import (
     adopt_self_supervised,
     changed_arguments,
     remove_pretrained,
 )
-from mm_tuning_plugin.engine.reuse.tuned_backbone import (
-    FINGERPRINT,
-    previous_fingerprint,
-    put_aside_if_damaged,
-    start_over,
-    told,
-)
+from mm_tuning_plugin.engine.distributed import join_ranks
+from mm_tuning_plugin.engine.hooks.class_iou import ClassIoUHook
 from mm_tuning_plugin.engine.monitor.line import (
     FINE_TUNING,
     TUNING,
@@ -84,6 +59,31 @@ from mm_tuning_plugin.engine.monitor.line import (
     tuning_stage,
 )
 from mm_tuning_plugin.engine.monitor.status import Stage
+from mm_tuning_plugin.engine.preflight.channel_order import check_readers, refuse_misread
+from mm_tuning_plugin.engine.preflight.data import check_data
+from mm_tuning_plugin.engine.preflight.fine_tuning import look_at_fine_tuning, look_at_first_batch
+from mm_tuning_plugin.engine.preflight.stage_differences import (
+    tell_of_differences,
+    warn_of_arguments,
+    warn_of_channels,
+)
+from mm_tuning_plugin.engine.report.run_report import (
+    REPORT,
+    STAGES,
+    check_finished,
+    note_circumstances,
+    write_report,
+)
+from mm_tuning_plugin.engine.resume.run_record import begin_or_resume, with_seed
+from mm_tuning_plugin.engine.resume.runner import ResumableRunner
+from mm_tuning_plugin.engine.resume.signals import BEFORE, GOES_ON, Interruption
+from mm_tuning_plugin.engine.reuse.fingerprint import data_manifest, differences, fingerprint
+from mm_tuning_plugin.engine.reuse.tuned_backbone import (
+    previous_fingerprint,
+    put_aside_if_damaged,
+    start_over,
+    told,
+)
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import RUNNERS
 

@@ -6,8 +6,8 @@ import torch
 from mmengine.config import Config
 
 from mm_tuning_plugin.checkpoint import full_disk_named
-from mm_tuning_plugin.engine.distributed import join_ranks
 from mm_tuning_plugin.engine.common.messages import config_named
+from mm_tuning_plugin.engine.distributed import join_ranks
 from mm_tuning_plugin.engine.resume.runner import ResumableRunner
 from mm_tuning_plugin.engine.resume.signals import BEFORE, Interruption
 

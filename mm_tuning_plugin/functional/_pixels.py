@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Generator
 
-from ._draws import Indices, integers, permutation
 from mm_tuning_plugin.functional.runs import find_runs, stable_order
+
+from ._draws import Indices, integers, permutation
 
 Labels = NDArray[np.integer]
 _TABLE = 1 << 16  # labels below are looked up in a table

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._checks import check_at_least, check_integers, describe
 from mm_tuning_plugin.functional.embeddings import as_precise
+
+from ._checks import check_at_least, check_integers, describe
 
 
 class _Taps(NamedTuple):

@@ -18,10 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from mm_tuning_plugin.functional.runs import find_runs, stable_order
+
 from ..structures import Triplets
 from ._checks import check_integers
 from ._draws import Indices, indices_below, on_host, permutation
-from mm_tuning_plugin.functional.runs import find_runs, stable_order
 
 
 class _Forest(NamedTuple):

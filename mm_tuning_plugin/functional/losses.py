@@ -16,8 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..structures import Triplets
-from ._checks import check_embeddings, check_integers, check_labels, describe
 from mm_tuning_plugin.functional.embeddings import (
     as_precise,
     class_sums,
@@ -26,6 +24,9 @@ from mm_tuning_plugin.functional.embeddings import (
     pair_products,
     unit_rows,
 )
+
+from ..structures import Triplets
+from ._checks import check_embeddings, check_integers, check_labels, describe
 
 
 def triplet_margin_loss(embeddings: Tensor, triplets: Triplets, margin: float = 2.1) -> Tensor:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._checks import check_at_least, check_embeddings, check_integers, check_labels
 from mm_tuning_plugin.functional.embeddings import as_precise, class_sums, full_precision, unit_rows
+
+from ._checks import check_at_least, check_embeddings, check_integers, check_labels
 
 _CHUNK = 1 << 22  # similarities held at a time: 16 MiB of float32
 

@@ -23,11 +23,12 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from mm_tuning_plugin.functional.runs import find_runs, stable_order
+
 from ..structures import PatchBoxes
 from ._checks import check_at_least, check_integers, check_share, describe
 from ._draws import Indices, integers, on_host
 from ._pixels import Labels, draw_class_pools, draw_pixels
-from mm_tuning_plugin.functional.runs import find_runs, stable_order
 
 CANDIDATES = 5  # per foreground patch that is wanted
 

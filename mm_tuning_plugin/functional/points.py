@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from mm_tuning_plugin.functional.runs import find_runs
+
 from ..errors import UserError
 from ..structures import LabelledPoints
 from ._checks import check_at_least, check_integers, check_share
 from ._draws import on_host, permutation
 from ._pixels import draw_class_pools
-from mm_tuning_plugin.functional.runs import find_runs
 
 BORDER = 3  # pixels: what counts as near to another label
 

@@ -14,9 +14,9 @@ from mmengine.registry import DefaultScope
 from mm_tuning_plugin.datasets.label_files import LabelFiles
 from mm_tuning_plugin.datasets.label_values import as_integers
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
-from mm_tuning_plugin.engine.preflight.data_files import LABELS, find_leaf, find_readers
 from mm_tuning_plugin.engine.config.derive_pipelines import tuning_pipeline, with_pipeline
 from mm_tuning_plugin.engine.preflight.data import build_dataset
+from mm_tuning_plugin.engine.preflight.data_files import LABELS, find_leaf, find_readers
 
 MUCH_DROPPED = 0.15  # of the pixels: more than data sets leave unlabelled as a rule
 Counts = dict[int, int]

@@ -21,11 +21,11 @@ from torch import Tensor
 from mm_tuning_plugin.config_types import full_type
 from mm_tuning_plugin.datasets.label_values import IGNORE, usable_label_table
 from mm_tuning_plugin.datasets.samplers import SeededInfiniteSampler
-from mm_tuning_plugin.engine.config.options import like
 from mm_tuning_plugin.engine.config.derive import Facts, derive_tuning_config
+from mm_tuning_plugin.engine.config.options import like
 from mm_tuning_plugin.engine.config.user_config import leaf_datasets
-from mm_tuning_plugin.functional.runs import find_runs
 from mm_tuning_plugin.functional.box_shares import box_purity, share_covered, share_outside
+from mm_tuning_plugin.functional.runs import find_runs
 from mm_tuning_plugin.visualization import cut_nodes, dataset_palette
 
 WINDOW_SHOWN = 64  # side to which the window around a point is resized, pixels

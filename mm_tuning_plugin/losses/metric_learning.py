@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mm_tuning_plugin import functional
 from mm_tuning_plugin.config_types import TypeName, name_of
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.losses.node_losses import touching_zero
+from mm_tuning_plugin.models.gather import touching_zero
 from mm_tuning_plugin.registry import MODELS
 
 LIBRARY = 'pytorch_metric_learning'

@@ -145,11 +145,6 @@ class NodeCrossEntropyLoss(nn.Module):
         }
 
 
-def touching_zero(embeddings: Tensor, loss: nn.Module) -> Tensor:
-    """A loss of 0 that hangs on embeddings and on every parameter of a loss, as DDP demands."""
-    return sum((each.sum() for each in loss.parameters()), embeddings.sum()) * 0.0
-
-
 def _matched(labels: Tensor) -> Tensor:
     """How many nodes have another of their class and one of another class."""
     if not len(labels):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
@@ -72,3 +72,8 @@ class _AllGather(torch.autograd.Function):
         grad = grad.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         return grad[dist.get_rank()]
+
+
+def touching_zero(embeddings: Tensor, loss: nn.Module) -> Tensor:
+    """A loss of 0 that hangs on embeddings and on every parameter of a loss, as DDP demands."""
+    return sum((each.sum() for each in loss.parameters()), embeddings.sum()) * 0.0

@@ -17,10 +17,9 @@ from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional.embeddings import as_precise, full_precision
 from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
-from mm_tuning_plugin.models.chunks import embed_in_chunks
-from mm_tuning_plugin.models.gather import gather_nodes
 from mm_tuning_plugin.models.channel_layout import FIRST, bring_forward, channel_dims, layout_name
-from mm_tuning_plugin.losses.node_losses import touching_zero
+from mm_tuning_plugin.models.chunks import embed_in_chunks
+from mm_tuning_plugin.models.gather import gather_nodes, touching_zero
 from mm_tuning_plugin.models.outputs import (
     as_maps,
     freeze_unreached,

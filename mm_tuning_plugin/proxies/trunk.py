@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.paper.heads.columns import select_levels
 from mm_tuning_plugin.models.channel_layout import bring_forward, channel_dim, told_by_timm
 from mm_tuning_plugin.models.outputs import as_maps
+from mm_tuning_plugin.paper.heads.columns import select_levels
 
 
 def read_levels(

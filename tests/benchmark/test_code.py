@@ -9,24 +9,27 @@ from mm_tuning_plugin.benchmark import code
 # One file of every room whose code makes weights. A step comes to some by an import inside a
 # function, to some by a location of a registry alone.
 MAKING = [
-    'structures.py', 'registry.py', 'config_types.py', 'functional/points.py', 'checkpoint/match/fit.py',
-    'checkpoint/naming/swin.py', 'checkpoint/io/caffe/layers.py', 'datasets/samplers.py',
-    'models/tuner.py', 'paper/backbones/vgg.py', 'paper/heads/hypercolumn.py',
-    'proxies/rotation.py', 'engine/config/derive.py', 'engine/resume/runner.py', 'benchmark/worker/step_kinds.py',
+    'structures.py', 'registry.py', 'config_types.py', 'functional/points.py',
+    'checkpoint/load.py', 'checkpoint/io/read.py', 'checkpoint/match/fit.py',
+    'checkpoint/verdict/judge.py', 'checkpoint/naming/swin.py', 'checkpoint/io/caffe/layers.py',
+    'datasets/samplers.py', 'models/tuner.py', 'losses/metric_learning.py',
+    'paper/backbones/vgg.py', 'paper/heads/hypercolumn.py', 'proxies/rotation.py',
+    'engine/runner.py', 'engine/common/models.py', 'engine/config/derive.py',
+    'engine/config/initial_weights.py', 'engine/resume/runner.py', 'engine/hooks/batch_norm.py',
+    'engine/reuse/tuned_backbone.py', 'benchmark/worker/step_kinds.py',
 ]  # fmt: skip
 SHOWING = [
-    'engine/monitor/eta.py', 'engine/report/run_report.py', 'engine/pictures/hook.py', 'cli/train.py',
-    'visualization/mosaic.py', 'evaluation/retrieval.py', 'benchmark/report/report.py', 'errors.py',
-    'demo/dataset.py', 'inspection/node_survey.py',
+    'engine/monitor/eta.py', 'engine/report/run_report.py', 'engine/pictures/hook.py',
+    'cli/train.py', 'visualization/mosaic.py', 'evaluation/retrieval.py',
+    'benchmark/report/report.py', 'errors.py', 'demo/dataset.py', 'inspection/node_survey.py',
 ]  # fmt: skip
-# Of the rooms that count as wholes: what no step of a benchmark comes to, as it only looks.
+# Modules that no step of a benchmark imports, because they only look.
 NEVER_RUN = {
-    'checkpoint/known.py', 'demo/dataset.py', 'demo/scenes.py',
-    'demo/textures.py', 'inspection/label_values.py', 'engine/preflight/disk_space.py', 'inspection/short_run.py',
-    'inspection/node_survey.py',
-    'inspection/survey_summary.py', 'functional/box_shares.py',
+    'checkpoint/known.py', 'engine/preflight/disk_space.py', 'functional/box_shares.py',
 }  # fmt: skip
-WHOLE = ('functional', 'models', 'datasets', 'engine', 'checkpoint')
+WHOLE = (
+    'functional', 'models', 'losses', 'paper', 'proxies', 'datasets', 'engine', 'checkpoint',
+)  # fmt: skip
 
 
 @pytest.fixture(scope='module')
@@ -117,25 +120,27 @@ def test_what_decides_weights_takes_nothing_but_words_from_what_shows():
         for level, stem, names in source.imports
         for taken in names
         if not level and code._shows(stem[len(code.NAME) + 1 :])
-        if not stem.endswith(('.errors', '.engine.messages'))
+        if not stem.endswith(('.errors', '.engine.common.messages'))
     }
     assert {name for name, _ in taken} <= {
-        'engine/__init__.py', 'engine/runner.py', 'engine/resume/run_record.py', 'engine/config/derive.py',
-        'benchmark/worker/step_kinds.py',
+        'engine/__init__.py', 'engine/runner.py', 'engine/resume/run_record.py',
+        'engine/config/derive.py', 'benchmark/worker/step_kinds.py',
     }  # fmt: skip
 
 
 def test_kinds_of_imports(tmp_path):
     files = {
-        'benchmark/worker/step_kinds.py': 'def f():\n    from mm_tuning_plugin.a import b\nimport numpy',
+        'benchmark/worker/step_kinds.py':
+            'def f():\n    from mm_tuning_plugin.a import b\nimport numpy',
         'a/__init__.py': '', 'a/b.py': 'from . import c\nfrom ..d import e, F',
         'a/c.py': 'import mm_tuning_plugin.registry', 'd/__init__.py': '', 'd/e.py': '',
         'd/unused.py': '', '__init__.py': '', 'benchmark/__init__.py': '',
+        'benchmark/worker/__init__.py': '',
         'registry.py': "LOCATIONS = ['g.h', 'no module', 'MODELS']", 'g/h.py': '',
         'g/__init__.py': '', 'errors.py': '',
     }  # fmt: skip
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert set(code.counted_code(tmp_path)) == set(files) - {'d/unused.py', 'errors.py'}
 

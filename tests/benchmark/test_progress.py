@@ -9,8 +9,8 @@ from steps_on_disk import make_step
 
 from mm_tuning_plugin.benchmark.run import progress
 from mm_tuning_plugin.benchmark.run.logs import LogReader, Reading, read_line
-from mm_tuning_plugin.benchmark.run.pool import Outcome
 from mm_tuning_plugin.benchmark.run.progress import Bars, Display, Work, duration, make_display
+from mm_tuning_plugin.benchmark.steps import Outcome
 
 LINE = (
     '2026/07/01 12:00:00 - mmengine - INFO - Iter(train) [ 50/1000]  base_lr: 1.0000e-02 lr: '

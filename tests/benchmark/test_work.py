@@ -12,20 +12,20 @@ from mistakes import mistake
 from mmengine.config import Config
 from new_style import write_new_style
 
-from mm_tuning_plugin.benchmark.design import cost
-from mm_tuning_plugin.benchmark.worker import step_kinds
-from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.analysis.collect import Collector
+from mm_tuning_plugin.benchmark.code import code_digest
+from mm_tuning_plugin.benchmark.design import cost
 from mm_tuning_plugin.benchmark.design.grid import build_jobs
 from mm_tuning_plugin.benchmark.report.outlook import outlook
 from mm_tuning_plugin.benchmark.run.pool import run_steps
 from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import distinct_steps, prepare, read_step
+from mm_tuning_plugin.benchmark.worker import step_kinds
+from mm_tuning_plugin.benchmark.worker.observe_hook import OBSERVED, START
 from mm_tuning_plugin.benchmark.worker.step_kinds import run_step, write_random_start
 from mm_tuning_plugin.checkpoint import hash_file, hash_state_dict, save_backbone
 from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.cli.benchmark import run_plan
-from mm_tuning_plugin.benchmark.worker.observe_hook import OBSERVED, START
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -7,11 +7,11 @@ from html_page import Page
 from mistakes import mistake
 from synthetic_results import arms, job, write
 
-from mm_tuning_plugin.benchmark.report import plots
 from mm_tuning_plugin.benchmark.analysis.comparison import Comparison
+from mm_tuning_plugin.benchmark.analysis.results import read_results
+from mm_tuning_plugin.benchmark.report import plots
 from mm_tuning_plugin.benchmark.report.notes import notes
 from mm_tuning_plugin.benchmark.report.report import write_report
-from mm_tuning_plugin.benchmark.analysis.results import read_results
 from mm_tuning_plugin.visualization.document import (
     Code,
     Document,

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mm_tuning_plugin.checkpoint.match.timm_cuts import cut_off
 from mm_tuning_plugin.checkpoint.match.droppable_parts import left_over
+from mm_tuning_plugin.checkpoint.match.timm_cuts import cut_off
 
 
 def names(text):

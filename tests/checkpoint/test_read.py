@@ -17,8 +17,8 @@ from mistakes import mistake
 from safetensors.torch import save_file
 
 from mm_tuning_plugin.checkpoint import read_tensors
-from mm_tuning_plugin.checkpoint.io.safe_globals import OpaqueHistory, history_statistic, stand_ins
 from mm_tuning_plugin.checkpoint.io.pickles import global_names
+from mm_tuning_plugin.checkpoint.io.safe_globals import OpaqueHistory, history_statistic, stand_ins
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -15,10 +15,10 @@ from mmengine.runner import Runner
 from mm_tuning_plugin.datasets import Cached, cache_loading
 from mm_tuning_plugin.datasets.cached import CACHEABLE, TYPE, without_cache
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
-from mm_tuning_plugin.engine.config.options import resolve_options
 from mm_tuning_plugin.engine.config.derive import check_labels, read_facts
+from mm_tuning_plugin.engine.config.options import resolve_options
 from mm_tuning_plugin.engine.preflight.data import check_data
+from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
 
 LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
 MAP = dict(type='mm_tuning_plugin.MapLabels', label_map={7: 255})

@@ -16,8 +16,8 @@ from mm_tuning_plugin.datasets import (
     SeededIndex,
     SeededInfiniteSampler,
 )
-from mm_tuning_plugin.demo.dataset import METAINFO, write_demo_dataset
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
+from mm_tuning_plugin.demo.dataset import METAINFO, write_demo_dataset
 
 NUM_CLASSES = len(METAINFO['classes'])
 

@@ -18,10 +18,10 @@ from mm_tuning_plugin.datasets import cache_loading
 from mm_tuning_plugin.datasets.fit_to_labels import FitToLabels
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.config import derive_pipelines
-from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
-from mm_tuning_plugin.inspection.label_values import take_census
 from mm_tuning_plugin.engine.config.derive import check_labels, read_facts
 from mm_tuning_plugin.engine.preflight.data import check_data
+from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
+from mm_tuning_plugin.inspection.label_values import take_census
 from mm_tuning_plugin.inspection.node_survey import survey
 
 HALF = dict(type='Resize', scale=(32, 32))
@@ -189,7 +189,9 @@ def types(found):
 
 
 def early(*found):
-    return types(derive_pipelines.early_moves([dict(type=f) if isinstance(f, str) else f for f in found]))
+    return types(
+        derive_pipelines.early_moves([dict(type=f) if isinstance(f, str) else f for f in found])
+    )
 
 
 def test_where_labels_are_loaded():

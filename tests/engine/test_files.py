@@ -21,6 +21,8 @@ from mm_tuning_plugin.benchmark.worker.retrieval import measure_recall
 from mm_tuning_plugin.demo.dataset import METAINFO
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.config import derive_pipelines
+from mm_tuning_plugin.engine.config.user_config import read_classes
+from mm_tuning_plugin.engine.preflight.data import build_dataset, check_data
 from mm_tuning_plugin.engine.preflight.data_files import (
     Look,
     Reader,
@@ -30,8 +32,6 @@ from mm_tuning_plugin.engine.preflight.data_files import (
 )
 from mm_tuning_plugin.engine.reuse.fingerprint import data_manifest
 from mm_tuning_plugin.inspection.label_values import take_census
-from mm_tuning_plugin.engine.preflight.data import build_dataset, check_data
-from mm_tuning_plugin.engine.config.user_config import read_classes
 
 CHECK = dict(type='mm_tuning_plugin.CheckLabels', num_classes=8)
 NAMES = [f'{i:05d}' for i in range(8)]

@@ -13,10 +13,10 @@ from mmseg.registry import TRANSFORMS
 from mm_tuning_plugin.datasets import cache_loading
 from mm_tuning_plugin.datasets.label_values import map_labels, usable_label_table
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
+from mm_tuning_plugin.engine.config.derive_pipelines import GEOMETRIC, tuning_pipeline
 from mm_tuning_plugin.engine.config.label_transforms import in_bytes
 from mm_tuning_plugin.engine.config.options import resolve_options
-from mm_tuning_plugin.engine.config.derive_pipelines import GEOMETRIC, tuning_pipeline
+from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
 
 CHECK = dict(type='mm_tuning_plugin.CheckLabels', num_classes=4, ignore_values=[-1, 255])
 IMAGE, LABELS, PACK = (

@@ -15,9 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mm_tuning_plugin.cli.train import entry
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
-from mm_tuning_plugin.engine.resume import runner
 from mm_tuning_plugin.engine.config import derive
 from mm_tuning_plugin.engine.distributed import join_ranks
+from mm_tuning_plugin.engine.resume import runner
 from mm_tuning_plugin.engine.runner import FineTuningRunner
 
 TORCHRUN = dict(RANK=0, WORLD_SIZE=1, LOCAL_RANK=0, MASTER_ADDR='127.0.0.1')

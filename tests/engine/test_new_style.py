@@ -10,7 +10,7 @@ from new_style import write_new_style
 
 from mm_tuning_plugin.checkpoint import read_backbone
 from mm_tuning_plugin.cli import trial
-from mm_tuning_plugin.engine.hooks.node_statistics import TUNED_BACKBONE
+from mm_tuning_plugin.engine.common.files import TUNED_BACKBONE
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ from PIL import Image
 from sklearn import manifold
 
 from mm_tuning_plugin import visualization
-from mm_tuning_plugin.benchmark.design import arms
 from mm_tuning_plugin.benchmark import settings
+from mm_tuning_plugin.benchmark.design import arms
 from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.demo.dataset import METAINFO
 from mm_tuning_plugin.engine import MixAndMatchRunner, PicturesHook, derive_tuning_config
+from mm_tuning_plugin.engine.config.options import OPTIONS, PICTURES
 from mm_tuning_plugin.engine.pictures import hook, sources
 from mm_tuning_plugin.engine.resume import rng_states
-from mm_tuning_plugin.engine.config.options import OPTIONS, PICTURES
 from mm_tuning_plugin.errors import UserError
 
 DEFAULT = next(option.default for option in OPTIONS if option.name == 'pictures')
@@ -172,9 +172,7 @@ def test_embeddings_of_a_validation_and_of_the_hook_are_the_same(toy_cfg, tmp_pa
     monkeypatch.setattr(PicturesHook, '_keep', spy)
     passes = []
     embed = hook.embed_nodes
-    monkeypatch.setattr(
-        hook, 'embed_nodes', lambda *given: passes.append(1) or embed(*given)
-    )
+    monkeypatch.setattr(hook, 'embed_nodes', lambda *given: passes.append(1) or embed(*given))
     tune(toy_cfg, tmp_path / 'a', picture_interval=2, pictures=['embedding'])
     assert len(passes) == 1  # of iteration 2 alone: 0 and 4 are measured anyway
     tune(toy_cfg, tmp_path / 'b', picture_interval=2, val_interval=2, pictures=['embedding'])

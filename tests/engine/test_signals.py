@@ -83,7 +83,7 @@ def in_process_call(metric, number, signum):
 
 
 def between_the_stages(signum):
-    from mm_tuning_plugin.engine.hooks.node_statistics import SaveBackboneHook
+    from mm_tuning_plugin.engine.hooks.save_backbone import SaveBackboneHook
 
     plain = SaveBackboneHook.after_train
 

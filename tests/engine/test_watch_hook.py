@@ -14,8 +14,8 @@ from gloo import end_group, start_ranks
 from mm_tuning_plugin import functional
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
 from mm_tuning_plugin.engine.monitor import hook
-from mm_tuning_plugin.engine.monitor.singleton_classes import LoneClasses
 from mm_tuning_plugin.engine.monitor.rules import SHORTEST_RUN
+from mm_tuning_plugin.engine.monitor.singleton_classes import LoneClasses
 
 SOUND = dict(lr=3.0)  # of this data set and network: recall rises
 # Names of rules; that on classes alone is none of `RULES`.

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from mm_tuning_plugin.engine.monitor.line import length_of, stages_of
 from mm_tuning_plugin.engine.monitor.eta import WINDOW, Left, Pace, validations_left
+from mm_tuning_plugin.engine.monitor.line import length_of, stages_of
 from mm_tuning_plugin.engine.monitor.status import Stage, Status
 
 

@@ -7,9 +7,9 @@ import re
 import pytest
 import torch
 
-from mm_tuning_plugin.engine.monitor.singleton_classes import LoneClasses
 from mm_tuning_plugin.engine.monitor.rules import RULES, SAID_BY_OTHERS, Course, judge, still
 from mm_tuning_plugin.engine.monitor.series import Series, block_length, block_of, mean_of
+from mm_tuning_plugin.engine.monitor.singleton_classes import LoneClasses
 
 SERIES = ('loss', 'variance', 'active', 'unmatched')
 

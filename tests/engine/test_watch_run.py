@@ -12,9 +12,9 @@ from screen import Screen, on_a_terminal
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mm_tuning_plugin.engine import MixAndMatchRunner
-from mm_tuning_plugin.engine.report.scalars import read_scalars
 from mm_tuning_plugin.engine.monitor import line
 from mm_tuning_plugin.engine.monitor.display import Display
+from mm_tuning_plugin.engine.report.scalars import read_scalars
 
 OF_AN_ITERATION = (
     'loss',

@@ -19,8 +19,8 @@ from mmengine.registry import DefaultScope
 
 from mm_tuning_plugin.cli.sweep import find_configs
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
 from mm_tuning_plugin.engine.config.options import resolve_options
+from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
 from mm_tuning_plugin.errors import UserError
 
 FILE = Path(__file__).parent / 'fingerprints.json'

@@ -6,9 +6,9 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS as MMSEG_MODELS
 from torch import nn
 
+from mm_tuning_plugin.models.embedding_heads import PooledEmbedding
 from mm_tuning_plugin.paper.backbones import VGG16BN, AlexNetBN
 from mm_tuning_plugin.paper.backbones.vgg import BLOCKS
-from mm_tuning_plugin.models.embedding_heads import PooledEmbedding
 from mm_tuning_plugin.paper.heads import FCN32sHead
 
 

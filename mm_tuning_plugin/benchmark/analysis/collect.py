@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mm_tuning_plugin.benchmark.design.plan import Plan
-from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Job, Step
 from mm_tuning_plugin.benchmark.report.tables import write_csv
+from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Job, Step
 from mm_tuning_plugin.checkpoint import write_aside
-from mm_tuning_plugin.engine.reuse.fingerprint import write_json
+from mm_tuning_plugin.engine.common.files import write_json
 
 FIRST_METRICS = ('mIoU', 'mAcc', 'aAcc')
 VERSIONS = ('mm_tuning_plugin', 'torch', 'mmengine', 'mmcv', 'mmseg')

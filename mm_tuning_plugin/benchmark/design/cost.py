@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.datasets.wrappers import random_state
-from mm_tuning_plugin.engine.reuse.fingerprint import write_json
+from mm_tuning_plugin.engine.common.files import write_json
 from mm_tuning_plugin.engine.report.versions import device_name
 
 LARGE = 1024  # elements of a float tensor from which it is not computed only to be counted

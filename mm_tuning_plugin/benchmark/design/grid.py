@@ -10,24 +10,24 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
+from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.design import arms
 from mm_tuning_plugin.benchmark.design.arms import Arm, parse_arm
-from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.design.cost import CostBook, StepCost, equal_iterations
-from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.benchmark.design.plan import Plan
+from mm_tuning_plugin.benchmark.design.splits import Library, Part, read_folds
+from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.benchmark.settings import (
     STEP_OPTIONS,
     comparable,
     placed,
     with_options,
 )
-from mm_tuning_plugin.benchmark.design.splits import Library, Part, read_folds
 from mm_tuning_plugin.benchmark.steps import Job, Step
 from mm_tuning_plugin.config_types import with_named_types
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.preflight.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.engine.config.user_config import leaf_datasets
+from mm_tuning_plugin.engine.preflight.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.errors import UserError
 
 PRODUCTS = {

@@ -19,8 +19,8 @@ from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.datasets.label_values import map_labels, usable_label_table
 from mm_tuning_plugin.datasets.samplers import SeededIndex
 from mm_tuning_plugin.datasets.wrappers import random_state
-from mm_tuning_plugin.engine.pictures.sources import with_sources
 from mm_tuning_plugin.engine.config.derive import Facts, derive_tuning_config, read_facts
+from mm_tuning_plugin.engine.pictures.sources import with_sources
 
 Looks = tuple[list[str], Any]
 """Class names and palette."""

@@ -7,15 +7,15 @@ import shlex
 from pathlib import Path
 
 from mm_tuning_plugin.benchmark.analysis.comparison import UNDER_TRAINED, Comparison
-from mm_tuning_plugin.benchmark.report.notes import PROVENANCE, notes
 from mm_tuning_plugin.benchmark.analysis.results import read_results
+from mm_tuning_plugin.benchmark.analysis.statistics import REPLICATES
+from mm_tuning_plugin.benchmark.report.notes import PROVENANCE, notes
 from mm_tuning_plugin.benchmark.report.sections import (
     label_efficiency,
     over_starts,
     row_section,
     verdicts,
 )
-from mm_tuning_plugin.benchmark.analysis.statistics import REPLICATES
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.visualization.document import Code, Document, Section, Table, to_markdown
 from mm_tuning_plugin.visualization.html import to_html

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from mm_tuning_plugin.benchmark.report import plots
 from mm_tuning_plugin.benchmark.analysis.comparison import BASELINES, LONGER, Comparison, Gain, Row
 from mm_tuning_plugin.benchmark.analysis.statistics import Paired
+from mm_tuning_plugin.benchmark.report import plots
 from mm_tuning_plugin.benchmark.report.wording import (
     NOTHING,
     average,

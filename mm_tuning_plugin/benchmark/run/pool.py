@@ -19,6 +19,7 @@ from mm_tuning_plugin.benchmark.run.executors import Executor, Handle
 from mm_tuning_plugin.benchmark.run.locks import StepLock, holder
 from mm_tuning_plugin.benchmark.run.logs import LogReader
 from mm_tuning_plugin.benchmark.run.progress import Display, make_display
+from mm_tuning_plugin.benchmark.steps import Outcome
 from mm_tuning_plugin.engine.resume.signals import Interruption
 from mm_tuning_plugin.errors import UserError
 
@@ -28,24 +29,6 @@ if TYPE_CHECKING:
 LOG = 'log.txt'
 GRACE = 60.0  # seconds for a step that is asked to end to write its checkpoint
 FAILED = 1  # exit status of a benchmark in which a step failed; a mistake in its plan is 2
-
-
-class Outcome(NamedTuple):
-    """What became of a step.
-
-    Attributes:
-        status: 'done' or 'failed'.
-        seconds: Its process ran, in this pool; 0 where it was not run here.
-        error: One line; empty if done.
-        tail: The last lines that it printed, if it failed itself.
-        log: All that it printed, if it failed itself.
-    """
-
-    status: str
-    seconds: float = 0.0
-    error: str = ''
-    tail: tuple[str, ...] = ()
-    log: Path | None = None
 
 
 class Running(NamedTuple):

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from mm_tuning_plugin.benchmark.run.logs import Reading
 
 if TYPE_CHECKING:
-    from mm_tuning_plugin.benchmark.run.pool import Outcome
-    from mm_tuning_plugin.benchmark.steps import Step
+    from mm_tuning_plugin.benchmark.steps import Outcome, Step
 
 
 class Work:

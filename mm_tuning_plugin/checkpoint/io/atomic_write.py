@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.checkpoint.io.read import PathLike
+from mm_tuning_plugin.errors import UserError
 
 SUFFIX = '.part'
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 from mm_tuning_plugin.checkpoint.io.array_pickles import NAMES
-from mm_tuning_plugin.checkpoint.io.safe_globals import ALLOWS_NAMES, STAND_INS
 from mm_tuning_plugin.checkpoint.io.pickles import global_names, modern_name
+from mm_tuning_plugin.checkpoint.io.safe_globals import ALLOWS_NAMES, STAND_INS
 
 _ALLOW = 'or --allow-pickle (allow_pickle=True) if you trust its origin'
 _PLAIN = ('collections.OrderedDict', 'collections.Counter', '_codecs.encode', 'torch.Size')

@@ -18,8 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.checkpoint.io.pickle_advice import first_line, reason
 from mm_tuning_plugin.checkpoint.io.array_pickles import (
     Array,
     as_tensor,
@@ -28,9 +26,11 @@ from mm_tuning_plugin.checkpoint.io.array_pickles import (
 )
 from mm_tuning_plugin.checkpoint.io.caffe import is_caffemodel, read_caffemodel, read_hdf5
 from mm_tuning_plugin.checkpoint.io.caffe.files import HDF5_ENDINGS, HDF5_MAGIC
-from mm_tuning_plugin.checkpoint.io.safe_globals import stand_ins
 from mm_tuning_plugin.checkpoint.io.file_metadata import read_told
+from mm_tuning_plugin.checkpoint.io.pickle_advice import first_line, reason
+from mm_tuning_plugin.checkpoint.io.safe_globals import stand_ins
 from mm_tuning_plugin.checkpoint.match.wrappers import plain_names, plain_place
+from mm_tuning_plugin.errors import UserError
 
 PathLike = Union[str, 'os.PathLike[str]']
 MAX_DEPTH = 8

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.checkpoint.io.atomic_write import write_aside
 from mm_tuning_plugin.checkpoint.io.read import PathLike, format_of, inspect_file, read_content
+from mm_tuning_plugin.errors import UserError
 
 SAFETENSORS = '.safetensors'
 META = 'meta'

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from mm_tuning_plugin.checkpoint.match.disambiguate import choose
-from mm_tuning_plugin.checkpoint.match.fit import Fit, best_fits
 from mm_tuning_plugin.checkpoint.io.read import PathLike, read_file
 from mm_tuning_plugin.checkpoint.io.store import own_tensors
+from mm_tuning_plugin.checkpoint.match.disambiguate import choose
+from mm_tuning_plugin.checkpoint.match.fit import Fit, best_fits
 from mm_tuning_plugin.checkpoint.match.wrappers import plain_place
 
 

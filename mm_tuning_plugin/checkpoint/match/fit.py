@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from mm_tuning_plugin.checkpoint.naming import Naming, Tensors, namings_for
 from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
 from mm_tuning_plugin.checkpoint.match.resize import Tokens, backbone_grid, resized
 from mm_tuning_plugin.checkpoint.match.stages import Stages
+from mm_tuning_plugin.checkpoint.naming import Naming, Tensors, namings_for
 
 
 class Fit(NamedTuple):

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from mm_tuning_plugin.checkpoint.match.fit import Fit
-from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
 from mm_tuning_plugin.checkpoint.io.store import own_tensors
+from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
+from mm_tuning_plugin.checkpoint.match.fit import Fit
 from mm_tuning_plugin.checkpoint.match.wrappers import plain_names
 
 _DEPTHS = {

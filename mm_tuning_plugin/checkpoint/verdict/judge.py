@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.checkpoint.verdict.explain import explain
-from mm_tuning_plugin.checkpoint.match.fit import Fit
-from mm_tuning_plugin.checkpoint.verdict.leftovers import own_names
-from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
-from mm_tuning_plugin.checkpoint.io.read import TensorFile
-from mm_tuning_plugin.checkpoint.match.stages import Stages, leftover
 from mm_tuning_plugin.checkpoint.io.file_metadata import has_rotary, told_rotary
+from mm_tuning_plugin.checkpoint.io.read import TensorFile
+from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
+from mm_tuning_plugin.checkpoint.match.fit import Fit
+from mm_tuning_plugin.checkpoint.match.stages import Stages, leftover
+from mm_tuning_plugin.checkpoint.verdict.explain import explain
+from mm_tuning_plugin.checkpoint.verdict.leftovers import own_names
+from mm_tuning_plugin.errors import UserError
 
 # Matrices that may be zero in a trained network: positions, tokens, biases by position.
 _MAY_BE_ZERO = ('pos_embed', 'token', 'bias_table')

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.checkpoint.match.fit import Fit
+from mm_tuning_plugin.errors import UserError
 
 # Words for parts that the backbone has no place for: pattern of the name that is left over, what it
 # is, and what would be right.

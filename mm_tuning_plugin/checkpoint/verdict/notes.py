@@ -10,17 +10,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mm_tuning_plugin.checkpoint.io.read import TensorFile
 from mm_tuning_plugin.checkpoint.match.arguments import (
     as_python,
     fitting_arguments,
     layer_norm_epsilons,
 )
-from mm_tuning_plugin.checkpoint.match.fit import Fit
-from mm_tuning_plugin.checkpoint.verdict.judge_vit import note_parts
-from mm_tuning_plugin.checkpoint.match.nested import Encoder
-from mm_tuning_plugin.checkpoint.verdict.notes_cnn import is_added, note_convolutions
 from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
-from mm_tuning_plugin.checkpoint.io.read import TensorFile
+from mm_tuning_plugin.checkpoint.match.fit import Fit
+from mm_tuning_plugin.checkpoint.match.nested import Encoder
+from mm_tuning_plugin.checkpoint.verdict.judge_vit import note_parts
+from mm_tuning_plugin.checkpoint.verdict.notes_cnn import is_added, note_convolutions
 
 CHANNELS = (
     'weights of Caffe read channels in the order blue, green, red, values of 0 to 255 less a mean '

@@ -17,17 +17,17 @@ from mmengine.dist import get_world_size
 from mm_tuning_plugin.config_types import base_type, full_type, with_named_types
 from mm_tuning_plugin.engine.config import derive_pipelines, user_config
 from mm_tuning_plugin.engine.config.augmentation import augmentation
-from mm_tuning_plugin.engine.hooks.batch_norm import estimate_config
-from mm_tuning_plugin.engine.config.entry_types import check_kinds, steps_of
-from mm_tuning_plugin.engine.config.normalisation import Normalisation, read_normalisation
-from mm_tuning_plugin.engine.config.options import like, resolve_options
-from mm_tuning_plugin.engine.pictures.hook import pictures_config
 from mm_tuning_plugin.engine.config.derive_schedule import schedule
+from mm_tuning_plugin.engine.config.entry_types import check_kinds, steps_of
 from mm_tuning_plugin.engine.config.initial_weights import (
     adopt_self_supervised,
     split_start,
     with_needed_arguments,
 )
+from mm_tuning_plugin.engine.config.normalisation import Normalisation, read_normalisation
+from mm_tuning_plugin.engine.config.options import like, resolve_options
+from mm_tuning_plugin.engine.hooks.batch_norm import estimate_config
+from mm_tuning_plugin.engine.pictures.hook import pictures_config
 from mm_tuning_plugin.errors import UserError
 
 SCOPE = 'mm_tuning_plugin'
@@ -354,7 +354,9 @@ def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
 
 def _measures(cfg: Mapping[str, Any], facts: Facts) -> bool:
     """Whether node retrieval is measured: validation images have labels to measure it by."""
-    validates = isinstance(cfg.get('val_dataloader'), Mapping) and derive_pipelines.validates_labels(cfg)
+    validates = isinstance(
+        cfg.get('val_dataloader'), Mapping
+    ) and derive_pipelines.validates_labels(cfg)
     return bool(facts.options['retrieval_images']) and validates
 
 

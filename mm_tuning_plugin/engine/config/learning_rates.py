@@ -14,9 +14,9 @@ from typing import Any
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from mm_tuning_plugin.engine.preflight.no_side_effects import no_trace
-from mm_tuning_plugin.engine.config.meta_build import outline
 from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
+from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.preflight.no_side_effects import no_trace
 
 CUSTOM = 'custom_keys'
 OF_A_KEY = ('lr_mult', 'lr')

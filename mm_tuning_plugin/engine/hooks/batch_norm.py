@@ -17,9 +17,9 @@ from torch import Tensor
 
 from mm_tuning_plugin.datasets import SeededInfiniteSampler
 from mm_tuning_plugin.datasets.wrappers import random_state
-from mm_tuning_plugin.engine.config import derive_pipelines
-from mm_tuning_plugin.engine.hooks.node_statistics import unwrap
 from mm_tuning_plugin.engine.common.messages import warn
+from mm_tuning_plugin.engine.common.models import unwrap
+from mm_tuning_plugin.engine.config import derive_pipelines
 from mm_tuning_plugin.engine.config.normalisation import read_size
 from mm_tuning_plugin.engine.config.user_config import read_fixed_size
 from mm_tuning_plugin.models.batch_norm import estimate_statistics

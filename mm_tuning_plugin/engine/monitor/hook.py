@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
-from mm_tuning_plugin.engine.hooks.node_statistics import CARRIED
+from mm_tuning_plugin.engine.common.files import CARRIED
 from mm_tuning_plugin.engine.common.messages import warn
-from mm_tuning_plugin.engine.monitor.singleton_classes import ENOUGH_BATCHES, LoneClasses
 from mm_tuning_plugin.engine.monitor.rules import SHORTEST_RUN, Course, judge
 from mm_tuning_plugin.engine.monitor.series import block_length
+from mm_tuning_plugin.engine.monitor.singleton_classes import ENOUGH_BATCHES, LoneClasses
 from mm_tuning_plugin.registry import HOOKS
 
 RECALL = 'retrieval/recall@1'

@@ -11,8 +11,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop
 
 from mm_tuning_plugin.engine.monitor.display import Display
-from mm_tuning_plugin.engine.monitor.hook import RECALL, WatchHook
 from mm_tuning_plugin.engine.monitor.eta import Pace, validations_left
+from mm_tuning_plugin.engine.monitor.hook import RECALL, WatchHook
 from mm_tuning_plugin.engine.monitor.status import Status
 
 # Iterations over which the loss of the line is the mean: as in mmengine's own lines.

@@ -20,17 +20,17 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mm_tuning_plugin import visualization
-from mm_tuning_plugin.engine.resume import rng_states
-from mm_tuning_plugin.engine.hooks.node_statistics import unwrap
 from mm_tuning_plugin.engine.common.messages import warn
+from mm_tuning_plugin.engine.common.models import unwrap
 from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL, like
-from mm_tuning_plugin.engine.pictures.sources import batch_sheet, node_tiles
 from mm_tuning_plugin.engine.pictures.snapshots import (
     Snapshot,
     load_snapshot,
     save_snapshot,
     take_snapshot,
 )
+from mm_tuning_plugin.engine.pictures.sources import batch_sheet, node_tiles
+from mm_tuning_plugin.engine.resume import rng_states
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.evaluation import NodeRetrievalMetric
 from mm_tuning_plugin.registry import HOOKS

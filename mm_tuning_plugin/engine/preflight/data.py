@@ -15,12 +15,6 @@ from mmseg.registry import DATASETS
 from mm_tuning_plugin.config_types import name_of
 from mm_tuning_plugin.datasets.label_values import IGNORE
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
-from mm_tuning_plugin.engine.preflight.data_files import (
-    Reader,
-    check_files,
-    list_items,
-    missing_root,
-)
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.config.derive_pipelines import (
     has_early_moves,
@@ -29,8 +23,14 @@ from mm_tuning_plugin.engine.config.derive_pipelines import (
     validation_pipeline,
     with_pipeline,
 )
-from mm_tuning_plugin.engine.preflight.split_file import wrong_encoding
 from mm_tuning_plugin.engine.config.user_config import leaf_datasets
+from mm_tuning_plugin.engine.preflight.data_files import (
+    Reader,
+    check_files,
+    list_items,
+    missing_root,
+)
+from mm_tuning_plugin.engine.preflight.split_file import wrong_encoding
 from mm_tuning_plugin.errors import UserError
 
 SAMPLES_READ = 64

@@ -10,9 +10,9 @@ from mmengine.config import Config
 from torch import nn
 
 from mm_tuning_plugin.config_types import base_type
-from mm_tuning_plugin.engine.preflight.fine_tuning.network import without_weights
 from mm_tuning_plugin.engine.common.messages import config_named
 from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.preflight.fine_tuning.network import without_weights
 
 TUNING_KEPT = 2  # checkpoints of stage one that stay
 _MOMENTS = {'SGD': 0, 'Lion': 1, 'RMSprop': 1, 'Adagrad': 1}  # of Adam's kin 2

@@ -10,8 +10,8 @@ from mmengine.logging import print_log
 
 from mm_tuning_plugin.checkpoint import as_python
 from mm_tuning_plugin.engine.common.messages import warn
-from mm_tuning_plugin.engine.config.normalisation import describe_derived, read_derived
 from mm_tuning_plugin.engine.config.learning_rates import describe_thawed
+from mm_tuning_plugin.engine.config.normalisation import describe_derived, read_derived
 
 
 def tell_of_differences(cfg: Mapping[str, Any], tuning_cfg: Mapping[str, Any]) -> None:

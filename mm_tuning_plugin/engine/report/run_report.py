@@ -16,9 +16,8 @@ from typing import Any
 import matplotlib
 
 from mm_tuning_plugin.checkpoint import write_aside
+from mm_tuning_plugin.engine.common.files import LOAD_REPORT, write_json
 from mm_tuning_plugin.engine.hooks.class_iou import FILE as CLASS_IOU
-from mm_tuning_plugin.engine.reuse.fingerprint import write_json
-from mm_tuning_plugin.engine.hooks.node_statistics import LOAD_REPORT
 from mm_tuning_plugin.engine.pictures.captions import captioned
 from mm_tuning_plugin.engine.pictures.hook import PICTURES_DIR
 from mm_tuning_plugin.engine.report.scalars import Series, read_scalars

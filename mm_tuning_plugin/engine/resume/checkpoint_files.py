@@ -16,8 +16,8 @@ from mmengine.registry import HOOKS
 
 from mm_tuning_plugin.checkpoint.io.pickles import DAMAGED
 from mm_tuning_plugin.config_types import class_of
-from mm_tuning_plugin.engine.resume.history_globals import allow_histories
 from mm_tuning_plugin.engine.common.messages import warn
+from mm_tuning_plugin.engine.resume.history_globals import allow_histories
 
 
 def damage(path: Path) -> str | None:

@@ -23,11 +23,11 @@ from mmengine.runner import Runner, ValLoop
 from torch.utils.data import DataLoader
 
 from mm_tuning_plugin.checkpoint import remove_leftovers, write_aside
+from mm_tuning_plugin.engine.common.messages import MISTAKES, config_mistake, warn
+from mm_tuning_plugin.engine.distributed import RankRunner
 from mm_tuning_plugin.engine.resume.checkpoint_files import newest_sound, places, with_careful_hook
 from mm_tuning_plugin.engine.resume.history_globals import allow_histories
-from mm_tuning_plugin.engine.distributed import RankRunner
 from mm_tuning_plugin.engine.resume.loops import OURS, with_resumable_loop
-from mm_tuning_plugin.engine.common.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.resume.rank_state import Progress
 from mm_tuning_plugin.engine.resume.signals import GOES_ON, Interruption, OutliveSigterm, Rounds
 from mm_tuning_plugin.engine.resume.validation_weights import take_back_averages

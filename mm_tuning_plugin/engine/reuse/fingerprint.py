@@ -7,12 +7,11 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from mm_tuning_plugin.checkpoint import hash_file, write_aside
+from mm_tuning_plugin.checkpoint import hash_file
 from mm_tuning_plugin.config_types import full_type, plain_name, with_plain_types
 from mm_tuning_plugin.datasets.cached import without_cache
 
@@ -161,12 +160,6 @@ def _argument_as_of_now(key: str, value: Any) -> Any:
     path = re.fullmatch(r"<class '([\w.]+)'>", value)
     is_type = key.rsplit('.', 1)[-1] in ('type', 'constructor')
     return plain_name(path[1] if path else value) if path or is_type else value
-
-
-def write_json(path: str | Path, content: Any) -> None:
-    """Write a JSON file that is whole or not there."""
-    with write_aside(path) as aside:
-        aside.write_text(json.dumps(content, indent=1, default=str) + '\n', encoding='utf-8')
 
 
 def _without_paths(config: Any) -> Any:

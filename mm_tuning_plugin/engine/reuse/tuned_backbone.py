@@ -10,12 +10,9 @@ from typing import Any
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from mm_tuning_plugin.checkpoint import read_backbone
-from mm_tuning_plugin.engine.resume.checkpoint_files import damage
-from mm_tuning_plugin.engine.hooks.node_statistics import TUNED_BACKBONE
+from mm_tuning_plugin.engine.common.files import FINGERPRINT, PREVIOUS_BACKBONE, TUNED_BACKBONE
 from mm_tuning_plugin.engine.common.messages import warn
-
-FINGERPRINT = 'fingerprint.json'
-PREVIOUS_BACKBONE = 'tuned_backbone.previous.pth'
+from mm_tuning_plugin.engine.resume.checkpoint_files import damage
 
 
 def previous_fingerprint(tuned: Path) -> dict | None:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.checkpoint.io.caffe.layers import Layer, named_tensors
 from mm_tuning_plugin.checkpoint.io.caffe.wire import (
     BYTES,
@@ -25,6 +24,7 @@ from mm_tuning_plugin.checkpoint.io.caffe.wire import (
     fields,
     varints,
 )
+from mm_tuning_plugin.errors import UserError
 
 ENDINGS = ('.caffemodel',)
 HDF5_ENDINGS = ('.h5', '.hdf5')

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.datasets.wrappers import load_sample
+from mm_tuning_plugin.engine.config.entry_types import steps_of
 from mm_tuning_plugin.engine.preflight.fine_tuning.registered import (
     CORRECT,
     build,
@@ -23,7 +24,6 @@ from mm_tuning_plugin.engine.preflight.fine_tuning.registered import (
     mistake,
     told,
 )
-from mm_tuning_plugin.engine.config.entry_types import steps_of
 from mm_tuning_plugin.errors import UserError
 
 LOADERS = ('train_dataloader', 'val_dataloader')

@@ -11,6 +11,8 @@ from mmengine.registry import HOOKS, VISBACKENDS, VISUALIZERS
 from mmengine.runner.priority import Priority, get_priority
 from mmengine.visualization import Visualizer
 
+from mm_tuning_plugin.engine.common.messages import MISTAKES
+from mm_tuning_plugin.engine.config.entry_types import shown
 from mm_tuning_plugin.engine.preflight.fine_tuning.loops import Length
 from mm_tuning_plugin.engine.preflight.fine_tuning.registered import (
     build,
@@ -19,8 +21,6 @@ from mm_tuning_plugin.engine.preflight.fine_tuning.registered import (
     items,
     written_aside,
 )
-from mm_tuning_plugin.engine.config.entry_types import shown
-from mm_tuning_plugin.engine.common.messages import MISTAKES
 from mm_tuning_plugin.errors import UserError
 
 # mmengine has them by default: only of these does None mean that there is to be none.

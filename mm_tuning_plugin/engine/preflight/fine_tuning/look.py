@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
+from mm_tuning_plugin.engine.common.messages import warn
+from mm_tuning_plugin.engine.preflight.data import missing_packages
 from mm_tuning_plugin.engine.preflight.fine_tuning import batch, entries, hooks, metrics, training
 from mm_tuning_plugin.engine.preflight.fine_tuning.loops import check_loops, length_of
 from mm_tuning_plugin.engine.preflight.fine_tuning.network import Network, without_weights
 from mm_tuning_plugin.engine.preflight.fine_tuning.shapes import check_step
-from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.preflight.no_side_effects import no_trace
-from mm_tuning_plugin.engine.preflight.data import missing_packages
 from mm_tuning_plugin.errors import UserError
 
 

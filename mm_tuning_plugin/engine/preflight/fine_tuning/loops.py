@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
-from mm_tuning_plugin.engine.preflight.fine_tuning.registered import check_arguments, find
 from mm_tuning_plugin.engine.config.entry_types import shown
+from mm_tuning_plugin.engine.preflight.fine_tuning.registered import check_arguments, find
 from mm_tuning_plugin.errors import UserError
 
 SUPPLIED = ('runner', 'dataloader', 'evaluator')  # by a Runner

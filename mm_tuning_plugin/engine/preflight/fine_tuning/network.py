@@ -13,9 +13,9 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mm_tuning_plugin.config_types import base_type
-from mm_tuning_plugin.engine.preflight.fine_tuning.registered import mistake
-from mm_tuning_plugin.engine.config.meta_build import outline
 from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
+from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.preflight.fine_tuning.registered import mistake
 
 PARTS = ('data_preprocessor', 'backbone', 'neck', 'decode_head', 'auxiliary_head')
 

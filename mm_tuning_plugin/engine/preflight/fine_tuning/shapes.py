@@ -15,9 +15,9 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mm_tuning_plugin.engine.common.messages import MISTAKES
 from mm_tuning_plugin.engine.preflight.fine_tuning.network import Network
 from mm_tuning_plugin.engine.preflight.fine_tuning.registered import CORRECT, told
-from mm_tuning_plugin.engine.common.messages import MISTAKES
 from mm_tuning_plugin.errors import UserError
 
 # What torch says where the sizes of two things do not fit; some of it on the 'meta' device alone.
