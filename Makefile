@@ -9,6 +9,8 @@ PIP_INSTALL := python -m pip install --quiet --disable-pip-version-check
 # stub, and what else their networks import is there or named here.
 FURTHER := timm==1.0.31 einops==0.8.2 mat4py==0.6.0 model-index==0.1.11 ordered-set==4.1.0 \
     markdown==3.11.3 click==8.5.1
+# Runs on Python 3.9 and later: vermin reads syntax and calls, as no test on 3.11 can.
+PYTHON_39 := mm_tuning_plugin tools setup.py
 # Two processes, each with whole files, so that what a file's tests share is made once. Which
 # tests: make test PYTEST_ARGS='tests/engine -x'.
 PYTEST := python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -47,6 +49,7 @@ demo: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check mm_tuning_plugin tests tools
+	$(BIN)/vermin --quiet --no-tips --exclude long --target=3.9- --violations $(PYTHON_39)
 
 types: $(VENV)/.installed
 	$(BIN)/mypy

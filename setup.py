@@ -14,17 +14,22 @@ VERSION = re.search(
     re.MULTILINE,
 ).group(1)
 
+REPORT = ['jinja2', 'matplotlib', 'scikit-learn']  # report.html and the pictures of a run
+BENCHMARK = [*REPORT, 'pandas', 'scipy']
 # Two distributions own the import names mmengine, mmcv and mmseg, so neither may be required:
 # pip would install one over the other. The user names one of them by its extra, or has it already.
-FORK = ['onedl-mmengine==0.10.12', 'onedl-mmcv==2.3.6', 'onedl-mmsegmentation==1.4.2']
+FORK = [*REPORT, 'onedl-mmengine==0.10.12', 'onedl-mmcv==2.3.6', 'onedl-mmsegmentation==1.4.2']
 # ftfy and regex: mmseg.utils imports them, and mmsegmentation does not require them.
-ORIGINAL = ['mmengine==0.10.7', 'mmcv==2.1.0', 'mmsegmentation==1.2.2', 'ftfy', 'regex']
+ORIGINAL = [
+    *REPORT, 'mmengine==0.10.7', 'mmcv==2.1.0', 'mmsegmentation==1.2.2', 'ftfy', 'regex',
+]  # fmt: skip
 # mmcv-lite is mmcv without compiled ops, which nothing here needs but mmseg's models import: alone
 # it is not enough (see tests/original/mmcv_ext_stub.py).
 ORIGINAL_LITE = [name.replace('mmcv==', 'mmcv-lite==') for name in ORIGINAL]
 DOCS = ['mkdocs-material>=9.5', 'mkdocstrings-python>=1.10']
 CAFFE = ['h5py']  # .caffemodel.h5 alone; a .caffemodel is read without it
 TEST = [
+    *BENCHMARK,
     *CAFFE,
     *DOCS,
     'hypothesis>=6.100',
@@ -37,6 +42,7 @@ TEST = [
     'tensorboard',
     'transformers>=5.0',
     'types-PyYAML',
+    'vermin',
 ]
 
 # Where openmim looks for them in an installed package: `mim train mm_tuning_plugin CONFIG` (openmim
@@ -75,24 +81,16 @@ setup(
     packages=find_packages(include=['mm_tuning_plugin', 'mm_tuning_plugin.*']),
     package_data={'mm_tuning_plugin': ['py.typed']},
     cmdclass={'build_py': BuildWithMim},
-    install_requires=[
-        'jinja2',
-        'matplotlib',
-        'numpy',
-        'packaging',
-        'pandas',
-        'rich',
-        'safetensors>=0.4',
-        'scikit-learn',
-        'scipy',
-        'torch>=2.1',
-    ],
+    # What training needs; the rest comes with an extra.
+    install_requires=['numpy', 'packaging', 'rich', 'safetensors>=0.4', 'torch>=2.1'],
     extras_require={
+        'benchmark': BENCHMARK,
         'caffe': CAFFE,
         'docs': DOCS,
         'fork': FORK,
         'original': ORIGINAL,
         'original-lite': ORIGINAL_LITE,
+        'report': REPORT,
         'slurm': ['submitit'],
         'test': TEST,
     },
