@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .canvas import FAINT, INK, PAPER, WHITE, Canvas, text_width
 from .checks import as_names
+from .drawing import drawing, text_width, write
+from .images import FAINT, INK, PAPER, WHITE, blank
 from .palette import OKABE_ITO, as_palette
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MARGIN = 12  # around the page and between columns of rows, pixels
 _HEADER = 58  # pixels
@@ -57,26 +62,30 @@ def frequency_bars(
     column_width = room + _LENGTH + _FIGURE + _MARGIN
     columns = math.ceil(len(names) / _ROWS)
     depth = math.ceil(len(names) / columns)
-    width = max(_WIDEST, _MARGIN + columns * column_width)
-    canvas = Canvas(_HEADER + depth * _ROW + _MARGIN, width)
-    _write_key(canvas)
+    page = blank(_HEADER + depth * _ROW + _MARGIN, max(_WIDEST, _MARGIN + columns * column_width))
     longest = math.sqrt(max(pixels.max(), nodes.max(), 1e-9))
-    for index, label in enumerate(labels):
-        column, row = divmod(index, depth)
-        left, top = _MARGIN + column * column_width, _HEADER + row * _ROW
-        if row % 2 == 0:
-            canvas.fill(top - 2, left - 4, _ROW, column_width - _MARGIN + 8, PAPER)
-        canvas.text(top + 13, left + room - 10, label, align='right', max_width=room - 10)
-        for shares, colour, offset in ((pixels, WHITE, 1), (nodes, tuple(colours[index]), 14)):
-            share = float(shares[index])
-            length = round(_LENGTH * math.sqrt(share) / longest)
-            start = left + room
-            canvas.fill(top + offset, start, _BAR, length, FAINT)
-            canvas.fill(top + offset + 1, start + 1, _BAR - 2, length - 2, colour)
-            ink = INK if share else FAINT
-            figure = percentage(share)
-            canvas.text(top + offset + 5.5, start + length + 5, figure, size=11, colour=ink)
-    return canvas.render()
+    with drawing(page) as figure:
+        _write_key(page, figure)
+        for index, label in enumerate(labels):
+            x, y = _MARGIN + index // depth * column_width, _HEADER + index % depth * _ROW
+            if index % depth % 2 == 0:
+                page[y - 2 : y + _ROW - 2, x - 4 : x + column_width - _MARGIN + 4] = PAPER
+            x += room
+            write(figure, x - 10, y + 13, label, ha='right', room=room - 10)
+            for top, share, colour in (
+                (y + 1, pixels[index], WHITE),
+                (y + 14, nodes[index], colours[index]),
+            ):
+                length = round(_LENGTH * math.sqrt(share) / longest)
+                _bar(page, top, x, length, colour)
+                ink = INK if share else FAINT
+                write(figure, x + length + 5, top + 5.5, percentage(share), 11, colour=ink)
+    return page
+
+
+def _bar(page: np.ndarray, top: int, left: int, length: int, colour: Sequence[int]) -> None:
+    page[top : top + _BAR, left : left + length] = FAINT
+    page[top + 1 : top + _BAR - 1, left + 1 : left + max(length - 1, 1)] = colour
 
 
 def percentage(share: float) -> str:
@@ -89,19 +98,17 @@ def percentage(share: float) -> str:
     return f'{percent:.3g} %' if percent < 99.95 else '100 %'
 
 
-def _write_key(canvas: Canvas) -> None:
-    canvas.text(16, _MARGIN, 'How often each class occurs', size=14, bold=True)
-    room = canvas.pixels.shape[1] - 2 * _MARGIN
-    width = text_width('How often each class occurs', size=14, bold=True) + 10
-    line = '(lengths by square root)'
-    canvas.text(16, _MARGIN + width, line, size=12, colour=FAINT, max_width=room - width)
-    canvas.fill(32, _MARGIN, _BAR, 24, FAINT)
-    canvas.fill(33, _MARGIN + 1, _BAR - 2, 22, WHITE)
-    canvas.text(37.5, _MARGIN + 30, 'among the pixels', size=12)
-    left = _MARGIN + 170
+def _write_key(page: np.ndarray, figure: Figure) -> None:
+    title, left = 'How often each class occurs', _MARGIN + 170
+    x = _MARGIN + text_width(title, 14, bold=True) + 10
+    write(figure, _MARGIN, 16, title, 14, bold=True)
+    room = page.shape[1] - _MARGIN - x
+    write(figure, x, 16, '(lengths by square root)', 12, colour=FAINT, room=room)
+    _bar(page, 32, _MARGIN, 24, WHITE)
+    write(figure, _MARGIN + 30, 37.5, 'among the pixels', 12)
     for place, colour in enumerate(OKABE_ITO[:3]):
-        canvas.fill(32, left + 8 * place, _BAR, 8, colour)
-    canvas.text(37.5, left + 30, 'among the nodes', size=12)
+        page[32 : 32 + _BAR, left + 8 * place : left + 8 * place + 8] = colour
+    write(figure, left + 30, 37.5, 'among the nodes', 12)
 
 
 def _as_shares(values: Sequence[float], count: int, name: str) -> np.ndarray:
