@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .checks import as_labels, as_names, as_size, describe, same_length
+from .checks import as_labels, as_size, require, same_length
 from .drawing import Entry, draw_legend, drawing, marker_look, pixel_axes, stack, write
 from .images import FAINT, PAPER, blank
-from .palette import as_palette
+from .palette import as_classes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,16 +68,11 @@ def embedding_map(
     Raises:
         ValueError: if an argument has another shape, type, range or number of entries.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     before, after = _as_embeddings(before, 'before'), _as_embeddings(after, 'after')
-    if len(before) != len(after):
-        raise ValueError(
-            f'after: expected the {len(before)} nodes of before, got {describe(after)}'
-        )
-    labels = as_labels(labels, len(names), 'labels', count=len(before))
-    if method not in ('pca', 'tsne', 't-sne'):
-        raise ValueError(f"method: expected 'pca' or 'tsne', got {method!r}")
+    require(len(before) == len(after), 'after', f'the {len(before)} nodes of before', after)
+    labels = as_labels(labels, len(names), 'labels', (len(before),))
+    require(method in ('pca', 'tsne', 't-sne'), 'method', "'pca' or 'tsne'", repr(method))
     same_length('titles', titles, 2, 'panels')
     if scores is not None:
         same_length('scores', scores, 2, 'panels')
@@ -135,13 +130,11 @@ def _as_embeddings(embeddings: np.ndarray, name: str) -> np.ndarray:
     array = np.asarray(embeddings)
     if array.size == 0 and array.shape[:1] == (0,):
         return np.zeros((0, 1))
-    numbers = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
-    if array.ndim != 2 or array.size == 0 or not numbers:
-        raise ValueError(f'{name}: expected numbers of shape (N, D), got {describe(array)}')
+    numbers = array.ndim == 2 and array.size > 0 and array.dtype.kind in 'fiu'
+    require(numbers, name, 'numbers of shape (N, D)', array)
     array = array.astype(np.float64)
     wrong = int((~np.isfinite(array)).any(axis=1).sum())
-    if wrong:
-        raise ValueError(f'{name}: expected finite numbers, got NaN or infinity in {wrong} rows')
+    require(not wrong, name, 'finite numbers', f'NaN or infinity in {wrong} rows')
     return array
 
 
@@ -225,7 +218,7 @@ def _legend(labels: np.ndarray, colours: np.ndarray, names: list[str], width: in
     """Lists the classes shown, the most frequent first where not all have a place; (H, W, 3)."""
     present, counts = np.unique(labels, return_counts=True)
     entries = [
-        Entry(c, names[c] or f'class {c}', colours[c], _marker(c))
+        Entry(c, names[c], colours[c], _marker(c))
         for c in present[np.argsort(-counts, kind='stable')].tolist()
     ]
     return draw_legend(entries, width, margin=_MARGIN, max_rows=20)

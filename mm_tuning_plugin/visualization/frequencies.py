@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .checks import as_names
+from .checks import require
 from .drawing import drawing, text_width, write
 from .images import FAINT, INK, PAPER, WHITE, blank
-from .palette import OKABE_ITO, as_palette
+from .palette import OKABE_ITO, as_classes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,12 +53,10 @@ def frequency_bars(
     Raises:
         ValueError: if an argument has another length or range.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     pixels = _as_shares(pixel_shares, len(names), 'pixel_shares')
     nodes = _as_shares(node_shares, len(names), 'node_shares')
-    labels = [name or f'class {i}' for i, name in enumerate(names)]
-    room = math.ceil(min(max(text_width(label) for label in labels), _NAME)) + 10
+    room = math.ceil(min(max(text_width(name) for name in names), _NAME)) + 10
     column_width = room + _LENGTH + _FIGURE + _MARGIN
     columns = math.ceil(len(names) / _ROWS)
     depth = math.ceil(len(names) / columns)
@@ -66,12 +64,12 @@ def frequency_bars(
     longest = math.sqrt(max(pixels.max(), nodes.max(), 1e-9))
     with drawing(page) as figure:
         _write_key(page, figure)
-        for index, label in enumerate(labels):
+        for index, name in enumerate(names):
             x, y = _MARGIN + index // depth * column_width, _HEADER + index % depth * _ROW
             if index % depth % 2 == 0:
                 page[y - 2 : y + _ROW - 2, x - 4 : x + column_width - _MARGIN + 4] = PAPER
             x += room
-            write(figure, x - 10, y + 13, label, ha='right', room=room - 10)
+            write(figure, x - 10, y + 13, name, ha='right', room=room - 10)
             for top, share, colour in (
                 (y + 1, pixels[index], WHITE),
                 (y + 14, nodes[index], colours[index]),
@@ -113,8 +111,7 @@ def _write_key(page: np.ndarray, figure: Figure) -> None:
 
 def _as_shares(values: Sequence[float], count: int, name: str) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
-    if array.shape != (count,):
-        raise ValueError(f'{name}: expected {count} numbers, got shape {array.shape}')
-    if not ((array >= 0) & (array <= 1)).all():
-        raise ValueError(f'{name}: expected numbers from 0 to 1, got {array[:4].tolist()}')
+    require(array.shape == (count,), name, f'{count} numbers', f'shape {array.shape}')
+    inside = ((array >= 0) & (array <= 1)).all()
+    require(inside, name, 'numbers from 0 to 1', array[:4].tolist())
     return array

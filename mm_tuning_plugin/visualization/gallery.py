@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .checks import as_labels, as_names, as_patches, as_size, describe
+from .checks import as_labels, as_patches, as_size, require
 from .drawing import drawing, text_width, write
 from .images import FAINT, INK, blank, mark_middle, tile_of
-from .palette import OKABE_ITO, as_palette, text_colour
+from .palette import OKABE_ITO, as_classes, text_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,19 +78,16 @@ def retrieval_gallery(
     Raises:
         ValueError: if an argument has another shape, type, range or number of entries.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     queries = as_patches(queries, 'queries')
-    labels = as_labels(labels, len(names), 'labels', count=len(queries))
+    labels = as_labels(labels, len(names), 'labels', (len(queries),))
     tile = as_size(tile, 'tile', minimum=40)
     panels = {
         str(name): _checked(found, name, len(queries), names) for name, found in panels.items()
     }
     unknown = [name for name in scores or {} if name not in panels]
-    if unknown:
-        raise ValueError(f'scores: expected names among {list(panels)}, got {unknown[0]!r}')
-    told = [name or f'class {i}' for i, name in enumerate(names)]
-    chip = max((text_width(told[label], bold=True) for label in labels), default=0) + 16
+    require(not unknown, 'scores', f'names among {list(panels)}', repr(unknown[:1]))
+    chip = max((text_width(names[label], bold=True) for label in labels), default=0) + 16
     chip, side = math.ceil(min(max(chip, 80), 170)), tile + 2 * _FRAME
     left, lefts = _MARGIN + chip + _GAP + side + _BETWEEN, []
     for found in panels.values():
@@ -109,7 +106,7 @@ def retrieval_gallery(
             top, colour = _HEADER + row * (side + _CAPTION + _GAP), colours[label]
             page[top : top + side, _MARGIN : _MARGIN + chip] = colour
             look = dict(colour=text_colour(colour), bold=True, room=chip - 14)
-            write(figure, _MARGIN + 8, top + side / 2, told[label], **look)
+            write(figure, _MARGIN + 8, top + side / 2, names[label], **look)
             x = _MARGIN + chip + _GAP
             page[top : top + side, x : x + side] = _framed(queries[row], tile, colour, marked)
             for left, found in zip(lefts, panels.values()):
@@ -121,7 +118,7 @@ def retrieval_gallery(
                     middle = top + side + _CAPTION // 2
                     page[middle - 5 : middle + 6, left : left + 11] = FAINT
                     page[middle - 4 : middle + 5, left + 1 : left + 10] = colours[other]
-                    _write_class(figure, left + 15, middle, told[other], side - 15, right)
+                    _write_class(figure, left + 15, middle, names[other], side - 15, right)
                     left += side + _GAP
         _write_key(page, figure)
     return page
@@ -130,18 +127,13 @@ def retrieval_gallery(
 def _checked(found: Neighbours, name: str, queries: int, names: list[str]) -> Neighbours:
     """Returns a panel's neighbours as arrays that fit the queries."""
     patches, labels = (np.asarray(part) for part in found)
-    if labels.ndim != 2 or len(labels) != queries:
-        raise ValueError(
-            f'panels[{name!r}]: expected labels of shape ({queries}, N), got {describe(labels)}'
-        )
-    if patches.ndim != 5 or patches.shape[:2] != labels.shape:
-        raise ValueError(
-            f'panels[{name!r}]: expected patches of shape {(*labels.shape, "S", "S", 3)}, '
-            f'got {describe(patches)}'
-        )
-    as_patches(patches.reshape(-1, *patches.shape[2:]), f'panels[{name!r}]')
-    flat = as_labels(labels.ravel(), len(names), f'panels[{name!r}]', count=labels.size)
-    return Neighbours(patches, flat.reshape(labels.shape))
+    where, wanted = f'panels[{name!r}]', (*labels.shape, 'S', 'S', 3)
+    fits = labels.ndim == 2 and len(labels) == queries
+    require(fits, where, f'labels of shape ({queries}, N)', labels)
+    fits = patches.ndim == 5 and patches.shape[:2] == labels.shape
+    require(fits, where, f'patches of shape {wanted}', patches)
+    as_patches(patches.reshape(-1, *patches.shape[2:]), where)
+    return Neighbours(patches, as_labels(labels, len(names), where, labels.shape))
 
 
 def _framed(patch: np.ndarray, tile: int, frame: Sequence[int], marked: bool) -> np.ndarray:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .checks import as_labels, as_names, as_patches, as_size
+from .checks import as_labels, as_patches, as_size
 from .drawing import drawing, text_width, write
 from .images import FAINT, blank, tile_of
-from .palette import as_palette, text_colour
+from .palette import as_classes, text_colour
 
 _MARGIN = 10  # around the page, pixels
 _HEADER = 32  # pixels
@@ -55,19 +55,19 @@ def patch_mosaic(
     Raises:
         ValueError: if an argument has another shape, type or range.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     patches = as_patches(patches, 'patches')
-    labels = as_labels(labels, len(names), 'labels', count=len(patches))
+    labels = as_labels(labels, len(names), 'labels', (len(patches),))
     max_per_class, tile = as_size(max_per_class, 'max_per_class'), as_size(tile, 'tile', minimum=8)
     width = width if width is None else as_size(width, 'width')
-    told = [name or f'class {i}' for i, name in enumerate(names)]
     present, totals = np.unique(labels, return_counts=True)
-    absent = [told[i] for i in np.setdiff1d(np.arange(len(names)), present)]
+    absent = [names[i] for i in np.setdiff1d(np.arange(len(names)), present)]
     shown = np.minimum(totals, max_per_class).tolist()
     counts = [f'{n}' if n == few else f'{n}, {few} shown' for n, few in zip(totals, shown)]
     row = max(tile + 2 * _BORDER, 40) + _GAP
-    widths = [text_width(told[i], bold=True) for i in present] + [text_width(c, 12) for c in counts]
+    widths = [text_width(names[i], bold=True) for i in present] + [
+        text_width(c, 12) for c in counts
+    ]
     chip = math.ceil(min(max([64, *widths]) + 16, 200))
     depth, lefts = _columns([chip + few * (tile + 2 * _BORDER + _GAP) for few in shown], row, width)
     page = blank(
@@ -84,7 +84,7 @@ def patch_mosaic(
             page[top : top + row - _GAP, left : left + chip] = colours[label]
             ink = text_colour(colours[label])
             middle, x = top + (row - _GAP) / 2, left + 8
-            write(figure, x, middle - 9, told[label], colour=ink, bold=True, room=chip - 14)
+            write(figure, x, middle - 9, names[label], colour=ink, bold=True, room=chip - 14)
             write(figure, x, middle + 11, counts[index], 12, colour=ink, room=chip - 14)
             nodes = np.flatnonzero(labels == label)[:few]
             strip = _strip(patches[nodes], tile, colours[label])

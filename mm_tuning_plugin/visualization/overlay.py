@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .checks import as_labels, as_names, as_rgb, as_size, describe
+from .checks import as_labels, as_rgb, as_size, require
 from .drawing import Entry, draw_legend, drawing, stack, text_width, write
 from .images import PAPER, blank, hatch, resize, tile_of
-from .palette import as_palette, text_colour
+from .palette import as_classes, text_colour
 
 _NAME = 11  # size of a name on the image, pixels; larger on a large one
 _LARGE = 1000  # longer side from which on letters grow with the image, pixels
@@ -55,15 +55,13 @@ def node_overlay(
     Raises:
         ValueError: if an argument has another shape, type or range.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     image = as_rgb(image, 'image')
     nodes = as_nodes(nodes, 'nodes')
-    labels = as_labels(labels, len(names), 'labels', count=len(nodes))
+    labels = as_labels(labels, len(names), 'labels', (len(nodes),))
     if scale is None:
         scale = max(1, round(_SMALL / max(image.shape[:2])))
-    if not 0 < scale <= 64:
-        raise ValueError(f'scale: expected a number in (0, 64], got {scale!r}')
+    require(0 < scale <= 64, 'scale', 'a number in (0, 64]', repr(scale))
     page, nodes = _placed(image, nodes, scale, show_outside)
     letters = max(1.0, max(page.shape[:2]) / _LARGE)
     if nodes.shape[1] == 2:
@@ -116,20 +114,14 @@ def as_nodes(nodes: np.ndarray, name: str) -> np.ndarray:
     if array.size == 0 and array.ndim <= 2:
         columns = array.shape[1] if array.ndim == 2 and array.shape[1] in (2, 4) else 4
         return np.zeros((0, columns), dtype=np.int64)
-    if array.ndim != 2 or array.shape[1] not in (2, 4):
-        raise ValueError(
-            f'{name}: expected boxes of shape (P, 4) or points of shape (P, 2), '
-            f'got {describe(array)}'
-        )
-    if not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f'{name}: expected whole pixels, integers, got {describe(array)}')
+    fits = array.ndim == 2 and array.shape[1] in (2, 4)
+    require(fits, name, 'boxes of shape (P, 4) or points of shape (P, 2)', array)
+    require(np.issubdtype(array.dtype, np.integer), name, 'whole pixels, integers', array)
     array = array.astype(np.int64)
-    if array.shape[1] == 4:
-        empty = array[(array[:, 2:] <= array[:, :2]).any(axis=1)]
-        if len(empty):
-            raise ValueError(
-                f'{name}: expected boxes with y0 < y1 and x0 < x1, got {empty[0].tolist()}'
-            )
+    empty = [
+        box for box in array.tolist() if len(box) == 4 and (box[0] >= box[2] or box[1] >= box[3])
+    ]
+    require(not empty, name, 'boxes with y0 < y1 and x0 < x1', empty[:1])
     return array
 
 
@@ -198,7 +190,7 @@ def _name_boxes(
     taken = np.zeros((height, width), dtype=bool)
     with drawing(page) as figure:
         for (y0, x0, y1, x1), label in zip(boxes.tolist(), labels):
-            name = names[label] or f'class {label}'
+            name = names[label]
             long = math.ceil(text_width(name, size) + 0.7 * size)
             if long > max(x1 - x0, 9 * size):
                 continue
@@ -236,7 +228,7 @@ def _legend(
     """Lists the classes of an image with their numbers of nodes; (H, W, 3)."""
     present, counts = np.unique(labels, return_counts=True)
     entries = [
-        Entry(i, f'{names[i] or f"class {i}"} ({-count})', colours[i])
+        Entry(i, f'{names[i]} ({-count})', colours[i])
         for count, i in sorted(zip(-counts, present.tolist()))
     ]
     return draw_legend(entries, width, margin=_MARGIN, scale=letters)

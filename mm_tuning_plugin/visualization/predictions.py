@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .checks import as_label_map, as_names, as_rgb, as_size, same_length
+from .checks import as_labels, as_rgb, as_size, require, same_length
 from .drawing import Entry, draw_legend, drawing, stack, text_width, write
 from .images import FAINT, INK, blank, hatch, resize
-from .palette import as_palette
+from .palette import as_classes
 
 _MARGIN = 12  # around the page, pixels
 _GAP = 8  # between columns, pixels
@@ -55,13 +55,11 @@ def prediction_sheet(
     Raises:
         ValueError: if an argument has another shape, type, range or number of entries.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     cell = as_size(cell, 'cell', minimum=64)
     images, truth, predictions = _checked(images, truth, predictions, len(names), ignore_index)
     unknown = [name for name in scores or {} if name not in predictions]
-    if unknown:
-        raise ValueError(f'scores: expected names among {list(predictions)}, got {unknown[0]!r}')
+    require(not unknown, 'scores', f'names among {list(predictions)}', repr(unknown[:1]))
     sizes = [_fit(image, cell) for image in images]
     column = max(max(width for _, width in sizes), 120)
     lefts = [_MARGIN + place * (column + _GAP) for place in range(2 + len(predictions))]
@@ -122,25 +120,24 @@ def _checked(
     ignore_index: int,
 ) -> tuple[list[np.ndarray], list[np.ndarray], dict[str, list[np.ndarray]]]:
     """Returns images, truth and predictions as arrays that fit each other."""
-    if len(images) == 0:
-        raise ValueError('images: expected at least one image, got none')
+    require(len(images) > 0, 'images', 'at least one image', 'none')
     images = [as_rgb(image, f'images[{i}]') for i, image in enumerate(images)]
     sizes = [image.shape[:2] for image in images]
     same_length('truth', truth, len(images), 'images')
-    if not isinstance(predictions, Mapping):
-        raise ValueError(
-            f'predictions: expected a mapping from names to lists, got {type(predictions).__name__}'
-        )
     truth = [
-        as_label_map(t, size, num_classes, f'truth[{i}]', ignore_index=ignore_index)
-        for i, (t, size) in enumerate(zip(truth, sizes))
+        as_labels(label_map, num_classes, f'truth[{i}]', size, ignore_index)
+        for i, (label_map, size) in enumerate(zip(truth, sizes))
     ]
+    mapping = isinstance(predictions, Mapping)
+    found = type(predictions).__name__
+    require(mapping, 'predictions', 'a mapping from names to lists', found)
     checked = {}
     for name, maps in predictions.items():
-        same_length(f'predictions[{name!r}]', maps, len(images), 'images')
+        where = f'predictions[{name!r}]'
+        same_length(where, maps, len(images), 'images')
         checked[str(name)] = [
-            as_label_map(p, size, num_classes, f'predictions[{name!r}][{i}]')
-            for i, (p, size) in enumerate(zip(maps, sizes))
+            as_labels(label_map, num_classes, f'{where}[{i}]', size)
+            for i, (label_map, size) in enumerate(zip(maps, sizes))
         ]
     return images, truth, checked
 
@@ -153,19 +150,15 @@ def _entries(
     names: list[str],
 ) -> list[Entry]:
     """Lists the classes present: first those of the truth by their share, then the others."""
-    in_truth, anywhere = np.zeros(len(names)), np.zeros(len(names))
-    for label_map in truth:
-        kept = label_map[label_map != ignore_index]
-        in_truth += np.bincount(kept, minlength=len(names)) / label_map.size
-    for maps in predictions.values():
-        for label_map in maps:
-            anywhere += np.bincount(label_map.ravel(), minlength=len(names)) / label_map.size
-    ranked = np.lexsort((-anywhere, -in_truth))
-    return [
-        Entry(int(c), names[c] or f'class {c}', colours[c])
-        for c in ranked
-        if in_truth[c] or anywhere[c]
-    ]
+
+    def shares(maps: list[np.ndarray]) -> np.ndarray:
+        kept = [label_map[label_map != ignore_index] for label_map in maps]
+        counts = [np.bincount(k, minlength=len(names)) / m.size for k, m in zip(kept, maps)]
+        return np.sum([np.zeros(len(names)), *counts], axis=0)
+
+    in_truth, anywhere = shares(truth), shares([m for maps in predictions.values() for m in maps])
+    ranked = np.lexsort((-anywhere, -in_truth)).tolist()
+    return [Entry(c, names[c], colours[c]) for c in ranked if in_truth[c] or anywhere[c]]
 
 
 def _row(

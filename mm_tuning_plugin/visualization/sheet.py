@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .checks import as_names, as_rgb, as_size, same_length
+from .checks import as_rgb, as_size, require, same_length
 from .drawing import drawing, stack, write
 from .images import FAINT, blank, mark_middle
 from .mosaic import patch_mosaic
 from .overlay import as_nodes, cut_nodes, extent, node_overlay
-from .palette import as_palette
+from .palette import as_classes
 
 _MARGIN = 10  # around the page and between images, pixels
 _LINE = 26  # of text above the images, pixels
@@ -61,12 +61,10 @@ def node_sheet(
     Raises:
         ValueError: if an argument has another shape, type, range or number of entries.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     tile, cell = as_size(tile, 'tile', minimum=8), as_size(cell, 'cell', minimum=64)
     window = as_size(window, 'window')
-    if len(images) == 0:
-        raise ValueError('images: expected at least one image, got none')
+    require(len(images) > 0, 'images', 'at least one image', 'none')
     same_length('nodes', nodes, len(images), 'images')
     same_length('labels', labels, len(images), 'images')
     if patches is None:
@@ -75,9 +73,8 @@ def node_sheet(
     for index, some in enumerate(patches):
         same_length(f'patches[{index}]', some, len(nodes[index]), 'nodes')
     filled = [np.asarray(some) for some in patches if len(some)]
-    if len({some.shape[1:] for some in filled}) > 1:
-        found = ', '.join(sorted({str(some.shape[1:]) for some in filled}))
-        raise ValueError(f'patches: expected one size for all images, got {found}')
+    found = sorted({some.shape[1:] for some in filled})
+    require(len(found) < 2, 'patches', 'one size for all images', found)
     mixed = np.concatenate(filled) if filled else np.zeros((0, 1, 1, 3), dtype=np.uint8)
     flat = np.concatenate([np.asarray(some).reshape(-1) for some in labels]).astype(np.int64)
     order = _in_turn(labels)
@@ -119,14 +116,7 @@ def _cut(image: np.ndarray, nodes: np.ndarray, tile: int, window: int) -> np.nda
 
 def _in_turn(labels: Sequence[np.ndarray]) -> np.ndarray:
     """Orders the nodes of all images such that, within each class, the images take turns."""
-    turns = []
-    for some in labels:
-        some = np.asarray(some).reshape(-1)
-        turn = np.empty(len(some), dtype=np.int64)
-        by_class = np.argsort(some, kind='stable')
-        _, starts, counts = np.unique(some[by_class], return_index=True, return_counts=True)
-        turn[by_class] = np.arange(len(some)) - np.repeat(starts, counts)
-        turns.append(turn)
+    turns = [np.tril(np.equal.outer(some, some), -1).sum(axis=1) for some in map(np.ravel, labels)]
     return np.argsort(np.concatenate(turns), kind='stable')
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .checks import as_labels, as_names, describe
+from .checks import as_labels, require
 from .drawing import drawing, shorten, text_width, write
 from .images import FAINT, PAPER, blank
-from .palette import as_palette, text_colour
+from .palette import as_classes, text_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,11 +54,9 @@ def class_similarity(embeddings: np.ndarray, labels: np.ndarray, num_classes: in
     rows = np.asarray(embeddings)
     if rows.size == 0 and rows.shape[:1] == (0,):
         return np.full((num_classes, num_classes), np.nan)
-    if rows.ndim != 2 or not np.isfinite(rows).all():
-        raise ValueError(
-            f'embeddings: expected finite numbers of shape (N, D), got {describe(rows)}'
-        )
-    labels = as_labels(labels, num_classes, 'labels', count=len(rows))
+    finite = rows.ndim == 2 and np.isfinite(rows).all()
+    require(finite, 'embeddings', 'finite numbers of shape (N, D)', rows)
+    labels = as_labels(labels, num_classes, 'labels', (len(rows),))
     lengths = np.linalg.norm(rows, axis=1)
     order = np.argsort(labels, kind='stable')
     present, starts = np.unique(labels[order], return_index=True)
@@ -96,14 +94,11 @@ def similarity_map(
     Raises:
         ValueError: if an argument has another shape or number of entries, or no matrix is given.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
-    if not matrices:
-        raise ValueError('matrices: expected at least one, got none')
+    names, colours = as_classes(class_names, palette)
+    require(bool(matrices), 'matrices', 'at least one', 'none')
     checked = {str(title): _checked(m, title, len(names)) for title, m in matrices.items()}
     known = np.any([np.isfinite(m).any(axis=1) for m in checked.values()], axis=0)
     shown = np.flatnonzero(known)
-    names = [name or f'class {i}' for i, name in enumerate(names)]
     absent = [names[i] for i in np.flatnonzero(~known)]
     kept = {title: m[np.ix_(shown, shown)] for title, m in checked.items()}
     low, high = _range(kept)
@@ -138,12 +133,9 @@ def similarity_map(
 
 
 def _checked(matrix: np.ndarray, title: str, num_classes: int) -> np.ndarray:
-    array = np.asarray(matrix)
-    if array.shape != (num_classes, num_classes) or not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(
-            f'matrices[{title!r}]: expected numbers of shape {(num_classes, num_classes)}, '
-            f'got {describe(array)}'
-        )
+    array, shape = np.asarray(matrix), (num_classes, num_classes)
+    fits = array.shape == shape and np.issubdtype(array.dtype, np.floating)
+    require(fits, f'matrices[{title!r}]', f'numbers of shape {shape}', array)
     return array.astype(np.float64)
 
 
