@@ -6,6 +6,7 @@ Shape legend: H, W pixels.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,19 @@ def hatch(height: int, width: int) -> np.ndarray:
     rows, columns = np.indices((height, width))
     ground, lines = _HATCHED
     return np.where(((rows + columns) % 8 < 2)[..., None], lines, ground).astype(np.uint8)
+
+
+def frame(page: np.ndarray, box: Sequence[int], thick: int, colour: Sequence[int]) -> None:
+    """Draws the outline of a box (y0, x0, y1, x1), inside of it; what is beyond is cut off."""
+    y0, x0, y1, x1 = box
+    for part in (
+        (y0, x0, y0 + thick, x1),
+        (y1 - thick, x0, y1, x1),
+        (y0, x0, y1, x0 + thick),
+        (y0, x1 - thick, y1, x1),
+    ):
+        top, left, bottom, right = np.maximum(part, 0)  # slices cut off what is beyond the end
+        page[top:bottom, left:right] = colour
 
 
 def mark_middle(patches: np.ndarray) -> np.ndarray:

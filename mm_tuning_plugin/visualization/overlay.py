@@ -12,7 +12,7 @@ import numpy as np
 
 from .checks import as_labels, as_rgb, as_size, require
 from .drawing import Entry, draw_legend, drawing, stack, text_width, write
-from .images import PAPER, blank, hatch, resize, tile_of
+from .images import PAPER, blank, frame, hatch, resize, tile_of
 from .palette import as_classes, text_colour
 
 _NAME = 11  # size of a name on the image, pixels; larger on a large one
@@ -160,20 +160,8 @@ def _draw_boxes(
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     for index in np.argsort(-area, kind='stable'):
         colour = colours[labels[index]]
-        _frame(page, boxes[index] + np.array((-1, -1, 1, 1)), thick + 2, text_colour(colour))
-        _frame(page, boxes[index], thick, colour)
-
-
-def _frame(page: np.ndarray, box: np.ndarray, thick: int, colour: Sequence[int]) -> None:
-    y0, x0, y1, x1 = box.tolist()
-    for part in (
-        (y0, x0, y0 + thick, x1),
-        (y1 - thick, x0, y1, x1),
-        (y0, x0, y1, x0 + thick),
-        (y0, x1 - thick, y1, x1),
-    ):
-        top, left, bottom, right = np.maximum(part, 0)  # slices cut off what is beyond the end
-        page[top:bottom, left:right] = colour
+        frame(page, boxes[index] + np.array((-1, -1, 1, 1)), thick + 2, text_colour(colour))
+        frame(page, boxes[index], thick, colour)
 
 
 def _name_boxes(
