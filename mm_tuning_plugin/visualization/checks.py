@@ -54,7 +54,8 @@ def as_labels(
     whole = array.shape == tuple(shape) and np.issubdtype(array.dtype, np.integer)
     require(whole, name, f'integers of shape {tuple(shape)}', array)
     array = array.astype(np.int64)
-    wrong = array[((array < 0) | (array >= num_classes)) & (array != ignore_index)]
+    kept = array if ignore_index is None else array[array != ignore_index]
+    wrong = kept[(kept < 0) | (kept >= num_classes)]
     require(not wrong.size, name, f'classes in 0..{num_classes - 1}', next(iter(wrong), None))
     return array
 

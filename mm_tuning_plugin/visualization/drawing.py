@@ -19,7 +19,7 @@ import numpy as np
 
 from mm_tuning_plugin.errors import UserError
 
-from .images import FAINT, INK, blank
+from .images import FAINT, INK, blank, frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,12 +142,12 @@ def marker_look(shape: str, size: float) -> dict:
 
 
 class Entry(NamedTuple):
-    """One line of a legend: a class, its name, the RGB in 0..255 and the shape of its marker."""
+    """One class of a legend: RGB in 0..255, and the shape of its marker or None for a square."""
 
     label: int
     name: str
     colour: Sequence[int]
-    marker: str = 's'
+    marker: str | None = None
 
 
 def draw_legend(
@@ -184,7 +184,12 @@ def draw_legend(
     strip = blank(rows * row + 2 * margin, width)
     with drawing(strip) as figure:
         for (x, y), entry in zip(places, shown):
-            mark(figure, x + swatch / 2, y, entry.marker, swatch - 3 * scale, entry.colour)
+            if entry.marker:
+                mark(figure, x + swatch / 2, y, entry.marker, swatch - 3, entry.colour)
+            else:
+                top, left = round(y) - swatch // 2, int(x)
+                strip[top : top + swatch, left : left + swatch] = entry.colour
+                frame(strip, (top, left, top + swatch, left + swatch), 1, FAINT)
             write(figure, x + indent, y, entry.name, size, room=column_width - indent - gap + 1)
         if hidden:
             write(figure, *places[-1], f'and {hidden} more', size, colour=FAINT)

@@ -5,7 +5,7 @@ Shape legend: H, W pixels; K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -151,12 +151,12 @@ def _entries(
 ) -> list[Entry]:
     """Lists the classes present: first those of the truth by their share, then the others."""
 
-    def shares(maps: list[np.ndarray]) -> np.ndarray:
-        kept = [label_map[label_map != ignore_index] for label_map in maps]
-        counts = [np.bincount(k, minlength=len(names)) / m.size for k, m in zip(kept, maps)]
-        return np.sum([np.zeros(len(names)), *counts], axis=0)
+    def shares(maps: Iterable[np.ndarray]) -> np.ndarray:
+        counts = (np.bincount(m.ravel(), minlength=len(names)) / max(1, m.size) for m in maps)
+        return sum(counts, np.zeros(len(names)))
 
-    in_truth, anywhere = shares(truth), shares([m for maps in predictions.values() for m in maps])
+    in_truth = shares(label_map[label_map != ignore_index] for label_map in truth)
+    anywhere = shares(label_map for maps in predictions.values() for label_map in maps)
     ranked = np.lexsort((-anywhere, -in_truth)).tolist()
     return [Entry(c, names[c], colours[c]) for c in ranked if in_truth[c] or anywhere[c]]
 
