@@ -71,11 +71,11 @@ def test_points_are_marked_in_the_middle():
 
 
 def test_counts_and_scores_are_those_of_the_panel(texts):
-    panels = {'before': found([[1, 0], [2, 2]]), 'after': found([[0, 0], [1, 2]])}
+    panels = {'before': found([[1, 0] * 3, [2, 2] * 3]), 'after': found([[0, 0] * 3, [1, 2] * 3])}
     draw([0, 1], panels, scores={'before': 0.25, 'after': 0.5})
-    left = {text.get_text()[:14]: text.get_position()[0] for text in texts}
-    assert left['1 of 4 shown h'] == left['before']
-    assert left['3 of 4 shown h'] == left['after']
+    left = {text.get_text(): text.get_position()[0] for text in texts}
+    assert left['3 of 12 shown have the class of their query'] == left['before']
+    assert left['9 of 12 shown have the class of their query'] == left['after']
     assert left['recall@1 0.250'] < left['after'] < left['recall@1 0.500']
 
 
