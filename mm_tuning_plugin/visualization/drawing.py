@@ -45,7 +45,7 @@ def drawing(page: np.ndarray) -> Iterator[Figure]:
     Raises:
         UserError: matplotlib is not installed.
     """
-    _need_matplotlib()
+    need_matplotlib()
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -207,7 +207,8 @@ def stack(*parts: np.ndarray) -> np.ndarray:
     return page
 
 
-def _need_matplotlib() -> None:
+def need_matplotlib() -> None:
+    """Raises a UserError where matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -226,7 +227,7 @@ def _font(size: int, bold: bool) -> Any:
 
 @lru_cache(maxsize=1)
 def _measure() -> Any:
-    _need_matplotlib()
+    need_matplotlib()
     from matplotlib.backends.backend_agg import RendererAgg
 
     return RendererAgg(1, 1, _DPI)
@@ -234,7 +235,7 @@ def _measure() -> Any:
 
 @lru_cache(maxsize=1)
 def _glyphs() -> frozenset:
-    _need_matplotlib()
+    need_matplotlib()
     from matplotlib.font_manager import get_font
 
     return frozenset(get_font(_font(12, False).get_file()).get_charmap())
