@@ -136,9 +136,9 @@ def _checked(found: Neighbours, name: str, queries: int, names: list[str]) -> Ne
     return Neighbours(patches, as_labels(labels, len(names), where, labels.shape))
 
 
-def _framed(patch: np.ndarray, tile: int, frame: Sequence[int], marked: bool) -> np.ndarray:
+def _framed(patch: np.ndarray, tile: int, colour: Sequence[int], marked: bool) -> np.ndarray:
     """Returns a patch in its frame, with a ring around its middle if that is a point."""
-    framed = blank(tile + 2 * _FRAME, tile + 2 * _FRAME, frame)
+    framed = blank(tile + 2 * _FRAME, tile + 2 * _FRAME, colour)
     shown = tile_of(patch, tile)
     framed[_FRAME:-_FRAME, _FRAME:-_FRAME] = mark_middle(shown) if marked else shown
     return framed

@@ -65,10 +65,9 @@ def patch_mosaic(
     shown = np.minimum(totals, max_per_class).tolist()
     counts = [f'{n}' if n == few else f'{n}, {few} shown' for n, few in zip(totals, shown)]
     row = max(tile + 2 * _BORDER, 40) + _GAP
-    widths = [text_width(names[i], bold=True) for i in present] + [
-        text_width(c, 12) for c in counts
-    ]
-    chip = math.ceil(min(max([64, *widths]) + 16, 200))
+    titles = (text_width(names[label], bold=True) for label in present)
+    chip = max([64, *titles, *(text_width(count, 12) for count in counts)]) + 16
+    chip = math.ceil(min(chip, 200))
     depth, lefts = _columns([chip + few * (tile + 2 * _BORDER + _GAP) for few in shown], row, width)
     page = blank(
         _HEADER + depth * row - _GAP + (_FOOTER if absent else 0) + _MARGIN,

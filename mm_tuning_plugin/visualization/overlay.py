@@ -94,16 +94,12 @@ def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 
     if nodes.shape[1] == 2:
         corner = nodes - window // 2
         nodes = np.concatenate([corner, corner + window], axis=1)
-    limit = np.array(image.shape[:2])
     cut = np.empty((len(nodes), size, size, 3), dtype=np.uint8)
-    for index, box in enumerate(nodes):
-        low, high = box[:2], box[2:]
-        patch = hatch(*(high - low))
-        inner_low, inner_high = np.clip(low, 0, limit), np.clip(high, 0, limit)
-        (y0, x0), (y1, x1) = inner_low - low, inner_high - low
-        if y1 > y0 and x1 > x0:
-            source = image[inner_low[0] : inner_high[0], inner_low[1] : inner_high[1]]
-            patch[y0:y1, x0:x1] = source
+    for index, (y0, x0, y1, x1) in enumerate(nodes.tolist()):
+        patch, top, left = hatch(y1 - y0, x1 - x0), max(y0, 0), max(x0, 0)
+        inside = image[top : max(y1, 0), left : max(x1, 0)]
+        height, width = inside.shape[:2]
+        patch[top - y0 : top - y0 + height, left - x0 : left - x0 + width] = inside
         cut[index] = tile_of(patch, size)
     return cut
 
@@ -118,10 +114,9 @@ def as_nodes(nodes: np.ndarray, name: str) -> np.ndarray:
     require(fits, name, 'boxes of shape (P, 4) or points of shape (P, 2)', array)
     require(np.issubdtype(array.dtype, np.integer), name, 'whole pixels, integers', array)
     array = array.astype(np.int64)
-    empty = [
-        box for box in array.tolist() if len(box) == 4 and (box[0] >= box[2] or box[1] >= box[3])
-    ]
-    require(not empty, name, 'boxes with y0 < y1 and x0 < x1', empty[:1])
+    if array.shape[1] == 4:
+        empty = array[(array[:, 2:] <= array[:, :2]).any(axis=1)]
+        require(not len(empty), name, 'boxes with y0 < y1 and x0 < x1', empty[:1].tolist())
     return array
 
 
@@ -178,7 +173,7 @@ def _name_boxes(
     taken = np.zeros((height, width), dtype=bool)
     with drawing(page) as figure:
         for (y0, x0, y1, x1), label in zip(boxes.tolist(), labels):
-            name = names[label]
+            name, colour = names[label], colours[label]
             long = math.ceil(text_width(name, size) + 0.7 * size)
             if long > max(x1 - x0, 9 * size):
                 continue
@@ -189,9 +184,9 @@ def _name_boxes(
                 spot = slice(top, top + tall), slice(left, left + long)
                 inside = 0 <= top <= height - tall and 0 <= left <= width - long
                 if inside and not taken[spot].any():
-                    taken[spot], page[spot] = True, colours[label]
-                    ink = text_colour(colours[label])
-                    write(figure, left + 0.35 * size, top + tall / 2, name, size, colour=ink)
+                    taken[spot], page[spot] = True, colour
+                    x, y = left + 0.35 * size, top + tall / 2
+                    write(figure, x, y, name, size, colour=text_colour(colour))
                     break
 
 

@@ -161,13 +161,12 @@ def _write_numbers(
     figure: Figure, xs: np.ndarray, ys: np.ndarray, matrix: np.ndarray, coloured: np.ndarray
 ) -> None:
     """Writes the numbers of a matrix (C, C) into its cells."""
-    cell = len(coloured) // len(matrix) if len(matrix) else 0
+    cell = len(coloured) // max(len(matrix), 1)
     for (row, column), value in np.ndenumerate(matrix):
         told = f'{value:.2f}' if np.isfinite(value) else '–'
         look = dict(colour=text_colour(coloured[row * cell, column * cell]), ha='center')
-        write(
-            figure, xs[column], ys[row], told, 13 if cell > 40 else 11, bold=row == column, **look
-        )
+        look |= dict(size=13 if cell > 40 else 11, bold=row == column)
+        write(figure, xs[column], ys[row], told, **look)
 
 
 def _write_title(
