@@ -19,7 +19,7 @@ import numpy as np
 
 from mm_tuning_plugin.errors import UserError
 
-from .images import FAINT, INK, blank, frame
+from .images import FAINT, INK, blank, swatch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -167,8 +167,8 @@ def draw_legend(
     """
     if not entries:
         return blank(0, width)
-    size, row, swatch, gap = (round(n * scale) for n in (12, _ROW, _SWATCH, _GAP))
-    indent = swatch + gap // 3
+    size, row, side, gap = (round(n * scale) for n in (12, _ROW, _SWATCH, _GAP))
+    indent = side + gap // 3
     longest = max(text_width(entry.name, size) for entry in entries)
     for limit in (190, 130, 90, 130):  # of a name: the first with which all find a place, or 130
         column_width = math.ceil(min(longest, limit * scale)) + indent + gap
@@ -185,11 +185,9 @@ def draw_legend(
     with drawing(strip) as figure:
         for (x, y), entry in zip(places, shown):
             if entry.marker:
-                mark(figure, x + swatch / 2, y, entry.marker, swatch - 3, entry.colour)
+                mark(figure, x + side / 2, y, entry.marker, side - 3, entry.colour)
             else:
-                top, left = round(y) - swatch // 2, int(x)
-                strip[top : top + swatch, left : left + swatch] = entry.colour
-                frame(strip, (top, left, top + swatch, left + swatch), 1, FAINT)
+                swatch(strip, round(y) - side // 2, int(x), side, side, entry.colour)
             write(figure, x + indent, y, entry.name, size, room=column_width - indent - gap + 1)
         if hidden:
             write(figure, *places[-1], f'and {hidden} more', size, colour=FAINT)

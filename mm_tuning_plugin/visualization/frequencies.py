@@ -13,7 +13,7 @@ import numpy as np
 
 from .checks import require
 from .drawing import drawing, text_width, write
-from .images import FAINT, INK, PAPER, WHITE, blank
+from .images import FAINT, INK, PAPER, WHITE, blank, swatch
 from .palette import OKABE_ITO, as_classes
 
 if TYPE_CHECKING:
@@ -75,15 +75,10 @@ def frequency_bars(
                 (y + 14, nodes[index], colours[index]),
             ):
                 length = round(_LENGTH * math.sqrt(share) / longest)
-                _bar(page, top, x, length, colour)
+                swatch(page, top, x, _BAR, length, colour)
                 ink = INK if share else FAINT
                 write(figure, x + length + 5, top + 5.5, percentage(share), 11, colour=ink)
     return page
-
-
-def _bar(page: np.ndarray, top: int, left: int, length: int, colour: Sequence[int]) -> None:
-    page[top : top + _BAR, left : left + length] = FAINT
-    page[top + 1 : top + _BAR - 1, left + 1 : left + max(length - 1, 1)] = colour
 
 
 def percentage(share: float) -> str:
@@ -102,7 +97,7 @@ def _write_key(page: np.ndarray, figure: Figure) -> None:
     write(figure, _MARGIN, 16, title, 14, bold=True)
     room = page.shape[1] - _MARGIN - x
     write(figure, x, 16, '(lengths by square root)', 12, colour=FAINT, room=room)
-    _bar(page, 32, _MARGIN, 24, WHITE)
+    swatch(page, 32, _MARGIN, _BAR, 24, WHITE)
     write(figure, _MARGIN + 30, 37.5, 'among the pixels', 12)
     for place, colour in enumerate(OKABE_ITO[:3]):
         page[32 : 32 + _BAR, left + 8 * place : left + 8 * place + 8] = colour

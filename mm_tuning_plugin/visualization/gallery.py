@@ -13,7 +13,7 @@ import numpy as np
 
 from .checks import as_labels, as_patches, as_size, require
 from .drawing import drawing, text_width, write
-from .images import FAINT, INK, blank, mark_middle, tile_of
+from .images import FAINT, INK, blank, mark_middle, swatch, tile_of
 from .palette import OKABE_ITO, as_classes, text_colour
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def retrieval_gallery(
                     page[top : top + side, left : left + side] = framed
                     _badge(page, figure, top + side - _BADGE, left + side - _BADGE, right)
                     middle = top + side + _CAPTION // 2
-                    page[middle - 5 : middle + 6, left : left + 11] = FAINT
-                    page[middle - 4 : middle + 5, left + 1 : left + 10] = colours[other]
+                    swatch(page, middle - 5, left, 11, 11, colours[other])
                     _write_class(figure, left + 15, middle, names[other], side - 15, right)
                     left += side + _GAP
         _write_key(page, figure)

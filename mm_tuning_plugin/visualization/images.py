@@ -65,14 +65,22 @@ def hatch(height: int, width: int) -> np.ndarray:
 def frame(page: np.ndarray, box: Sequence[int], thick: int, colour: Sequence[int]) -> None:
     """Draws the outline of a box (y0, x0, y1, x1), inside of it; what is beyond is cut off."""
     y0, x0, y1, x1 = box
-    for part in (
-        (y0, x0, y0 + thick, x1),
-        (y1 - thick, x0, y1, x1),
-        (y0, x0, y1, x0 + thick),
-        (y0, x1 - thick, y1, x1),
-    ):
-        top, left, bottom, right = np.maximum(part, 0)  # slices cut off what is beyond the end
-        page[top:bottom, left:right] = colour
+
+    def within(inset: int) -> tuple[slice, slice]:
+        rows = slice(max(y0 + inset, 0), max(y1 - inset, 0))
+        return rows, slice(max(x0 + inset, 0), max(x1 - inset, 0))
+
+    inner = page[within(thick)].copy()
+    page[within(0)] = colour
+    page[within(thick)] = inner
+
+
+def swatch(
+    page: np.ndarray, top: int, left: int, height: int, width: int, colour: Sequence[int]
+) -> None:
+    """Fills a rectangle that lies wholly on the page, with a thin grey edge inside of it."""
+    page[top : top + height, left : left + width] = FAINT
+    page[top + 1 : top + height - 1, left + 1 : max(left + width - 1, left + 1)] = colour
 
 
 def mark_middle(patches: np.ndarray) -> np.ndarray:
