@@ -3,10 +3,10 @@
 Nothing here knows of mmengine, opens a window or touches matplotlib's global state.
 """
 
-from .canvas import resize, save_image
 from .embeddings import embedding_map
 from .frequencies import frequency_bars
 from .gallery import Neighbours, retrieval_gallery
+from .images import resize, save_image
 from .mosaic import patch_mosaic
 from .overlay import cut_nodes, node_overlay
 from .palette import class_palette, dataset_palette, text_colour

@@ -6,30 +6,24 @@ Shape legend: N nodes, D numbers of an embedding, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .canvas import FAINT, PAPER, Canvas, look
-from .checks import as_labels, as_names, as_size, describe, same_length
-from .legend import Entry, draw_legend, plan_legend
-from .palette import as_palette
+from .checks import as_labels, as_size, require, same_length
+from .drawing import Entry, draw_legend, drawing, marker_look, pixel_axes, stack, write
+from .images import FAINT, PAPER, blank
+from .palette import as_classes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _PANEL = 520  # side of a panel, pixels
 _MARGIN = 14  # around the page and between the panels, pixels
 _HEADER = 52  # pixels
 _SMALL = 3  # a panel whose points reach this many times less far than the other's is enlarged
+_GROUND = (250, 250, 250)  # of a panel
 _MARKERS = 'osD^vPX*'  # the first eight classes are circles, the next eight squares, ...
-
-
-class _Panel(NamedTuple):
-    """One map: places (N, 2), half of the panel's side in their unit, and what stands above."""
-
-    places: np.ndarray
-    reach: float
-    title: str
-    score: str
-    note: str
 
 
 def embedding_map(
@@ -74,16 +68,11 @@ def embedding_map(
     Raises:
         ValueError: if an argument has another shape, type, range or number of entries.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     before, after = _as_embeddings(before, 'before'), _as_embeddings(after, 'after')
-    if len(before) != len(after):
-        raise ValueError(
-            f'after: expected the {len(before)} nodes of before, got {describe(after)}'
-        )
-    labels = as_labels(labels, len(names), 'labels', count=len(before))
-    if method not in ('pca', 'tsne', 't-sne'):
-        raise ValueError(f"method: expected 'pca' or 'tsne', got {method!r}")
+    require(len(before) == len(after), 'after', f'the {len(before)} nodes of before', after)
+    labels = as_labels(labels, len(names), 'labels', (len(before),))
+    require(method in ('pca', 'tsne', 't-sne'), 'method', "'pca' or 'tsne'", repr(method))
     same_length('titles', titles, 2, 'panels')
     if scores is not None:
         same_length('scores', scores, 2, 'panels')
@@ -93,14 +82,29 @@ def embedding_map(
     (left, how_left), (right, how_right) = (
         _project(embeddings[kept], method, seed) for embeddings in (before, after)
     )
-    maps, panels = (left, _turned(right, left)), []
-    for index, (places, how) in enumerate(zip(maps, (how_left, how_right))):
-        reach, times = _scale(maps, index)
-        score = '' if scores is None else f'{score_name} {scores[index]:.3f}'
-        note = how + (f', enlarged {times} times' if times > 1 else '')
-        panels.append(_Panel(places[order], reach, titles[index], score, note))
-    total = f'{len(shown)} of {len(labels)} nodes' if len(shown) < len(labels) else ''
-    return _page(panels, labels[shown], colours, names, total)
+    maps = left, _turned(right, left)
+    page = blank(_HEADER + _PANEL, 2 * _PANEL + 3 * _MARGIN)
+    with drawing(page) as figure:
+        axes = pixel_axes(figure)
+        for index, how in enumerate((how_left, how_right)):
+            x = _MARGIN + index * (_PANEL + _MARGIN)
+            reach, times = _scale(maps, index)
+            note = how + (f', enlarged {times} times' if times > 1 else '')
+            score = '' if scores is None else f'{score_name} {scores[index]:.3f}'
+            write(figure, x, 18, titles[index], 16, bold=True, room=_PANEL - 190)
+            write(figure, x + _PANEL, 18, score, 16, ha='right', room=180)
+            write(figure, x, 39, note, 12, colour=FAINT, room=_PANEL)
+            page[_HEADER:, x : x + _PANEL] = PAPER
+            page[_HEADER + 1 : -1, x + 1 : x + _PANEL - 1] = _GROUND
+            places = _on_page(maps[index][order], reach)
+            _scatter(axes, places + np.array((x, _HEADER)), labels[shown], colours)
+    parts = [page, _legend(labels[shown], colours, names, page.shape[1])]
+    if len(shown) < len(labels):
+        parts.append(blank(22, page.shape[1]))
+        with drawing(parts[-1]) as figure:
+            line = f'{len(shown)} of {len(labels)} nodes'
+            write(figure, _MARGIN, 5, line, 12, colour=FAINT)
+    return stack(*parts)
 
 
 def thin_out(labels: np.ndarray, max_points: int) -> np.ndarray:
@@ -126,13 +130,11 @@ def _as_embeddings(embeddings: np.ndarray, name: str) -> np.ndarray:
     array = np.asarray(embeddings)
     if array.size == 0 and array.shape[:1] == (0,):
         return np.zeros((0, 1))
-    numbers = np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)
-    if array.ndim != 2 or array.size == 0 or not numbers:
-        raise ValueError(f'{name}: expected numbers of shape (N, D), got {describe(array)}')
+    numbers = array.ndim == 2 and array.size > 0 and array.dtype.kind in 'fiu'
+    require(numbers, name, 'numbers of shape (N, D)', array)
     array = array.astype(np.float64)
     wrong = int((~np.isfinite(array)).any(axis=1).sum())
-    if wrong:
-        raise ValueError(f'{name}: expected finite numbers, got NaN or infinity in {wrong} rows')
+    require(not wrong, name, 'finite numbers', f'NaN or infinity in {wrong} rows')
     return array
 
 
@@ -194,62 +196,32 @@ def _scale(maps: Sequence[np.ndarray], index: int) -> tuple[float, int]:
     return shared / times, times
 
 
-def _page(
-    panels: list[_Panel], labels: np.ndarray, colours: np.ndarray, names: list[str], total: str
-) -> np.ndarray:
-    """Sets two panels side by side over a legend of the classes, the most frequent first."""
-    present, counts = np.unique(labels, return_counts=True)
-    ranked = present[np.argsort(-counts, kind='stable')]
-    entries = [Entry(names[c] or f'class {c}', colours[c], _marker(c), int(c)) for c in ranked]
-    width = 2 * _PANEL + 3 * _MARGIN
-    legend = plan_legend(entries, width - 2 * _MARGIN, max_rows=20)
-    bottom = _HEADER + _PANEL + _MARGIN
-    canvas = Canvas(bottom + legend.height + (22 if total else 0) + _MARGIN, width)
-    for index, panel in enumerate(panels):
-        left = _MARGIN + index * (_PANEL + _MARGIN)
-        canvas.text(18, left, panel.title, size=16, bold=True, max_width=_PANEL - 190)
-        canvas.text(18, left + _PANEL, panel.score, size=16, align='right', max_width=180)
-        canvas.text(39, left, panel.note or ' ', size=12, colour=FAINT, max_width=_PANEL)
-        canvas.fill(_HEADER, left, _PANEL, _PANEL, PAPER)
-        canvas.fill(_HEADER + 1, left + 1, _PANEL - 2, _PANEL - 2, (250, 250, 250))
-        _scatter(canvas, _HEADER, left, panel, labels, colours)
-    draw_legend(canvas, legend, bottom, _MARGIN)
-    if total:
-        middle = bottom + legend.height + 11
-        canvas.text(middle, _MARGIN, total, size=12, colour=FAINT)
-    return canvas.render()
+def _on_page(places: np.ndarray, reach: float) -> np.ndarray:
+    """Maps places (N, 2) into a panel, their extent in its middle; (N, 2), x and y in pixels."""
+    middle = (places.min(0) + places.max(0)) / 2 if len(places) else 0.0
+    return _PANEL / 2 * (1 + (places - middle) / reach * (1, -1))
 
 
-def _scatter(
-    canvas: Canvas,
-    top: int,
-    left: int,
-    panel: _Panel,
-    labels: np.ndarray,
-    colours: np.ndarray,
-) -> None:
-    """Draws a panel's points, their extent in its middle."""
-    axes, places, reach = canvas.axes(top, left, _PANEL, _PANEL), panel.places, panel.reach
-    middle = (places.min(0) + places.max(0)) / 2 if len(places) else np.zeros(2)
-    axes.set_xlim(middle[0] - reach, middle[0] + reach)
-    axes.set_ylim(middle[1] - reach, middle[1] + reach)
+def _scatter(axes: Axes, places: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> None:
+    """Draws points (N, 2), given in pixels."""
     size = float(np.clip(220 / np.sqrt(max(len(places), 1)), 5, 11))
     markers = np.array([_marker(label) for label in labels])
     for part in np.array_split(np.arange(len(places)), 6):  # so that no marker covers all others
         for marker in _MARKERS:
             chosen = part[markers[part] == marker]
-            if not len(chosen):
-                continue
-            style = look(marker, size)
-            axes.scatter(
-                places[chosen, 0],
-                places[chosen, 1],
-                s=style['markersize'] ** 2,
-                marker=marker,
-                c=colours[labels[chosen]] / 255,
-                linewidths=style['markeredgewidth'],
-                edgecolors=[style['markeredgecolor']],
-            )
+            if len(chosen):
+                look = marker_look(marker, size)
+                axes.scatter(*places[chosen].T, c=colours[labels[chosen]] / 255, **look)
+
+
+def _legend(labels: np.ndarray, colours: np.ndarray, names: list[str], width: int) -> np.ndarray:
+    """Lists the classes shown, the most frequent first where not all have a place; (H, W, 3)."""
+    present, counts = np.unique(labels, return_counts=True)
+    entries = [
+        Entry(c, names[c], colours[c], _marker(c))
+        for c in present[np.argsort(-counts, kind='stable')].tolist()
+    ]
+    return draw_legend(entries, width, margin=_MARGIN, max_rows=20)
 
 
 def _marker(label: int) -> str:

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .canvas import FAINT, INK, PAPER, WHITE, Canvas, text_width
-from .checks import as_names
-from .palette import OKABE_ITO, as_palette
+from .checks import require
+from .drawing import drawing, text_width, write
+from .images import FAINT, INK, PAPER, WHITE, blank, swatch
+from .palette import OKABE_ITO, as_classes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MARGIN = 12  # around the page and between columns of rows, pixels
 _HEADER = 58  # pixels
@@ -48,35 +53,32 @@ def frequency_bars(
     Raises:
         ValueError: if an argument has another length or range.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     pixels = _as_shares(pixel_shares, len(names), 'pixel_shares')
     nodes = _as_shares(node_shares, len(names), 'node_shares')
-    labels = [name or f'class {i}' for i, name in enumerate(names)]
-    room = math.ceil(min(max(text_width(label) for label in labels), _NAME)) + 10
+    room = math.ceil(min(max(text_width(name) for name in names), _NAME)) + 10
     column_width = room + _LENGTH + _FIGURE + _MARGIN
     columns = math.ceil(len(names) / _ROWS)
     depth = math.ceil(len(names) / columns)
-    width = max(_WIDEST, _MARGIN + columns * column_width)
-    canvas = Canvas(_HEADER + depth * _ROW + _MARGIN, width)
-    _write_key(canvas)
+    page = blank(_HEADER + depth * _ROW + _MARGIN, max(_WIDEST, _MARGIN + columns * column_width))
     longest = math.sqrt(max(pixels.max(), nodes.max(), 1e-9))
-    for index, label in enumerate(labels):
-        column, row = divmod(index, depth)
-        left, top = _MARGIN + column * column_width, _HEADER + row * _ROW
-        if row % 2 == 0:
-            canvas.fill(top - 2, left - 4, _ROW, column_width - _MARGIN + 8, PAPER)
-        canvas.text(top + 13, left + room - 10, label, align='right', max_width=room - 10)
-        for shares, colour, offset in ((pixels, WHITE, 1), (nodes, tuple(colours[index]), 14)):
-            share = float(shares[index])
-            length = round(_LENGTH * math.sqrt(share) / longest)
-            start = left + room
-            canvas.fill(top + offset, start, _BAR, length, FAINT)
-            canvas.fill(top + offset + 1, start + 1, _BAR - 2, length - 2, colour)
-            ink = INK if share else FAINT
-            figure = percentage(share)
-            canvas.text(top + offset + 5.5, start + length + 5, figure, size=11, colour=ink)
-    return canvas.render()
+    with drawing(page) as figure:
+        _write_key(page, figure)
+        for index, name in enumerate(names):
+            x, y = _MARGIN + index // depth * column_width, _HEADER + index % depth * _ROW
+            if index % depth % 2 == 0:
+                page[y - 2 : y + _ROW - 2, x - 4 : x + column_width - _MARGIN + 4] = PAPER
+            x += room
+            write(figure, x - 10, y + 13, name, ha='right', room=room - 10)
+            for top, share, colour in (
+                (y + 1, pixels[index], WHITE),
+                (y + 14, nodes[index], colours[index]),
+            ):
+                length = round(_LENGTH * math.sqrt(share) / longest)
+                swatch(page, top, x, _BAR, length, colour)
+                ink = INK if share else FAINT
+                write(figure, x + length + 5, top + 5.5, percentage(share), 11, colour=ink)
+    return page
 
 
 def percentage(share: float) -> str:
@@ -89,25 +91,22 @@ def percentage(share: float) -> str:
     return f'{percent:.3g} %' if percent < 99.95 else '100 %'
 
 
-def _write_key(canvas: Canvas) -> None:
-    canvas.text(16, _MARGIN, 'How often each class occurs', size=14, bold=True)
-    room = canvas.pixels.shape[1] - 2 * _MARGIN
-    width = text_width('How often each class occurs', size=14, bold=True) + 10
-    line = '(lengths by square root)'
-    canvas.text(16, _MARGIN + width, line, size=12, colour=FAINT, max_width=room - width)
-    canvas.fill(32, _MARGIN, _BAR, 24, FAINT)
-    canvas.fill(33, _MARGIN + 1, _BAR - 2, 22, WHITE)
-    canvas.text(37.5, _MARGIN + 30, 'among the pixels', size=12)
-    left = _MARGIN + 170
+def _write_key(page: np.ndarray, figure: Figure) -> None:
+    title, left = 'How often each class occurs', _MARGIN + 170
+    x = _MARGIN + text_width(title, 14, bold=True) + 10
+    write(figure, _MARGIN, 16, title, 14, bold=True)
+    room = page.shape[1] - _MARGIN - x
+    write(figure, x, 16, '(lengths by square root)', 12, colour=FAINT, room=room)
+    swatch(page, 32, _MARGIN, _BAR, 24, WHITE)
+    write(figure, _MARGIN + 30, 37.5, 'among the pixels', 12)
     for place, colour in enumerate(OKABE_ITO[:3]):
-        canvas.fill(32, left + 8 * place, _BAR, 8, colour)
-    canvas.text(37.5, left + 30, 'among the nodes', size=12)
+        page[32 : 32 + _BAR, left + 8 * place : left + 8 * place + 8] = colour
+    write(figure, left + 30, 37.5, 'among the nodes', 12)
 
 
 def _as_shares(values: Sequence[float], count: int, name: str) -> np.ndarray:
     array = np.asarray(values, dtype=np.float64)
-    if array.shape != (count,):
-        raise ValueError(f'{name}: expected {count} numbers, got shape {array.shape}')
-    if not ((array >= 0) & (array <= 1)).all():
-        raise ValueError(f'{name}: expected numbers from 0 to 1, got {array[:4].tolist()}')
+    require(array.shape == (count,), name, f'{count} numbers', f'shape {array.shape}')
+    inside = ((array >= 0) & (array <= 1)).all()
+    require(inside, name, 'numbers from 0 to 1', array[:4].tolist())
     return array

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .canvas import FAINT, INK, Canvas, resize, text_width
-from .checks import as_labels, as_names, as_patches, as_size, describe
-from .overlay import mark_middle
-from .palette import OKABE_ITO, as_palette, text_colour
+from .checks import as_labels, as_patches, as_size, require
+from .drawing import drawing, text_width, write
+from .images import FAINT, INK, blank, mark_middle, swatch, tile_of
+from .palette import OKABE_ITO, as_classes, text_colour
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Blue and vermilion: the pair that differs most under every kind of colour blindness.
 RIGHT, WRONG = OKABE_ITO[0], OKABE_ITO[3]
-_MARKS = {True: '✓', False: '✗'}  # colour is never the only sign
 _MARGIN = 12  # around the page, pixels
 _HEADER = 58  # pixels
 _FRAME = 4  # around a tile, pixels
@@ -39,27 +41,6 @@ class Neighbours(NamedTuple):
 
     patches: np.ndarray
     labels: np.ndarray
-
-
-class _Layout(NamedTuple):
-    """Where things stand, pixels: side of a framed tile, width of a name, neighbours of a panel."""
-
-    tile: int
-    chip: int
-    columns: tuple[int, ...]
-
-    @property
-    def side(self) -> int:
-        return self.tile + 2 * _FRAME
-
-    @property
-    def row(self) -> int:
-        return self.side + _CAPTION + _GAP
-
-    def panel(self, index: int) -> int:
-        """Left edge of a panel."""
-        before = sum(count * (self.side + _GAP) + _BETWEEN for count in self.columns[:index])
-        return _MARGIN + self.chip + _GAP + self.side + _BETWEEN + before
 
 
 def retrieval_gallery(
@@ -97,144 +78,101 @@ def retrieval_gallery(
     Raises:
         ValueError: if an argument has another shape, type, range or number of entries.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     queries = as_patches(queries, 'queries')
-    labels = as_labels(labels, len(names), 'labels', count=len(queries))
+    labels = as_labels(labels, len(names), 'labels', (len(queries),))
     tile = as_size(tile, 'tile', minimum=40)
     panels = {
         str(name): _checked(found, name, len(queries), names) for name, found in panels.items()
     }
     unknown = [name for name in scores or {} if name not in panels]
-    if unknown:
-        raise ValueError(f'scores: expected names among {list(panels)}, got {unknown[0]!r}')
-    captions = [names[label] or f'class {label}' for label in labels]
-    longest = max((text_width(caption, bold=True) for caption in captions), default=0)
-    chip = math.ceil(min(max(longest + 16, 80), 170))
-    layout = _Layout(tile, chip, tuple(found.labels.shape[1] for found in panels.values()))
-    width = max(420, layout.panel(len(panels)) - _BETWEEN - _GAP + _MARGIN)
-    canvas = Canvas(_HEADER + len(queries) * layout.row + _KEY + _MARGIN, width)
-    _write_header(canvas, layout, labels, panels, scores or {}, score_name)
-    for row, label in enumerate(labels):
-        top, colour = _HEADER + row * layout.row, tuple(colours[label])
-        canvas.fill(top, _MARGIN, layout.side, chip, colour)
-        canvas.text(
-            top + layout.side / 2,
-            _MARGIN + 8,
-            captions[row],
-            bold=True,
-            colour=text_colour(colour),
-            max_width=chip - 14,
-        )
-        _draw_tile(canvas, layout, top, _MARGIN + chip + _GAP, queries[row], colour, marked)
-        for index, found in enumerate(panels.values()):
-            for place in range(layout.columns[index]):
-                left = layout.panel(index) + place * (layout.side + _GAP)
-                other = int(found.labels[row, place])
-                frame = RIGHT if other == label else WRONG
-                _draw_tile(canvas, layout, top, left, found.patches[row, place], frame, marked)
-                _write_badge(canvas, layout, top, left, other == label)
-                _write_class(canvas, layout, top, left, other, names, colours, other == label)
-    _write_key(canvas)
-    return canvas.render()
+    require(not unknown, 'scores', f'names among {list(panels)}', repr(unknown[:1]))
+    chip = max((text_width(names[label], bold=True) for label in labels), default=0) + 16
+    chip, side = math.ceil(min(max(chip, 80), 170)), tile + 2 * _FRAME
+    left, lefts = _MARGIN + chip + _GAP + side + _BETWEEN, []
+    for found in panels.values():
+        lefts.append(left)
+        left += found.labels.shape[1] * (side + _GAP) + _BETWEEN
+    deep = len(queries) * (side + _CAPTION + _GAP)
+    page = blank(_HEADER + deep + _KEY + _MARGIN, max(420, left - _BETWEEN - _GAP + _MARGIN))
+    with drawing(page) as figure:
+        line = f'{len(labels)} {"query" if len(labels) == 1 else "queries"}'
+        write(figure, _MARGIN, 20, line if len(labels) else 'no queries', 15, bold=True)
+        for x, (name, found) in zip(lefts, panels.items()):
+            room = found.labels.shape[1] * (side + _GAP) - _GAP
+            score = f'{score_name} {scores[name]:.3f}' if name in (scores or {}) else ''
+            _write_header(figure, x, room, name, found.labels == labels[:, None], score)
+        for row, label in enumerate(labels):
+            top, colour = _HEADER + row * (side + _CAPTION + _GAP), colours[label]
+            page[top : top + side, _MARGIN : _MARGIN + chip] = colour
+            look = dict(colour=text_colour(colour), bold=True, room=chip - 14)
+            write(figure, _MARGIN + 8, top + side / 2, names[label], **look)
+            x = _MARGIN + chip + _GAP
+            page[top : top + side, x : x + side] = _framed(queries[row], tile, colour, marked)
+            for left, found in zip(lefts, panels.values()):
+                for patch, other in zip(found.patches[row], found.labels[row]):
+                    right = other == label
+                    framed = _framed(patch, tile, RIGHT if right else WRONG, marked)
+                    page[top : top + side, left : left + side] = framed
+                    _badge(page, figure, top + side - _BADGE, left + side - _BADGE, right)
+                    middle = top + side + _CAPTION // 2
+                    swatch(page, middle - 5, left, 11, 11, colours[other])
+                    _write_class(figure, left + 15, middle, names[other], side - 15, right)
+                    left += side + _GAP
+        _write_key(page, figure)
+    return page
 
 
 def _checked(found: Neighbours, name: str, queries: int, names: list[str]) -> Neighbours:
     """Returns a panel's neighbours as arrays that fit the queries."""
     patches, labels = (np.asarray(part) for part in found)
-    if labels.ndim != 2 or len(labels) != queries:
-        raise ValueError(
-            f'panels[{name!r}]: expected labels of shape ({queries}, N), got {describe(labels)}'
-        )
-    if patches.ndim != 5 or patches.shape[:2] != labels.shape:
-        raise ValueError(
-            f'panels[{name!r}]: expected patches of shape {(*labels.shape, "S", "S", 3)}, '
-            f'got {describe(patches)}'
-        )
-    as_patches(patches.reshape(-1, *patches.shape[2:]), f'panels[{name!r}]')
-    flat = as_labels(labels.ravel(), len(names), f'panels[{name!r}]', count=labels.size)
-    return Neighbours(patches, flat.reshape(labels.shape))
+    where, wanted = f'panels[{name!r}]', (*labels.shape, 'S', 'S', 3)
+    fits = labels.ndim == 2 and len(labels) == queries
+    require(fits, where, f'labels of shape ({queries}, N)', labels)
+    fits = patches.ndim == 5 and patches.shape[:2] == labels.shape
+    require(fits, where, f'patches of shape {wanted}', patches)
+    as_patches(patches.reshape(-1, *patches.shape[2:]), where)
+    return Neighbours(patches, as_labels(labels, len(names), where, labels.shape))
 
 
-def _draw_tile(
-    canvas: Canvas,
-    layout: _Layout,
-    top: int,
-    left: int,
-    patch: np.ndarray,
-    frame: tuple,
-    marked: bool,
-) -> None:
-    """Draws one patch in its frame, with a ring around its middle if that is a point."""
-    tile = layout.tile
-    canvas.fill(top, left, layout.side, layout.side, frame)
-    how = 'area' if len(patch) > tile else 'smooth'
-    shown = resize(patch, tile, tile, how)
-    canvas.paste(top + _FRAME, left + _FRAME, mark_middle(shown) if marked else shown)
+def _framed(patch: np.ndarray, tile: int, colour: Sequence[int], marked: bool) -> np.ndarray:
+    """Returns a patch in its frame, with a ring around its middle if that is a point."""
+    framed = blank(tile + 2 * _FRAME, tile + 2 * _FRAME, colour)
+    shown = tile_of(patch, tile)
+    framed[_FRAME:-_FRAME, _FRAME:-_FRAME] = mark_middle(shown) if marked else shown
+    return framed
 
 
-def _write_badge(canvas: Canvas, layout: _Layout, top: int, left: int, right: bool) -> None:
-    """Writes a tick or a cross into the lower right corner of a tile."""
-    y, x = top + layout.side - _BADGE, left + layout.side - _BADGE
-    _badge(canvas, y, x, right)
-
-
-def _badge(canvas: Canvas, top: int, left: int, right: bool) -> None:
+def _badge(page: np.ndarray, figure: Figure, top: int, left: int, right: bool) -> None:
+    """Draws a tick or a cross on its colour, which is never the only sign."""
     colour = RIGHT if right else WRONG
-    canvas.fill(top, left, _BADGE, _BADGE, colour)
-    ink, middle = text_colour(colour), left + _BADGE / 2
-    canvas.text(top + _BADGE / 2, middle, _MARKS[right], colour=ink, bold=True, align='center')
+    page[top : top + _BADGE, left : left + _BADGE] = colour
+    look = dict(colour=text_colour(colour), bold=True, ha='center')
+    write(figure, left + _BADGE / 2, top + _BADGE / 2, '✓' if right else '✗', **look)
 
 
-def _write_class(
-    canvas: Canvas,
-    layout: _Layout,
-    top: int,
-    left: int,
-    label: int,
-    names: list[str],
-    colours: np.ndarray,
-    right: bool,
-) -> None:
-    """Writes a neighbour's class under it, with its colour; faint where it is the query's."""
-    middle, swatch = top + layout.side + _CAPTION // 2, 9
-    canvas.fill(middle - 5, left, swatch + 2, swatch + 2, FAINT)
-    canvas.fill(middle - 4, left + 1, swatch, swatch, tuple(colours[label]))
-    name = names[label] or f'class {label}'
-    room, ink = layout.side - swatch - 6, FAINT if right else INK
-    size = next((s for s in (11, 10) if text_width(name, size=s) <= room), 9)
-    canvas.text(middle, left + swatch + 6, name, size=size, colour=ink, max_width=room)
+def _write_class(figure: Figure, x: float, y: float, name: str, room: float, right: bool) -> None:
+    """Writes a neighbour's class under it, faint where it is the query's."""
+    size = next((s for s in (11, 10) if text_width(name, s) <= room), 9)
+    write(figure, x, y, name, size, colour=FAINT if right else INK, room=room)
 
 
 def _write_header(
-    canvas: Canvas,
-    layout: _Layout,
-    labels: np.ndarray,
-    panels: Mapping[str, Neighbours],
-    scores: Mapping[str, float],
-    score_name: str,
+    figure: Figure, x: float, room: int, title: str, right: np.ndarray, score: str
 ) -> None:
-    """Writes each panel's title, its score, and how many of the neighbours shown are right."""
-    count = len(labels)
-    line = f'{count} {"query" if count == 1 else "queries"}' if count else 'no queries'
-    canvas.text(20, _MARGIN, line, size=15, bold=True)
-    for index, (name, found) in enumerate(panels.items()):
-        left = layout.panel(index)
-        room = layout.columns[index] * (layout.side + _GAP) - _GAP
-        score = f'{score_name} {scores[name]:.3f}' if name in scores else ''
-        taken = text_width(score, size=15) + 12 if score else 0
-        canvas.text(20, left, name, size=15, bold=True, max_width=max(20, room - taken))
-        canvas.text(20, left + room, score, size=15, align='right')
-        right = int((found.labels == labels[:, None]).sum())
-        if found.labels.size:
-            told = f'{right} of {found.labels.size} shown have the class of their query'
-            canvas.text(42, left, told, size=12, colour=FAINT, max_width=room)
+    """Writes a panel's title, its score, and how many (Q, N) neighbours shown are right."""
+    taken = text_width(score, 15) + 12 if score else 0
+    write(figure, x, 20, title, 15, bold=True, room=max(20, room - taken))
+    write(figure, x + room, 20, score, 15, ha='right')
+    if right.size:
+        line = f'{right.sum()} of {right.size} shown have the class of their query'
+        write(figure, x, 42, line, 12, colour=FAINT, room=room)
 
 
-def _write_key(canvas: Canvas) -> None:
+def _write_key(page: np.ndarray, figure: Figure) -> None:
     """Writes at the bottom what frames and marks mean."""
-    top, left = canvas.pixels.shape[0] - _MARGIN - _BADGE, _MARGIN
+    top, left = page.shape[0] - _MARGIN - _BADGE, _MARGIN
     for right, line in ((True, 'class of the query'), (False, 'another class')):
-        _badge(canvas, top, left, right)
-        canvas.text(top + _BADGE / 2, left + _BADGE + 6, line, size=12)
-        left += _BADGE + 6 + math.ceil(text_width(line, size=12)) + 24
+        _badge(page, figure, top, left, right)
+        write(figure, left + _BADGE + 6, top + _BADGE / 2, line, 12)
+        left += _BADGE + 30 + math.ceil(text_width(line, 12))

@@ -7,29 +7,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from .canvas import FAINT, Canvas, resize, text_width
-from .checks import as_labels, as_names, as_patches, as_size
-from .palette import as_palette, text_colour
+from .checks import as_labels, as_patches, as_size
+from .drawing import drawing, text_width, write
+from .images import FAINT, blank, tile_of
+from .palette import as_classes, text_colour
 
 _MARGIN = 10  # around the page, pixels
-_HEADER = 28  # pixels
+_HEADER = 32  # pixels
 _FOOTER = 22  # pixels
 _BORDER = 3  # of a tile, in the colour of its class, pixels
 _GAP = 4  # between tiles and between rows, pixels
 _COLUMN_GAP = 24  # pixels
 _LOOK = 1.5  # width over height that a page of several columns comes near to
-
-
-class _Row(NamedTuple):
-    """One class of the page: its index, how many nodes it has, which of them are shown."""
-
-    label: int
-    count: int
-    shown: np.ndarray  # indices of nodes
 
 
 def patch_mosaic(
@@ -63,126 +55,82 @@ def patch_mosaic(
     Raises:
         ValueError: if an argument has another shape, type or range.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     patches = as_patches(patches, 'patches')
-    labels = as_labels(labels, len(names), 'labels', count=len(patches))
+    labels = as_labels(labels, len(names), 'labels', (len(patches),))
     max_per_class, tile = as_size(max_per_class, 'max_per_class'), as_size(tile, 'tile', minimum=8)
     width = width if width is None else as_size(width, 'width')
-    rows = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        rows.append(_Row(int(label), len(members), members[:max_per_class]))
-    return _page(rows, patches, names, colours, tile, width)
+    present, totals = np.unique(labels, return_counts=True)
+    absent = [names[i] for i in np.setdiff1d(np.arange(len(names)), present)]
+    shown = np.minimum(totals, max_per_class).tolist()
+    counts = [f'{n}' if n == few else f'{n}, {few} shown' for n, few in zip(totals, shown)]
+    row = max(tile + 2 * _BORDER, 40) + _GAP
+    titles = (text_width(names[label], bold=True) for label in present)
+    chip = max([64, *titles, *(text_width(count, 12) for count in counts)]) + 16
+    chip = math.ceil(min(chip, 200))
+    depth, lefts = _columns([chip + few * (tile + 2 * _BORDER + _GAP) for few in shown], row, width)
+    page = blank(
+        _HEADER + depth * row - _GAP + (_FOOTER if absent else 0) + _MARGIN,
+        max(380, lefts[-1] - _COLUMN_GAP + _MARGIN),
+    )
+    room = page.shape[1] - 2 * _MARGIN
+    with drawing(page) as figure:
+        nodes = f'{len(labels)} node{"" if len(labels) == 1 else "s"}'
+        line = f'{nodes}, {len(present)} of {len(names)} classes'
+        write(figure, _MARGIN, 14, line, 14, bold=True, room=room)
+        for index, (label, few) in enumerate(zip(present, shown)):
+            top, left = _HEADER + index % depth * row, lefts[index // depth]
+            page[top : top + row - _GAP, left : left + chip] = colours[label]
+            ink = text_colour(colours[label])
+            middle, x = top + (row - _GAP) / 2, left + 8
+            write(figure, x, middle - 9, names[label], colour=ink, bold=True, room=chip - 14)
+            write(figure, x, middle + 11, counts[index], 12, colour=ink, room=chip - 14)
+            nodes = np.flatnonzero(labels == label)[:few]
+            strip = _strip(patches[nodes], tile, colours[label])
+            left += chip + _GAP
+            page[top : top + strip.shape[0], left : left + strip.shape[1]] = strip
+        if absent:
+            line = f'without a node ({len(absent)}): ' + ', '.join(absent)
+            middle = page.shape[0] - _MARGIN - 7
+            write(figure, _MARGIN, middle, line, 12, colour=FAINT, room=room)
+    return page
 
 
-def _page(
-    rows: list[_Row],
-    patches: np.ndarray,
-    names: list[str],
-    colours: np.ndarray,
-    tile: int,
-    room: int | None,
-) -> np.ndarray:
-    """Lays the rows out in columns and draws them."""
-    cell = tile + 2 * _BORDER
-    height = max(cell, 24)
-    one_line = height < 40
-    lines = [_caption(row, names) + (f' × {row.count}' if one_line else '') for row in rows]
-    longest = max((text_width(line, bold=True) for line in lines), default=0)
-    if not one_line:
-        counts = (text_width(_count(row), size=12) for row in rows)
-        longest = max((longest, *counts))
-    chip = math.ceil(min(max(longest + 16, 80), 200))
-    columns = _columns(rows, chip, cell, height, room)
-    widths = [_column_width(column, chip, cell) for column in columns]
-    width = max(380, sum(widths) - _COLUMN_GAP + 2 * _MARGIN)
-    deepest = max((len(column) for column in columns), default=0) * (height + _GAP)
-    footer = _FOOTER if len(rows) < len(names) else 0
-    canvas = Canvas(_HEADER + deepest + footer + _MARGIN, width)
-    _write_summary(canvas, rows, names)
-    left = _MARGIN
-    for column, column_width in zip(columns, widths):
-        for index, row in enumerate(column):
-            top = _HEADER + _GAP + index * (height + _GAP)
-            colour = tuple(colours[row.label])
-            canvas.fill(top, left, height, chip, colour)
-            _write_chip(canvas, row, _caption(row, names), top, left, chip, height, colour)
-            for place, node in enumerate(row.shown):
-                x, y = left + chip + _GAP + place * (cell + _GAP), top + (height - cell) // 2
-                canvas.fill(y, x, cell, cell, colour)
-                how = 'area' if patches.shape[1] > tile else 'smooth'
-                canvas.paste(y + _BORDER, x + _BORDER, resize(patches[node], tile, tile, how))
-        left += column_width
-    return canvas.render()
+def _strip(patches: np.ndarray, tile: int, colour: np.ndarray) -> np.ndarray:
+    """Sets patches (N, S, S, 3) side by side, each in a frame; (H, W, 3)."""
+    side = tile + 2 * _BORDER
+    strip = blank(side, len(patches) * (side + _GAP) - _GAP)
+    for place, patch in enumerate(patches):
+        left = place * (side + _GAP)
+        strip[:, left : left + side] = colour
+        left += _BORDER
+        strip[_BORDER:-_BORDER, left : left + tile] = tile_of(patch, tile)
+    return strip
 
 
-def _column_width(column: list[_Row], chip: int, cell: int) -> int:
-    """Returns the width of a column of rows with the gap after it, pixels."""
-    return chip + max(len(row.shown) for row in column) * (cell + _GAP) + _COLUMN_GAP
+def _columns(widths: list[int], row: int, room: int | None) -> tuple[int, list[int]]:
+    """Splits rows into as many columns as suit the page.
 
+    Args:
+        widths: Of the rows, pixels.
+        row: Height of a row, pixels.
+        room: As in `patch_mosaic`.
 
-def _columns(
-    rows: list[_Row], chip: int, cell: int, height: int, room: int | None
-) -> list[list[_Row]]:
-    """Splits the rows into as many columns as suit the page."""
-    if not rows:
-        return []
-    best, least = [rows], math.inf
-    for count in range(1, len(rows) + 1):
-        depth = math.ceil(len(rows) / count)
-        columns = [rows[start : start + depth] for start in range(0, len(rows), depth)]
-        width = sum(_column_width(column, chip, cell) for column in columns)
+    Returns:
+        Rows in a column, and the left edges of all columns, and of one more, pixels.
+    """
+
+    def edges(depth: int) -> list[int]:
+        columns = [max(widths[i : i + depth]) for i in range(0, len(widths), depth)]
+        return np.cumsum([_MARGIN, *(width + _COLUMN_GAP for width in columns)]).tolist()
+
+    def badness(depth: int) -> float:
+        width = edges(depth)[-1] - _COLUMN_GAP + _MARGIN
         if room is None:
-            badness = abs(math.log(width / (depth * (height + _GAP)) / _LOOK))
-        else:
-            badness = depth if width - _COLUMN_GAP + 2 * _MARGIN <= room else math.inf
-        if badness < least:
-            best, least = columns, badness
-    return best
+            return abs(math.log(width / (depth * row) / _LOOK))
+        return depth if width <= room else math.inf
 
-
-def _caption(row: _Row, names: list[str]) -> str:
-    return names[row.label] or f'class {row.label}'
-
-
-def _count(row: _Row) -> str:
-    hidden = row.count - len(row.shown)
-    return f'{row.count}, {len(row.shown)} shown' if hidden else f'{row.count}'
-
-
-def _write_chip(
-    canvas: Canvas,
-    row: _Row,
-    caption: str,
-    top: int,
-    left: int,
-    width: int,
-    height: int,
-    colour: tuple,
-) -> None:
-    """Writes a class's name and its number of nodes on its colour, in one line if it is low."""
-    ink, middle = text_colour(colour), top + height / 2
-    if height < 40:
-        count = f'× {row.count}'
-        room = width - 20 - text_width(count, size=12)
-        canvas.text(middle, left + 6, caption, size=12, colour=ink, max_width=room)
-        canvas.text(middle, left + width - 6, count, size=12, colour=ink, align='right')
-        return
-    canvas.text(middle - 9, left + 8, caption, colour=ink, bold=True, max_width=width - 14)
-    canvas.text(middle + 11, left + 8, _count(row), size=12, colour=ink, max_width=width - 14)
-
-
-def _write_summary(canvas: Canvas, rows: list[_Row], names: list[str]) -> None:
-    """Writes what the page holds above it, and which classes it lacks below."""
-    height, width = canvas.pixels.shape[:2]
-    total = sum(row.count for row in rows)
-    line = f'{total} node{"" if total == 1 else "s"}, {len(rows)} of {len(names)} classes'
-    room = width - 2 * _MARGIN
-    canvas.text(_HEADER / 2, _MARGIN, line, size=14, bold=True, max_width=room)
-    present = {row.label for row in rows}
-    absent = [name or f'class {i}' for i, name in enumerate(names) if i not in present]
-    if absent:
-        line = f'without a node ({len(absent)}): ' + ', '.join(absent)
-        middle = height - _MARGIN - _FOOTER / 2 + 4
-        canvas.text(middle, _MARGIN, line, size=12, colour=FAINT, max_width=room)
+    count = len(widths)
+    depths = sorted({math.ceil(count / n) for n in range(1, count + 1)}, reverse=True)
+    depth = min(depths, key=badness, default=0)
+    return depth, edges(depth) if count else [_MARGIN]

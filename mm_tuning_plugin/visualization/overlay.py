@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .canvas import INK, PAPER, WHITE, Canvas, hatch, resize, text_width
-from .checks import as_labels, as_names, as_rgb, as_size, describe
-from .legend import Entry, draw_legend, plan_legend
-from .palette import as_palette, text_colour
+from .checks import as_labels, as_rgb, as_size, require
+from .drawing import Entry, draw_legend, drawing, stack, text_width, write
+from .images import PAPER, blank, frame, hatch, resize, tile_of
+from .palette import as_classes, text_colour
 
 _NAME = 11  # size of a name on the image, pixels; larger on a large one
 _LARGE = 1000  # longer side from which on letters grow with the image, pixels
-_MARGIN = 10  # around the page, pixels
+_MARGIN = 10  # around the legend, pixels
 _SMALL = 480  # a smaller image is enlarged by a whole number to about this, pixels
 
 
@@ -55,19 +55,23 @@ def node_overlay(
     Raises:
         ValueError: if an argument has another shape, type or range.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     image = as_rgb(image, 'image')
     nodes = as_nodes(nodes, 'nodes')
-    labels = as_labels(labels, len(names), 'labels', count=len(nodes))
+    labels = as_labels(labels, len(names), 'labels', (len(nodes),))
     if scale is None:
         scale = max(1, round(_SMALL / max(image.shape[:2])))
-    if not 0 < scale <= 64:
-        raise ValueError(f'scale: expected a number in (0, 64], got {scale!r}')
-    canvas = _draw(image, nodes, labels, colours, names, scale, show_outside)
+    require(0 < scale <= 64, 'scale', 'a number in (0, 64]', repr(scale))
+    page, nodes = _placed(image, nodes, scale, show_outside)
+    letters = max(1.0, max(page.shape[:2]) / _LARGE)
+    if nodes.shape[1] == 2:
+        _draw_points(page, nodes, colours[labels])
+    elif len(nodes):
+        _draw_boxes(page, nodes, labels, colours)
+        _name_boxes(page, nodes, labels, colours, names, round(_NAME * letters))
     if legend and len(nodes):
-        return _with_legend(canvas.render(), labels, colours, names)
-    return canvas.render()
+        return stack(page, _legend(labels, colours, names, max(page.shape[1], 260), letters))
+    return page
 
 
 def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 65) -> np.ndarray:
@@ -90,30 +94,14 @@ def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 
     if nodes.shape[1] == 2:
         corner = nodes - window // 2
         nodes = np.concatenate([corner, corner + window], axis=1)
-    limit = np.array(image.shape[:2])
     cut = np.empty((len(nodes), size, size, 3), dtype=np.uint8)
-    for index, box in enumerate(nodes):
-        low, high = box[:2], box[2:]
-        patch = hatch(*(high - low))
-        inner_low, inner_high = np.clip(low, 0, limit), np.clip(high, 0, limit)
-        (y0, x0), (y1, x1) = inner_low - low, inner_high - low
-        if y1 > y0 and x1 > x0:
-            source = image[inner_low[0] : inner_high[0], inner_low[1] : inner_high[1]]
-            patch[y0:y1, x0:x1] = source
-        how = 'area' if min(patch.shape[:2]) > size else 'smooth'
-        cut[index] = resize(patch, size, size, how)
+    for index, (y0, x0, y1, x1) in enumerate(nodes.tolist()):
+        patch, top, left = hatch(y1 - y0, x1 - x0), max(y0, 0), max(x0, 0)
+        inside = image[top : max(y1, 0), left : max(x1, 0)]
+        height, width = inside.shape[:2]
+        patch[top - y0 : top - y0 + height, left - x0 : left - x0 + width] = inside
+        cut[index] = tile_of(patch, size)
     return cut
-
-
-def mark_middle(patches: np.ndarray) -> np.ndarray:
-    """Draws a ring around the middle of patches (..., S, S, 3), where the point is; a copy."""
-    side = patches.shape[-2]
-    rows, columns = np.indices((side, side)) + 0.5
-    off = np.abs(np.hypot(rows - side / 2, columns - side / 2) - 5)
-    marked = patches.copy()
-    marked[..., off <= 2, :] = INK
-    marked[..., off <= 1, :] = WHITE
-    return marked
 
 
 def as_nodes(nodes: np.ndarray, name: str) -> np.ndarray:
@@ -122,49 +110,14 @@ def as_nodes(nodes: np.ndarray, name: str) -> np.ndarray:
     if array.size == 0 and array.ndim <= 2:
         columns = array.shape[1] if array.ndim == 2 and array.shape[1] in (2, 4) else 4
         return np.zeros((0, columns), dtype=np.int64)
-    if array.ndim != 2 or array.shape[1] not in (2, 4):
-        raise ValueError(
-            f'{name}: expected boxes of shape (P, 4) or points of shape (P, 2), '
-            f'got {describe(array)}'
-        )
-    if not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f'{name}: expected whole pixels, integers, got {describe(array)}')
+    fits = array.ndim == 2 and array.shape[1] in (2, 4)
+    require(fits, name, 'boxes of shape (P, 4) or points of shape (P, 2)', array)
+    require(np.issubdtype(array.dtype, np.integer), name, 'whole pixels, integers', array)
     array = array.astype(np.int64)
     if array.shape[1] == 4:
         empty = array[(array[:, 2:] <= array[:, :2]).any(axis=1)]
-        if len(empty):
-            raise ValueError(
-                f'{name}: expected boxes with y0 < y1 and x0 < x1, got {empty[0].tolist()}'
-            )
+        require(not len(empty), name, 'boxes with y0 < y1 and x0 < x1', empty[:1].tolist())
     return array
-
-
-def _draw(
-    image: np.ndarray,
-    nodes: np.ndarray,
-    labels: np.ndarray,
-    colours: np.ndarray,
-    names: list[str],
-    scale: float,
-    show_outside: bool,
-) -> Canvas:
-    """Draws all nodes on the scaled image, with the margin that they need."""
-    limit = np.array(image.shape[:2])
-    low, high = extent(image, nodes) if show_outside else (np.zeros_like(limit), limit)
-    height, width = (max(1, round(side * scale)) for side in limit)
-    origin = np.round(-low * scale).astype(np.int64)
-    beyond = np.round((high - limit) * scale).astype(np.int64)
-    page = origin + np.array((height, width)) + beyond
-    canvas = Canvas(int(page[0]), int(page[1]), background=PAPER)
-    how = 'area' if scale < 1 else 'nearest' if scale == int(scale) else 'smooth'
-    canvas.paste(*origin, resize(image, height, width, how))
-    if nodes.shape[1] == 2:
-        _draw_points(canvas, (nodes + 0.5) * scale + origin, labels, colours)
-        return canvas
-    placed = np.round(nodes * scale).astype(np.int64) + np.tile(origin, 2)
-    _draw_boxes(canvas, placed, labels, colours)
-    _name_boxes(canvas, placed, labels, colours, names)
-    return canvas
 
 
 def extent(image: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -177,102 +130,88 @@ def extent(image: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return low, high
 
 
-def _draw_boxes(canvas: Canvas, boxes: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> None:
-    """Draws boxes (P, 4) in pixels of the canvas, the largest first."""
-    thick = max(2, round(max(canvas.pixels.shape[:2]) / 240))
+def _placed(
+    image: np.ndarray, nodes: np.ndarray, scale: float, show_outside: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the scaled image with the margin that its nodes need, and the nodes on it, pixels."""
+    limit = np.array(image.shape[:2])
+    low, high = extent(image, nodes) if show_outside else (np.zeros_like(limit), limit)
+    height, width = (max(1, round(side * scale)) for side in limit)
+    y, x = np.round(-low * scale).astype(np.int64)
+    beyond = np.round((high - limit) * scale).astype(np.int64)
+    page = blank(y + height + beyond[0], x + width + beyond[1], PAPER)
+    how = 'area' if scale < 1 else 'nearest' if scale == int(scale) else 'smooth'
+    page[y : y + height, x : x + width] = resize(image, height, width, how)
+    if nodes.shape[1] == 2:
+        return page, (nodes + 0.5) * scale + np.array((y, x))
+    return page, np.round(nodes * scale).astype(np.int64) + np.array((y, x, y, x))
+
+
+def _draw_boxes(
+    page: np.ndarray, boxes: np.ndarray, labels: np.ndarray, colours: np.ndarray
+) -> None:
+    """Draws boxes (P, 4), the largest first, each with a contrast line around both sides."""
+    thick = max(2, round(max(page.shape[:2]) / 240))
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     for index in np.argsort(-area, kind='stable'):
-        y0, x0, y1, x1 = (int(v) for v in boxes[index])
-        colour = tuple(colours[labels[index]])
-        _frame(canvas, y0 - 1, x0 - 1, y1 + 1, x1 + 1, thick + 2, text_colour(colour))
-        _frame(canvas, y0, x0, y1, x1, thick, colour)
-
-
-def _frame(canvas: Canvas, y0: int, x0: int, y1: int, x1: int, thick: int, colour: tuple) -> None:
-    canvas.fill(y0, x0, thick, x1 - x0, colour)
-    canvas.fill(y1 - thick, x0, thick, x1 - x0, colour)
-    canvas.fill(y0, x0, y1 - y0, thick, colour)
-    canvas.fill(y0, x1 - thick, y1 - y0, thick, colour)
+        colour = colours[labels[index]]
+        frame(page, boxes[index] + np.array((-1, -1, 1, 1)), thick + 2, text_colour(colour))
+        frame(page, boxes[index], thick, colour)
 
 
 def _name_boxes(
-    canvas: Canvas, boxes: np.ndarray, labels: np.ndarray, colours: np.ndarray, names: list[str]
+    page: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    colours: np.ndarray,
+    names: list[str],
+    size: int,
 ) -> None:
     """Writes each box's class where no other name stands: into a corner, or above a small box."""
-    height, width = canvas.pixels.shape[:2]
-    size = round(_NAME * _letters(canvas.pixels))
+    height, width = page.shape[:2]
     tall = round(1.45 * size)
-    taken: list[tuple[float, float, float, float]] = []
-    for box, label in zip(boxes, labels):
-        y0, x0, y1, x1 = (int(v) for v in box)
-        name = names[label] or f'class {label}'
-        long = math.ceil(text_width(name, size=size) + 0.7 * size)
-        if long > max(x1 - x0, 9 * size):
-            continue
-        within = ((y0, x0), (y1 - tall, x0), (y0, x1 - long), (y1 - tall, x1 - long))
-        beyond = ((y0 - tall, x0), (y1, x0))
-        small = long > x1 - x0 or 3 * tall > y1 - y0  # a name inside would hide what is there
-        for top, left in (*beyond, *within) if small else (*within, *beyond):
-            inside = 0 <= top <= height - tall and 0 <= left <= width - long
-            spot = (top, left, top + tall, left + long)
-            if inside and not any(_overlap(spot, other) for other in taken):
-                taken.append(spot)
-                colour = tuple(colours[label])
-                ink = text_colour(colour)
-                canvas.fill(top, left, tall, long, colour)
-                canvas.text(top + tall / 2, left + 0.35 * size, name, size=size, colour=ink)
-                break
+    taken = np.zeros((height, width), dtype=bool)
+    with drawing(page) as figure:
+        for (y0, x0, y1, x1), label in zip(boxes.tolist(), labels):
+            name, colour = names[label], colours[label]
+            long = math.ceil(text_width(name, size) + 0.7 * size)
+            if long > max(x1 - x0, 9 * size):
+                continue
+            within = [(y0, x0), (y1 - tall, x0), (y0, x1 - long), (y1 - tall, x1 - long)]
+            beyond = [(y0 - tall, x0), (y1, x0)]
+            small = long > x1 - x0 or 3 * tall > y1 - y0  # a name inside would hide what is there
+            for top, left in beyond + within if small else within + beyond:
+                spot = slice(top, top + tall), slice(left, left + long)
+                inside = 0 <= top <= height - tall and 0 <= left <= width - long
+                if inside and not taken[spot].any():
+                    taken[spot], page[spot] = True, colour
+                    x, y = left + 0.35 * size, top + tall / 2
+                    write(figure, x, y, name, size, colour=text_colour(colour))
+                    break
 
 
-def _letters(picture: np.ndarray) -> float:
-    """Returns how much larger than usual letters must be on a picture (H, W, 3)."""
-    return max(1.0, max(picture.shape[:2]) / _LARGE)
-
-
-def _overlap(first: tuple, second: tuple) -> bool:
-    apart = (
-        first[2] <= second[0]
-        or second[2] <= first[0]
-        or first[3] <= second[1]
-        or second[3] <= first[1]
-    )
-    return not apart
-
-
-def _draw_points(
-    canvas: Canvas, centres: np.ndarray, labels: np.ndarray, colours: np.ndarray
-) -> None:
-    """Draws points (P, 2), in pixels of the canvas, as discs with a contrast ring."""
-    height, width = canvas.pixels.shape[:2]
+def _draw_points(page: np.ndarray, centres: np.ndarray, colours: np.ndarray) -> None:
+    """Draws points (P, 2) of colours (P, 3) as discs with a contrast ring."""
+    height, width = page.shape[:2]
     radius = max(3.0, max(height, width) / 160)
     reach = math.ceil(radius + 2)
-    for (y, x), label in zip(centres, labels):
-        if not (-reach < y < height + reach and -reach < x < width + reach):
-            continue
-        rows = slice(max(0, int(y) - reach), max(0, min(height, int(y) + reach + 1)))
-        columns = slice(max(0, int(x) - reach), max(0, min(width, int(x) + reach + 1)))
-        ys, xs = np.mgrid[rows, columns]
-        distance = np.hypot(ys + 0.5 - y, xs + 0.5 - x)
-        colour = tuple(colours[label])
-        window = canvas.pixels[rows, columns]
+    for (y, x), colour in zip(centres, colours):
+        rows = slice(max(0, int(y) - reach), max(0, int(y) + reach + 1))
+        columns = slice(max(0, int(x) - reach), max(0, int(x) + reach + 1))
+        window = page[rows, columns]  # what is beyond the page is cut off
+        ys, xs = np.indices(window.shape[:2]) + 0.5
+        distance = np.hypot(ys + rows.start - y, xs + columns.start - x)
         window[distance <= radius + 1.5] = text_colour(colour)
         window[distance <= radius] = colour
 
 
-def _with_legend(
-    picture: np.ndarray, labels: np.ndarray, colours: np.ndarray, names: list[str]
+def _legend(
+    labels: np.ndarray, colours: np.ndarray, names: list[str], width: int, letters: float
 ) -> np.ndarray:
-    """Sets a picture over the list of its classes."""
+    """Lists the classes of an image with their numbers of nodes; (H, W, 3)."""
     present, counts = np.unique(labels, return_counts=True)
-    entries = []
-    for i in np.argsort(-counts, kind='stable'):
-        label = int(present[i])
-        name = f'{names[label] or f"class {label}"} ({counts[i]})'
-        entries.append(Entry(name, tuple(colours[label]), order=label))
-    height, width = picture.shape[:2]
-    page = max(width, 260)
-    legend = plan_legend(entries, page - 2 * _MARGIN, scale=_letters(picture))
-    canvas = Canvas(height + legend.height + 2 * _MARGIN, page)
-    canvas.paste(0, 0, picture)
-    draw_legend(canvas, legend, height + _MARGIN, _MARGIN)
-    return canvas.render()
+    entries = [
+        Entry(i, f'{names[i]} ({-count})', colours[i])
+        for count, i in sorted(zip(-counts, present.tolist()))
+    ]
+    return draw_legend(entries, width, margin=_MARGIN, scale=letters)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .checks import as_size, require
+
 #: Okabe and Ito's colours without black: the first seven classes, the same at any class count.
 OKABE_ITO = (
     (0, 114, 178),
@@ -52,14 +54,10 @@ def class_palette(
         ValueError: if ``num_classes`` is no positive integer, or ``given`` has another number of
             colours, or values that are no integers in 0..255.
     """
-    if isinstance(num_classes, bool) or not isinstance(num_classes, (int, np.integer)):
-        raise ValueError(f'num_classes: expected a positive integer, got {num_classes!r}')
-    if num_classes < 1:
-        raise ValueError(f'num_classes: expected a positive integer, got {num_classes}')
+    num_classes = as_size(num_classes, 'num_classes')
     if given is None or len(given) == 0:
-        made = _made_palette(min(int(num_classes), 2000))
-        return np.resize(made, (num_classes, 3))
-    return as_palette(given, int(num_classes), name='given')
+        return np.resize(_made_palette(min(num_classes, 2000)), (num_classes, 3))
+    return _as_palette(given, num_classes, 'given')
 
 
 def dataset_palette(metainfo: Mapping[str, Any], num_classes: int) -> np.ndarray:
@@ -77,34 +75,37 @@ def dataset_palette(metainfo: Mapping[str, Any], num_classes: int) -> np.ndarray
     return class_palette(num_classes, palette if len(palette) == num_classes else None)
 
 
-def as_palette(
-    palette: np.ndarray | Sequence[Sequence[int]], num_classes: int, *, name: str = 'palette'
-) -> np.ndarray:
-    """Checks a palette and returns it as an array.
-
-    Args:
-        palette: (K, 3) RGB in 0..255.
-        num_classes: K.
-        name: What an error calls the argument.
-
-    Returns:
-        (K, 3) uint8 RGB, a copy.
+def as_classes(
+    class_names: Sequence[str], palette: np.ndarray | Sequence[Sequence[int]]
+) -> tuple[list[str], np.ndarray]:
+    """Returns K class names, ``class 3`` for an empty one, and their (K, 3) uint8 RGB colours.
 
     Raises:
-        ValueError: if it has another shape, or values that are no integers in 0..255.
+        ValueError: if there is no name, one is not a string, or the palette does not fit them.
     """
+    listed = hasattr(class_names, '__len__') and not isinstance(class_names, (str, bytes))
+    require(listed, 'class_names', 'a sequence of strings', repr(class_names))
+    names = list(class_names)
+    wrong = [name for name in names if not isinstance(name, str)]
+    require(
+        bool(names) and not wrong, 'class_names', 'strings', repr(wrong[0]) if wrong else 'none'
+    )
+    colours = _as_palette(palette, len(names), 'palette')
+    return [str(name) or f'class {i}' for i, name in enumerate(names)], colours
+
+
+def _as_palette(
+    palette: np.ndarray | Sequence[Sequence[int]], num_classes: int, name: str
+) -> np.ndarray:
+    """Returns a palette as a new (K, 3) uint8 array."""
+    shape = (num_classes, 3)
     try:
         values = np.array(palette, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f'{name}: expected {num_classes} RGB colours, got {palette!r}') from None
-    if values.shape != (num_classes, 3):
-        raise ValueError(
-            f'{name}: expected one RGB colour for each of {num_classes} classes, shape '
-            f'({num_classes}, 3), got shape {values.shape}'
-        )
+        require(False, name, f'RGB colours of shape {shape}', repr(palette))
+    require(values.shape == shape, name, f'RGB colours of shape {shape}', f'shape {values.shape}')
     wrong = values[~((values >= 0) & (values <= 255) & (values == np.floor(values)))]
-    if wrong.size:
-        raise ValueError(f'{name}: expected integers in 0..255, got {wrong[0]:g}')
+    require(not wrong.size, name, 'integers in 0..255', f'{wrong[0]:g}' if wrong.size else None)
     return values.astype(np.uint8)
 
 

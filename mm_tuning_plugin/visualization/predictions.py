@@ -5,20 +5,19 @@ Shape legend: H, W pixels; K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from .canvas import FAINT, INK, Canvas, fit, hatch, resize, text_width
-from .checks import as_label_map, as_names, as_rgb, as_size, same_length
-from .legend import Entry, draw_legend, plan_legend
-from .palette import as_palette
+from .checks import as_labels, as_rgb, as_size, require, same_length
+from .drawing import Entry, draw_legend, drawing, stack, text_width, write
+from .images import FAINT, INK, blank, hatch, resize
+from .palette import as_classes
 
 _MARGIN = 12  # around the page, pixels
 _GAP = 8  # between columns, pixels
 _HEADER = 48  # pixels
 _CAPTION = 22  # under each row, pixels
-_KEY = 34  # at the bottom, pixels
 _FADE = 0.25  # how much of its colour a right pixel keeps
 
 
@@ -56,33 +55,33 @@ def prediction_sheet(
     Raises:
         ValueError: if an argument has another shape, type, range or number of entries.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     cell = as_size(cell, 'cell', minimum=64)
     images, truth, predictions = _checked(images, truth, predictions, len(names), ignore_index)
     unknown = [name for name in scores or {} if name not in predictions]
-    if unknown:
-        raise ValueError(f'scores: expected names among {list(predictions)}, got {unknown[0]!r}')
-    entries = _entries(truth, predictions, ignore_index, colours, names)
-    sizes = [fit(*image.shape[:2], cell, cell) for image in images]
+    require(not unknown, 'scores', f'names among {list(predictions)}', repr(unknown[:1]))
+    sizes = [_fit(image, cell) for image in images]
     column = max(max(width for _, width in sizes), 120)
-    width = (2 + len(predictions)) * (column + _GAP) - _GAP + 2 * _MARGIN
-    legend = plan_legend(entries, width - 2 * _MARGIN)
-    deep = sum(height + _CAPTION for height, _ in sizes)
-    canvas = Canvas(_HEADER + deep + legend.height + _KEY + 2 * _MARGIN, width)
-    _write_header(canvas, list(predictions), scores or {}, column)
+    lefts = [_MARGIN + place * (column + _GAP) for place in range(2 + len(predictions))]
+    page = blank(_HEADER + sum(h + _CAPTION for h, _ in sizes), lefts[-1] + column + _MARGIN)
     top = _HEADER
-    for index, size in enumerate(sizes):
-        row = _row(images[index], truth[index], predictions, index, size, colours, ignore_index)
-        for place, (picture, caption) in enumerate(row):
-            left = _MARGIN + place * (column + _GAP) + (column - size[1]) // 2
-            canvas.paste(top, left, picture)
-            middle = top + size[0] + _CAPTION / 2
-            canvas.text(middle, left, caption, size=11, colour=FAINT, max_width=column)
-        top += size[0] + _CAPTION
-    draw_legend(canvas, legend, top + _MARGIN, _MARGIN)
-    _write_key(canvas, tuple(colours[0]))
-    return canvas.render()
+    with drawing(page) as figure:
+        for left, name in zip(lefts, ['image', 'truth', *predictions]):
+            score = f'mIoU {scores[name]:.2f}' if left > lefts[1] and name in (scores or {}) else ''
+            write(figure, left, 18, name, 15, bold=True, room=column)
+            write(figure, left, 37, score, 13, room=column)
+        for index, (height, width) in enumerate(sizes):
+            found = {name: maps[index] for name, maps in predictions.items()}
+            row = _row(images[index], truth[index], found, (height, width), colours, ignore_index)
+            for left, (picture, caption) in zip(lefts, row):
+                x = left + (column - width) // 2
+                page[top : top + height, x : x + width] = picture
+                middle = top + height + _CAPTION / 2
+                write(figure, x, middle, caption, 11, colour=FAINT, room=column)
+            top += height + _CAPTION
+    entries = _entries(truth, predictions, ignore_index, colours, names)
+    legend = draw_legend(entries, page.shape[1], margin=_MARGIN)
+    return stack(page, legend, _key(colours[0], page.shape[1]))
 
 
 def error_map(
@@ -121,25 +120,24 @@ def _checked(
     ignore_index: int,
 ) -> tuple[list[np.ndarray], list[np.ndarray], dict[str, list[np.ndarray]]]:
     """Returns images, truth and predictions as arrays that fit each other."""
-    if len(images) == 0:
-        raise ValueError('images: expected at least one image, got none')
+    require(len(images) > 0, 'images', 'at least one image', 'none')
     images = [as_rgb(image, f'images[{i}]') for i, image in enumerate(images)]
     sizes = [image.shape[:2] for image in images]
     same_length('truth', truth, len(images), 'images')
-    if not isinstance(predictions, Mapping):
-        raise ValueError(
-            f'predictions: expected a mapping from names to lists, got {type(predictions).__name__}'
-        )
     truth = [
-        as_label_map(t, size, num_classes, f'truth[{i}]', ignore_index=ignore_index)
-        for i, (t, size) in enumerate(zip(truth, sizes))
+        as_labels(label_map, num_classes, f'truth[{i}]', size, ignore_index)
+        for i, (label_map, size) in enumerate(zip(truth, sizes))
     ]
+    mapping = isinstance(predictions, Mapping)
+    found = type(predictions).__name__
+    require(mapping, 'predictions', 'a mapping from names to lists', found)
     checked = {}
     for name, maps in predictions.items():
-        same_length(f'predictions[{name!r}]', maps, len(images), 'images')
+        where = f'predictions[{name!r}]'
+        same_length(where, maps, len(images), 'images')
         checked[str(name)] = [
-            as_label_map(p, size, num_classes, f'predictions[{name!r}][{i}]')
-            for i, (p, size) in enumerate(zip(maps, sizes))
+            as_labels(label_map, num_classes, f'{where}[{i}]', size)
+            for i, (label_map, size) in enumerate(zip(maps, sizes))
         ]
     return images, truth, checked
 
@@ -152,26 +150,21 @@ def _entries(
     names: list[str],
 ) -> list[Entry]:
     """Lists the classes present: first those of the truth by their share, then the others."""
-    in_truth, anywhere = np.zeros(len(names)), np.zeros(len(names))
-    for label_map in truth:
-        kept = label_map[label_map != ignore_index]
-        in_truth += np.bincount(kept, minlength=len(names)) / label_map.size
-    for maps in predictions.values():
-        for label_map in maps:
-            anywhere += np.bincount(label_map.ravel(), minlength=len(names)) / label_map.size
-    ranked = np.lexsort((-anywhere, -in_truth))
-    return [
-        Entry(names[c] or f'class {c}', tuple(colours[c]), order=int(c))
-        for c in ranked
-        if in_truth[c] or anywhere[c]
-    ]
+
+    def shares(maps: Iterable[np.ndarray]) -> np.ndarray:
+        counts = (np.bincount(m.ravel(), minlength=len(names)) / max(1, m.size) for m in maps)
+        return sum(counts, np.zeros(len(names)))
+
+    in_truth = shares(label_map[label_map != ignore_index] for label_map in truth)
+    anywhere = shares(label_map for maps in predictions.values() for label_map in maps)
+    ranked = np.lexsort((-anywhere, -in_truth)).tolist()
+    return [Entry(c, names[c], colours[c]) for c in ranked if in_truth[c] or anywhere[c]]
 
 
 def _row(
     image: np.ndarray,
     truth: np.ndarray,
-    predictions: Mapping[str, list[np.ndarray]],
-    index: int,
+    predictions: Mapping[str, np.ndarray],
     size: tuple[int, int],
     colours: np.ndarray,
     ignore_index: int,
@@ -183,12 +176,19 @@ def _row(
     how = 'area' if size[0] < image.shape[0] else 'smooth'
     row = [(resize(image, *size, how), f'{image.shape[1]} × {image.shape[0]}'), (coloured, '')]
     known = truth != ignore_index
-    for maps in predictions.values():
-        picture = error_map(_nearest(maps[index], size), small, colours, ignore_index=ignore_index)
-        wrong = (maps[index] != truth)[known]
-        caption = f'{100 * wrong.mean():.1f} % wrong' if wrong.size else 'nothing labelled'
-        row.append((picture, caption))
+    for label_map in predictions.values():
+        shown = error_map(_nearest(label_map, size), small, colours, ignore_index=ignore_index)
+        wrong = (label_map != truth)[known]
+        told = f'{100 * wrong.mean():.1f} % wrong' if wrong.size else 'nothing labelled'
+        row.append((shown, told))
     return row
+
+
+def _fit(image: np.ndarray, side: int) -> tuple[int, int]:
+    """Returns the largest size of an image's proportions that fits into a square, pixels."""
+    scale = side / max(image.shape[:2])
+    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
+    return height, width
 
 
 def _nearest(label_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -205,29 +205,20 @@ def _hatched(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
     return np.where(where[..., None], hatch(*where.shape), picture).astype(np.uint8)
 
 
-def _write_header(
-    canvas: Canvas, arms: list[str], scores: Mapping[str, float], column: int
-) -> None:
-    """Writes what each column is, and below it a model's score."""
-    for place, name in enumerate(['image', 'truth', *arms]):
-        left = _MARGIN + place * (column + _GAP)
-        score = f'mIoU {scores[name]:.2f}' if place > 1 and name in scores else ''
-        canvas.text(18, left, name, size=15, bold=True, max_width=column)
-        canvas.text(37, left, score, size=13, max_width=column)
-
-
-def _write_key(canvas: Canvas, colour: tuple) -> None:
-    """Writes at the bottom what faded, full and hatched mean, each with a swatch."""
+def _key(colour: np.ndarray, width: int) -> np.ndarray:
+    """Explains what faded, full and hatched mean, each with a swatch; (H, W, 3)."""
     right, wrong = np.zeros((14, 28), np.int64), np.zeros((14, 28), np.int64)
     wrong[2:-2, 3:-3] = 1
     palette = np.array([colour, colour], dtype=np.uint8)
-    swatches = (
-        ('right', error_map(right, right, palette)),
-        ('wrong', error_map(wrong, right, palette)),
-        ('not labelled', _hatched(error_map(right, right, palette), right == 0)),
-    )
-    middle, left = canvas.pixels.shape[0] - _MARGIN - 7, _MARGIN
-    for name, swatch in swatches:
-        canvas.paste(middle - 7, left, swatch)
-        canvas.text(middle, left + 34, name, size=12)
-        left += 34 + int(text_width(name, size=12)) + 24
+    swatches = {
+        'right': error_map(right, right, palette),
+        'wrong': error_map(wrong, right, palette),
+        'not labelled': hatch(14, 28),
+    }
+    page, left = blank(14 + _MARGIN, width), _MARGIN
+    with drawing(page) as figure:
+        for name, swatch in swatches.items():
+            page[:14, left : left + 28] = swatch
+            write(figure, left + 34, 7, name, 12)
+            left += 58 + int(text_width(name, 12))
+    return page

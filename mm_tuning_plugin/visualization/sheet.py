@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .canvas import FAINT, WHITE, Canvas
-from .checks import as_names, as_rgb, as_size, same_length
+from .checks import as_rgb, as_size, require, same_length
+from .drawing import drawing, stack, write
+from .images import FAINT, blank, mark_middle
 from .mosaic import patch_mosaic
-from .overlay import as_nodes, cut_nodes, extent, mark_middle, node_overlay
-from .palette import as_palette
+from .overlay import as_nodes, cut_nodes, extent, node_overlay
+from .palette import as_classes
 
 _MARGIN = 10  # around the page and between images, pixels
 _LINE = 26  # of text above the images, pixels
@@ -60,12 +61,10 @@ def node_sheet(
     Raises:
         ValueError: if an argument has another shape, type, range or number of entries.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
+    names, colours = as_classes(class_names, palette)
     tile, cell = as_size(tile, 'tile', minimum=8), as_size(cell, 'cell', minimum=64)
     window = as_size(window, 'window')
-    if len(images) == 0:
-        raise ValueError('images: expected at least one image, got none')
+    require(len(images) > 0, 'images', 'at least one image', 'none')
     same_length('nodes', nodes, len(images), 'images')
     same_length('labels', labels, len(images), 'images')
     if patches is None:
@@ -74,9 +73,8 @@ def node_sheet(
     for index, some in enumerate(patches):
         same_length(f'patches[{index}]', some, len(nodes[index]), 'nodes')
     filled = [np.asarray(some) for some in patches if len(some)]
-    if len({some.shape[1:] for some in filled}) > 1:
-        found = ', '.join(sorted({str(some.shape[1:]) for some in filled}))
-        raise ValueError(f'patches: expected one size for all images, got {found}')
+    found = sorted({some.shape[1:] for some in filled})
+    require(len(found) < 2, 'patches', 'one size for all images', found)
     mixed = np.concatenate(filled) if filled else np.zeros((0, 1, 1, 3), dtype=np.uint8)
     flat = np.concatenate([np.asarray(some).reshape(-1) for some in labels]).astype(np.int64)
     order = _in_turn(labels)
@@ -91,8 +89,12 @@ def node_sheet(
             node_overlay(image, some, its_labels, colours, names, scale=scale, legend=False)
         )
     grid = _grid(shown)
+    parts = [grid]
     if most < len(images):
-        grid = _with_line(grid, f'{most} of {len(images)} images')
+        parts.insert(0, blank(_LINE, grid.shape[1]))
+        with drawing(parts[0]) as figure:
+            line = f'{most} of {len(images)} images'
+            write(figure, _MARGIN, _LINE / 2 + 4, line, 14, bold=True)
     mosaic = patch_mosaic(
         mixed[order],
         flat[order],
@@ -102,7 +104,8 @@ def node_sheet(
         tile=tile,
         width=grid.shape[1],
     )
-    return _stack(grid, mosaic)
+    between = blank(1, max(grid.shape[1], mosaic.shape[1]), FAINT)
+    return stack(*parts, between, mosaic)
 
 
 def _cut(image: np.ndarray, nodes: np.ndarray, tile: int, window: int) -> np.ndarray:
@@ -113,14 +116,7 @@ def _cut(image: np.ndarray, nodes: np.ndarray, tile: int, window: int) -> np.nda
 
 def _in_turn(labels: Sequence[np.ndarray]) -> np.ndarray:
     """Orders the nodes of all images such that, within each class, the images take turns."""
-    turns = []
-    for some in labels:
-        some = np.asarray(some).reshape(-1)
-        turn = np.empty(len(some), dtype=np.int64)
-        by_class = np.argsort(some, kind='stable')
-        _, starts, counts = np.unique(some[by_class], return_index=True, return_counts=True)
-        turn[by_class] = np.arange(len(some)) - np.repeat(starts, counts)
-        turns.append(turn)
+    turns = [np.tril(np.equal.outer(some, some), -1).sum(axis=1) for some in map(np.ravel, labels)]
     return np.argsort(np.concatenate(turns), kind='stable')
 
 
@@ -130,31 +126,12 @@ def _grid(pictures: list[np.ndarray]) -> np.ndarray:
     about = max(2, math.ceil(math.sqrt(1.5 * count)))
     columns = min(count, min((about, about + 1, about - 1), key=lambda c: -count % max(c, 2)))
     wide = max(picture.shape[1] for picture in pictures) + _MARGIN
-    rows = [pictures[start : start + columns] for start in range(0, count, columns)]
-    heights = [max(picture.shape[0] for picture in row) + _MARGIN for row in rows]
-    page = np.full((sum(heights) + _MARGIN, columns * wide + _MARGIN, 3), WHITE, dtype=np.uint8)
-    top = _MARGIN
-    for row, height in zip(rows, heights):
-        for place, picture in enumerate(row):
+    rows = [blank(_MARGIN, columns * wide + _MARGIN)]
+    for start in range(0, count, columns):
+        shown = pictures[start : start + columns]
+        row = blank(max(picture.shape[0] for picture in shown) + _MARGIN, rows[0].shape[1])
+        for place, picture in enumerate(shown):
             left = _MARGIN + place * wide
-            page[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-        top += height
-    return page
-
-
-def _with_line(picture: np.ndarray, line: str) -> np.ndarray:
-    """Sets a picture under a line of text."""
-    canvas = Canvas(picture.shape[0] + _LINE, picture.shape[1])
-    canvas.paste(_LINE, 0, picture)
-    canvas.text(_LINE / 2 + 4, _MARGIN, line, size=14, bold=True)
-    return canvas.render()
-
-
-def _stack(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """Sets one picture over another, with a thin line between them."""
-    height, width = upper.shape[0] + lower.shape[0] + 1, max(upper.shape[1], lower.shape[1])
-    page = np.full((height, width, 3), WHITE, dtype=np.uint8)
-    page[: upper.shape[0], : upper.shape[1]] = upper
-    page[upper.shape[0]] = FAINT
-    page[upper.shape[0] + 1 :, : lower.shape[1]] = lower
-    return page
+            row[: picture.shape[0], left : left + picture.shape[1]] = picture
+        rows.append(row)
+    return np.concatenate(rows)

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 
-from .canvas import FAINT, PAPER, Canvas, text_width
-from .checks import as_labels, as_names, describe
-from .palette import as_palette, text_colour
+from .checks import as_labels, require
+from .drawing import drawing, shorten, text_width, write
+from .images import FAINT, PAPER, blank
+from .palette import as_classes, text_colour
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MARGIN = 14  # around the page, pixels
 _BETWEEN = 26  # between panels, pixels
@@ -28,37 +31,6 @@ _WRITTEN = 30  # from this side on a cell has its number in it, pixels
 _CELLS = ((12, 46), (24, 34), (60, 18), (math.inf, 12))
 _LARGE = 900  # side of a matrix from which on titles and scale grow with it, pixels
 _PAIRS = 5  # of classes, the most alike, that are named below
-
-
-class _Layout(NamedTuple):
-    """Where things stand, pixels: side of a cell, length of the names, classes shown."""
-
-    cell: int
-    names: int
-    count: int
-
-    @property
-    def size(self) -> int:
-        """Of the letters of the names."""
-        return min(12, self.cell - 2)
-
-    def large(self, pixels: float) -> int:
-        """Scales lengths and letters outside of the matrices: large ones are looked at shrunk."""
-        return round(pixels * max(1.0, self.side / _LARGE))
-
-    @property
-    def top(self) -> int:
-        """First row of the matrices."""
-        return self.large(_TITLE) + self.names + _STRIP + 4
-
-    @property
-    def side(self) -> int:
-        return self.cell * self.count
-
-    def panel(self, index: int) -> int:
-        """Left edge of a matrix."""
-        first = _MARGIN + self.names + 6 + _STRIP
-        return first + index * (self.side + _STRIP + _BETWEEN)
 
 
 def class_similarity(embeddings: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -82,11 +54,9 @@ def class_similarity(embeddings: np.ndarray, labels: np.ndarray, num_classes: in
     rows = np.asarray(embeddings)
     if rows.size == 0 and rows.shape[:1] == (0,):
         return np.full((num_classes, num_classes), np.nan)
-    if rows.ndim != 2 or not np.isfinite(rows).all():
-        raise ValueError(
-            f'embeddings: expected finite numbers of shape (N, D), got {describe(rows)}'
-        )
-    labels = as_labels(labels, num_classes, 'labels', count=len(rows))
+    finite = rows.ndim == 2 and np.isfinite(rows).all()
+    require(finite, 'embeddings', 'finite numbers of shape (N, D)', rows)
+    labels = as_labels(labels, num_classes, 'labels', (len(rows),))
     lengths = np.linalg.norm(rows, axis=1)
     order = np.argsort(labels, kind='stable')
     present, starts = np.unique(labels[order], return_index=True)
@@ -124,39 +94,48 @@ def similarity_map(
     Raises:
         ValueError: if an argument has another shape or number of entries, or no matrix is given.
     """
-    names = as_names(class_names)
-    colours = as_palette(palette, len(names))
-    if not matrices:
-        raise ValueError('matrices: expected at least one, got none')
+    names, colours = as_classes(class_names, palette)
+    require(bool(matrices), 'matrices', 'at least one', 'none')
     checked = {str(title): _checked(m, title, len(names)) for title, m in matrices.items()}
     known = np.any([np.isfinite(m).any(axis=1) for m in checked.values()], axis=0)
     shown = np.flatnonzero(known)
-    absent = [names[i] or f'class {i}' for i in np.flatnonzero(~known)]
+    absent = [names[i] for i in np.flatnonzero(~known)]
     kept = {title: m[np.ix_(shown, shown)] for title, m in checked.items()}
-    titles = [names[i] or f'class {i}' for i in shown]
-    cell = next(side for most, side in _CELLS if len(shown) <= most)
-    longest = max((text_width(t, size=min(12, cell - 2)) for t in titles), default=0)
-    layout = _Layout(cell, math.ceil(min(longest, _LONGEST)), len(shown))
-    right = layout.panel(len(kept) - 1) + layout.side + _MARGIN
-    height = layout.top + layout.side + layout.large(_FOOTER) + _MARGIN
-    canvas = Canvas(height, max(right, 640))
     low, high = _range(kept)
-    for index, (title, matrix) in enumerate(kept.items()):
-        _write_title(canvas, layout, index, title, matrix)
-        _write_columns(canvas, layout, index, titles, colours[shown])
-        _draw_cells(canvas, layout, layout.panel(index), matrix, low, high)
-    _write_rows(canvas, layout, titles)
-    _write_footer(canvas, layout, list(kept.values())[-1], titles, absent, low, high)
-    return canvas.render()
+    cell = next(side for most, side in _CELLS if len(shown) <= most)
+    size = min(12, cell - 2)
+    names = [shorten(names[i], _LONGEST, size) for i in shown]
+    room = math.ceil(max((text_width(name, size) for name in names), default=0))
+    side = cell * len(shown)
+    scale = max(1.0, side / _LARGE)
+    top, left = round(_TITLE * scale) + room + _STRIP + 4, _MARGIN + room + 6 + _STRIP
+    lefts = [left + index * (side + _STRIP + _BETWEEN) for index in range(len(kept))]
+    height, width = top + side + round(_FOOTER * scale), max(lefts[-1] + side, 640 - _MARGIN)
+    page = blank(height + _MARGIN, width + _MARGIN)
+    middles = (np.arange(len(shown)) + 0.5) * cell
+    with drawing(page) as figure:
+        for left, (title, matrix) in zip(lefts, kept.items()):
+            _write_title(figure, _MARGIN if left == lefts[0] else left, title, matrix, side, scale)
+            strip = colours[shown].repeat(cell, axis=0)
+            page[top - _STRIP : top - 1, left : left + side] = strip
+            page[top : top + side, left - _STRIP : left - 1] = strip[:, None]
+            coloured = _coloured(matrix, low, high).repeat(cell, axis=0).repeat(cell, axis=1)
+            page[top : top + side, left : left + side] = coloured
+            for middle, name in zip(middles, names):
+                write(figure, left + middle, top - _STRIP - 4, name, size, rotation=90)
+            if cell >= _WRITTEN:
+                _write_numbers(figure, left + middles, top + middles, matrix, coloured)
+        for middle, name in zip(middles, names):
+            write(figure, lefts[0] - _STRIP - 4, top + middle, name, size, ha='right')
+        pairs = _closest(list(kept.values())[-1], names)
+        _write_footer(page, figure, pairs, absent, (low, high), scale)
+    return page
 
 
 def _checked(matrix: np.ndarray, title: str, num_classes: int) -> np.ndarray:
-    array = np.asarray(matrix)
-    if array.shape != (num_classes, num_classes) or not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(
-            f'matrices[{title!r}]: expected numbers of shape {(num_classes, num_classes)}, '
-            f'got {describe(array)}'
-        )
+    array, shape = np.asarray(matrix), (num_classes, num_classes)
+    fits = array.shape == shape and np.issubdtype(array.dtype, np.floating)
+    require(fits, f'matrices[{title!r}]', f'numbers of shape {shape}', array)
     return array.astype(np.float64)
 
 
@@ -169,101 +148,69 @@ def _range(matrices: Mapping[str, np.ndarray]) -> tuple[float, float]:
     return float(low), float(max(high, low + 0.1))
 
 
-def _colours(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def _coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Colours numbers (...,) by cividis, even in lightness for all kinds of sight; (..., 3)."""
+    import matplotlib
+
     unit = np.clip((np.nan_to_num(values) - low) / (high - low), 0, 1)
     coloured = matplotlib.colormaps['cividis'](unit, bytes=True)[..., :3]
     return np.where(np.isfinite(values)[..., None], coloured, PAPER).astype(np.uint8)
 
 
-def _draw_cells(
-    canvas: Canvas, layout: _Layout, left: int, matrix: np.ndarray, low: float, high: float
+def _write_numbers(
+    figure: Figure, xs: np.ndarray, ys: np.ndarray, matrix: np.ndarray, coloured: np.ndarray
 ) -> None:
-    """Draws a matrix (C, C), with its numbers where they fit."""
-    cell, coloured = layout.cell, _colours(matrix, low, high)
-    if not layout.count:
-        return
-    canvas.paste(layout.top, left, coloured.repeat(cell, axis=0).repeat(cell, axis=1))
-    if cell < _WRITTEN:
-        return
+    """Writes the numbers of a matrix (C, C) into its cells."""
+    cell = len(coloured) // max(len(matrix), 1)
     for (row, column), value in np.ndenumerate(matrix):
         told = f'{value:.2f}' if np.isfinite(value) else '–'
-        ink = text_colour(coloured[row, column])
-        middle, x = layout.top + (row + 0.5) * cell, left + (column + 0.5) * cell
-        size, bold = (13 if cell > 40 else 11), row == column
-        canvas.text(middle, x, told, size=size, colour=ink, bold=bold, align='center')
+        look = dict(colour=text_colour(coloured[row * cell, column * cell]), ha='center')
+        look |= dict(size=13 if cell > 40 else 11, bold=row == column)
+        write(figure, xs[column], ys[row], told, **look)
 
 
 def _write_title(
-    canvas: Canvas, layout: _Layout, index: int, title: str, matrix: np.ndarray
+    figure: Figure, x: float, title: str, matrix: np.ndarray, side: int, scale: float
 ) -> None:
     """Writes a matrix's title, and the means on and off its diagonal."""
-    left = layout.panel(index) if index else _MARGIN
-    room = max(layout.side, 280)
-    large = layout.large
-    canvas.text(large(20), left, title, size=large(16), bold=True, max_width=room)
+    room = max(side, 280)
+    write(figure, x, 20 * scale, title, round(16 * scale), bold=True, room=room)
     diagonal = np.eye(len(matrix), dtype=bool)
     told = []
     for what, values in (('within', matrix[diagonal]), ('between', matrix[~diagonal])):
         values = values[np.isfinite(values)]
         told += [f'{what} classes {values.mean():.2f}'] if len(values) else []
     line = ', '.join(told) or 'no class has nodes'
-    canvas.text(large(41), left, line, size=large(12), colour=FAINT, max_width=room)
-
-
-def _write_columns(
-    canvas: Canvas, layout: _Layout, index: int, titles: list[str], colours: np.ndarray
-) -> None:
-    """Writes the classes above and their colours above and beside a matrix."""
-    cell, left = layout.cell, layout.panel(index)
-    for place, (title, colour) in enumerate(zip(titles, colours)):
-        start = place * cell
-        canvas.fill(layout.top - _STRIP, left + start, _STRIP - 1, cell, tuple(colour))
-        canvas.fill(layout.top + start, left - _STRIP, cell, _STRIP - 1, tuple(colour))
-        x, bottom = left + start + cell / 2, layout.top - _STRIP - 4
-        canvas.text_upward(bottom, x, title, size=layout.size, max_width=layout.names)
-
-
-def _write_rows(canvas: Canvas, layout: _Layout, titles: list[str]) -> None:
-    """Writes the classes left of the first matrix."""
-    right = layout.panel(0) - _STRIP - 4
-    for place, title in enumerate(titles):
-        middle = layout.top + (place + 0.5) * layout.cell
-        canvas.text(middle, right, title, size=layout.size, align='right', max_width=layout.names)
+    write(figure, x, 41 * scale, line, round(12 * scale), colour=FAINT, room=room)
 
 
 def _write_footer(
-    canvas: Canvas,
-    layout: _Layout,
-    matrix: np.ndarray,
-    titles: list[str],
+    page: np.ndarray,
+    figure: Figure,
+    pairs: list[str],
     absent: list[str],
-    low: float,
-    high: float,
+    ends: tuple[float, float],
+    scale: float,
 ) -> None:
     """Draws the scale, and names the classes most alike and those without a node."""
-    (height, width), large = canvas.pixels.shape[:2], layout.large
-    top = height - _MARGIN - large(_FOOTER - 14)
-    side = min(large(_SCALE), width - 2 * _MARGIN)
-    ramp = _colours(np.linspace(low, high, side), low, high)
-    canvas.paste(top, _MARGIN, np.broadcast_to(ramp, (large(14), side, 3)))
+    size, thick = round(12 * scale), round(14 * scale)
+    top, side = page.shape[0] - _MARGIN - round((_FOOTER - 14) * scale), round(_SCALE * scale)
+    side = min(side, page.shape[1] - 2 * _MARGIN)
+    values = np.linspace(*ends, side)
+    page[top : top + thick, _MARGIN : _MARGIN + side] = _coloured(values, *ends)
     for share, align in ((0, 'left'), (0.5, 'center'), (1, 'right')):
-        x, value = _MARGIN + share * side, low + share * (high - low)
-        canvas.text(top + large(24), x, f'{value:.2f}', size=large(11), align=align)
-    what = 'mean cosine of their nodes'
-    canvas.text(top + large(45), _MARGIN, what, size=large(12), colour=FAINT)
-    left = _MARGIN + side + large(30)
-    room = width - left - _MARGIN
-    alike = 'most alike: '
-    for pair in _closest(matrix, titles):
-        if text_width(alike + pair, size=large(12)) > room:
-            break
-        alike += pair + ', '
-    if alike.endswith(', '):
-        canvas.text(top + large(7), left, alike[:-2], size=large(12))
+        told = f'{ends[0] + share * (ends[1] - ends[0]):.2f}'
+        write(figure, _MARGIN + share * side, top + 24 * scale, told, round(11 * scale), ha=align)
+    write(figure, _MARGIN, top + 45 * scale, 'mean cosine of their nodes', size, colour=FAINT)
+    left = _MARGIN + side + 30 * scale
+    room = page.shape[1] - left - _MARGIN
+    lines = ['most alike: ' + ', '.join(pairs[:count]) for count in range(1, len(pairs) + 1)]
+    fitting = [line for line in lines if text_width(line, size) <= room]
+    if fitting:
+        write(figure, left, top + 7 * scale, fitting[-1], size)
     if absent:
         line = f'without a node ({len(absent)}): ' + ', '.join(absent)
-        canvas.text(top + large(28), left, line, size=large(12), colour=FAINT, max_width=room)
+        write(figure, left, top + 28 * scale, line, size, colour=FAINT, room=room)
 
 
 def _closest(matrix: np.ndarray, titles: list[str]) -> list[str]:

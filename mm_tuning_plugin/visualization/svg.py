@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING
 
-import matplotlib.axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-
+from mm_tuning_plugin.visualization.drawing import need_matplotlib
 from mm_tuning_plugin.visualization.palette import OKABE_ITO
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH = 4.8  # inches: at the width of a phone the letters are then some 10 px high
 GREY = '#444444'
@@ -30,8 +34,25 @@ STYLE = {
 }
 
 
-def new_axes(height: float) -> tuple[Figure, matplotlib.axes.Axes]:
+def as_svg(draw: Callable[..., Figure]) -> Callable[..., str]:
+    """Makes a function that draws a figure return its SVG, drawn in `STYLE`."""
+
+    @wraps(draw)
+    def drawn(*given: object, **more: object) -> str:
+        need_matplotlib()
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return to_svg(draw(*given, **more))
+
+    return drawn
+
+
+def new_axes(height: float) -> tuple[Figure, Axes]:
     """A figure of `WIDTH` and a height in inches, and its axes."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
     # No pyplot: its global state and its choice of a backend are the caller's.
     figure = Figure(figsize=(WIDTH, height), layout='constrained')
     FigureCanvasSVG(figure)

@@ -9,9 +9,9 @@ from synthetic_results import arms, job, write
 
 from mm_tuning_plugin.benchmark.analysis.comparison import Comparison
 from mm_tuning_plugin.benchmark.analysis.results import read_results
-from mm_tuning_plugin.benchmark.report import plots
 from mm_tuning_plugin.benchmark.report.notes import notes
 from mm_tuning_plugin.benchmark.report.report import write_report
+from mm_tuning_plugin.visualization import svg
 from mm_tuning_plugin.visualization.document import (
     Code,
     Document,
@@ -43,7 +43,7 @@ DRAWN = ('test_the_same_report_twice', 'test_hostile_names_are_shown_as_they_are
 def _figures_set_up_but_not_drawn(request, monkeypatch):
     """Most of the time of a report goes into its figures, of which most tests here read nothing."""
     if request.node.name not in DRAWN:
-        monkeypatch.setattr(plots, 'to_svg', lambda figure: '<svg viewBox="0 0 1 1"></svg>')
+        monkeypatch.setattr(svg, 'to_svg', lambda figure: '<svg viewBox="0 0 1 1"></svg>')
 
 
 def texts(folder, jobs, plan=None):

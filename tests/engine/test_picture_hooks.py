@@ -10,6 +10,7 @@ import numpy as np
 import own_samplers  # noqa: F401  registers them
 import pytest
 import torch
+from mistakes import mistake
 from mmengine.visualization import Visualizer
 from PIL import Image
 from sklearn import manifold
@@ -23,7 +24,6 @@ from mm_tuning_plugin.engine import MixAndMatchRunner, PicturesHook, derive_tuni
 from mm_tuning_plugin.engine.config.options import OPTIONS, PICTURES
 from mm_tuning_plugin.engine.pictures import hook, sources
 from mm_tuning_plugin.engine.resume import rng_states
-from mm_tuning_plugin.errors import UserError
 
 DEFAULT = next(option.default for option in OPTIONS if option.name == 'pictures')
 PICTURE = np.zeros((8, 8, 3), np.uint8)
@@ -305,7 +305,7 @@ def test_what_cannot_be_shown_is_left_out_by_default_and_refused_if_asked_for(to
     toy_cfg.mix_and_match.retrieval_images = 0
     assert [hook.pictures for hook in hook_of(toy_cfg)] == [['mosaic']]
     toy_cfg.mix_and_match.pictures = ['mosaic', 'gallery']
-    with pytest.raises(UserError, match=r"pictures: 'gallery' without node retrieval found, exp"):
+    with mistake('mix_and_match.pictures', "'gallery'", 'retrieval_images'):
         derive_tuning_config(toy_cfg)
     toy_cfg.mix_and_match.pictures = []
     assert not hook_of(toy_cfg)

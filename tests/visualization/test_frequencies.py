@@ -58,8 +58,8 @@ def test_percentages(share, text):
 
 @pytest.mark.parametrize(
     ('pixels', 'message'),
-    [([0.5], 'pixel_shares: expected 2 numbers'), ([0.5, 1.5], 'from 0 to 1'),
-     ([float('nan'), 0], 'from 0 to 1')],
+    [([0.5], r'pixel_shares: .*2.*\(1,\)'), ([0.5, 1.5], r'pixel_shares: .*\[0.5, 1.5\]'),
+     ([float('nan'), 0], r'pixel_shares: .*nan')],
 )  # fmt: skip
 def test_errors_name_the_argument(pixels, message):
     with pytest.raises(ValueError, match=message):

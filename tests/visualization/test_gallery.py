@@ -70,23 +70,13 @@ def test_points_are_marked_in_the_middle():
     assert len(changed) and np.ptp(changed[:, 0]) <= 15
 
 
-def test_counts_and_scores_are_those_of_the_panel():
-    drawn = {}
-    original = module.Canvas.text
-
-    def spy(self, middle, left, string, **options):
-        drawn.setdefault(string, left)
-        return original(self, middle, left, string, **options)
-
-    module.Canvas.text = spy
-    try:
-        panels = {'before': found([[1, 0], [2, 2]]), 'after': found([[0, 0], [1, 2]])}
-        draw([0, 1], panels, scores={'before': 0.25, 'after': 0.5})
-    finally:
-        module.Canvas.text = original
-    assert drawn['1 of 4 shown have the class of their query'] == drawn['before']
-    assert drawn['3 of 4 shown have the class of their query'] == drawn['after']
-    assert drawn['recall@1 0.250'] < drawn['after'] < drawn['recall@1 0.500']
+def test_counts_and_scores_are_those_of_the_panel(texts):
+    panels = {'before': found([[1, 0] * 3, [2, 2] * 3]), 'after': found([[0, 0] * 3, [1, 2] * 3])}
+    draw([0, 1], panels, scores={'before': 0.25, 'after': 0.5})
+    left = {text.get_text(): text.get_position()[0] for text in texts}
+    assert left['3 of 12 shown have the class of their query'] == left['before']
+    assert left['9 of 12 shown have the class of their query'] == left['after']
+    assert left['recall@1 0.250'] < left['after'] < left['recall@1 0.500']
 
 
 @pytest.mark.parametrize('num_classes', [11, 21, 150])
@@ -105,25 +95,19 @@ def test_without_queries():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match=r"panels\['a'\]: expected labels of shape \(1, N\)"):
+    with pytest.raises(ValueError, match=r"panels\['a'\]: .*\(1, N\)"):
         draw([0], {'a': found([[0], [1]])})
-    with pytest.raises(ValueError, match=r"panels\['a'\]: expected classes in 0..2, got 3"):
+    with pytest.raises(ValueError, match=r"panels\['a'\]: .*3$"):
         draw([0], {'a': found([[3]])})
-    with pytest.raises(ValueError, match=r"panels\['a'\]: expected patches of shape"):
+    with pytest.raises(ValueError, match=r"panels\['a'\]: "):
         draw([0], {'a': Neighbours(np.zeros((1, 2, 4, 4, 3), np.uint8), np.zeros((1, 1), int))})
-    with pytest.raises(ValueError, match=r"scores: expected names among \['a'\], got 'b'"):
+    with pytest.raises(ValueError, match=r"scores: .*'b'"):
         draw([0], {'a': found([[0]])}, scores={'b': 1.0})
-    with pytest.raises(ValueError, match=r'labels: expected classes in 0\.\.2, got 5'):
+    with pytest.raises(ValueError, match=r'labels: .*5$'):
         draw([5], {'a': found([[0]])})
 
 
-def test_a_name_that_would_be_cut_off_is_written_smaller(monkeypatch):
-    sizes = {}
-    original = module.Canvas.text
-    monkeypatch.setattr(
-        module.Canvas,
-        'text',
-        lambda s, y, x, t, **o: sizes.setdefault(t, o.get('size')) and original(s, y, x, t, **o),
-    )
+def test_a_name_that_would_be_cut_off_is_written_smaller(texts):
     draw([0], {'a': found([[0, 1, 2]])}, names=['a', 'sign symbols', 'nothing of which fits here'])
-    assert (sizes['sign symbols'], sizes['nothing of which fits here']) == (10, 9)
+    sizes = {text.get_text()[:10]: text.get_size() for text in texts}
+    assert (sizes['sign symbo'], sizes['nothing of']) == (10, 9)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mm_tuning_plugin.visualization import canvas, class_palette, patch_mosaic
+from mm_tuning_plugin.visualization import class_palette, patch_mosaic
 
 
 def names(num_classes):
@@ -115,19 +115,19 @@ PATCHES = flat_patches([0, 0])
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'patches': PATCHES / 255}, r'patches: expected shape \(N, S, S, 3\), uint8, got .*float'),
-        ({'patches': PATCHES[:, :5]}, r'patches: .* got shape \(2, 5, 16, 3\)'),
-        ({'labels': [0]}, r'labels: expected 2 integers, got shape \(1,\)'),
-        ({'labels': [0.0, 1.0]}, 'labels: expected 2 integers, got .*float64'),
-        ({'labels': [0, 2]}, r'labels: expected classes in 0\.\.1, got 2'),
-        ({'labels': [0, -1]}, r'labels: expected classes in 0\.\.1, got -1'),
-        ({'class_names': 'ab'}, "class_names: expected a sequence of strings, got 'ab'"),
-        ({'class_names': [1, 2]}, 'class_names: expected strings, got 1'),
-        ({'class_names': []}, 'class_names: expected at least one name, got none'),
-        ({'palette': [[0, 0, 0]]}, r'palette: expected one RGB colour for each of 2 classes'),
-        ({'max_per_class': 0}, 'max_per_class: expected an integer of at least 1, got 0'),
-        ({'tile': 7}, 'tile: expected an integer of at least 8, got 7'),
-        ({'width': 0.5}, 'width: expected an integer of at least 1, got 0.5'),
+        ({'patches': PATCHES / 255}, r'patches: .*float'),
+        ({'patches': PATCHES[:, :5]}, r'patches: .*shape \(2, 5, 16, 3\)'),
+        ({'labels': [0]}, r'labels: .*\(2,\).*shape \(1,\)'),
+        ({'labels': [0.0, 1.0]}, 'labels: .*float64$'),
+        ({'labels': [0, 2]}, r'labels: .*2$'),
+        ({'labels': [0, -1]}, r'labels: .*-1$'),
+        ({'class_names': 'ab'}, "class_names: .*'ab'$"),
+        ({'class_names': [1, 2]}, 'class_names: .*1'),
+        ({'class_names': []}, 'class_names: .*none$'),
+        ({'palette': [[0, 0, 0]]}, r'palette: .*\(2, 3\).*\(1, 3\)'),
+        ({'max_per_class': 0}, 'max_per_class: .*0$'),
+        ({'tile': 7}, 'tile: .*7$'),
+        ({'width': 0.5}, 'width: .*0.5$'),
     ],
 )
 def test_errors(change, message):
@@ -149,11 +149,6 @@ def test_classes_without_a_node_are_named_below():
     assert (rows[0][-10:] == 255).all() and (rows[1][-30:] != 255).any()
 
 
-def test_counts_are_told_whole_beside_short_names(monkeypatch):
-    told = []
-    original = canvas.shorten
-    monkeypatch.setattr(
-        canvas, 'shorten', lambda *given, **more: told.append(original(*given, **more)) or told[-1]
-    )
+def test_counts_are_told_whole_beside_short_names(told):
     patch_mosaic(np.zeros((120, 8, 8, 3), np.uint8), np.zeros(120, int), ['a'], [[9, 9, 9]])
-    assert '120, 8 shown' in told
+    assert '120, 8 shown' in told()

@@ -127,16 +127,16 @@ def test_the_image_is_not_written_to():
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'image': GREY / 255}, r'image: expected RGB of shape \(H, W, 3\), uint8, got .*float64'),
-        ({'image': GREY[:0]}, r'image: expected RGB .* got shape \(0, 480, 3\)'),
-        ({'nodes': [[1, 2, 3]]}, r'nodes: expected boxes .* or points .* got shape \(1, 3\)'),
-        ({'nodes': [[0.5, 2, 3, 4]]}, 'nodes: expected whole pixels, integers, got .*float64'),
-        ({'nodes': [[5, 5, 5, 9]]}, r'nodes: expected boxes with y0 < y1 .* got \[5, 5, 5, 9\]'),
-        ({'labels': [0, 1]}, 'labels: expected 1 integers'),
-        ({'labels': [2]}, r'labels: expected classes in 0\.\.1, got 2'),
-        ({'palette': NAMES, 'class_names': RED_BLUE}, 'class_names: expected strings'),
-        ({'scale': 0}, r'scale: expected a number in \(0, 64\], got 0'),
-        ({'scale': float('nan')}, r'scale: expected a number in \(0, 64\], got nan'),
+        ({'image': GREY / 255}, r'image: .*float64$'),
+        ({'image': GREY[:0]}, r'image: .*shape \(0, 480, 3\)'),
+        ({'nodes': [[1, 2, 3]]}, r'nodes: .*shape \(1, 3\)'),
+        ({'nodes': [[0.5, 2, 3, 4]]}, 'nodes: .*float64$'),
+        ({'nodes': [[5, 5, 5, 9]]}, r'nodes: .*\[5, 5, 5, 9\]'),
+        ({'labels': [0, 1]}, r'labels: .*\(1,\).*\(2,\)'),
+        ({'labels': [2]}, r'labels: .*2$'),
+        ({'palette': NAMES, 'class_names': RED_BLUE}, 'class_names: '),
+        ({'scale': 0}, r'scale: .*0$'),
+        ({'scale': float('nan')}, r'scale: .*nan$'),
     ],
 )
 def test_errors(change, message):
@@ -194,17 +194,17 @@ def test_a_sheet_without_nodes_and_with_150_classes():
 def test_sheet_errors():
     images, nodes, labels = sheet_inputs(2, False)
     fixed = (RED_BLUE, NAMES)
-    with pytest.raises(ValueError, match='images: expected at least one image, got none'):
+    with pytest.raises(ValueError, match=r'images: .*none$'):
         node_sheet([], [], [], *fixed)
-    with pytest.raises(ValueError, match='nodes: expected one entry for each of 2 images, got 1'):
+    with pytest.raises(ValueError, match=r'nodes: .*1$'):
         node_sheet(images, nodes[:1], labels, *fixed)
-    with pytest.raises(ValueError, match='labels: expected 4 integers'):
+    with pytest.raises(ValueError, match=r'labels: .*\(4,\)'):
         node_sheet(images, nodes, [labels[0][:3], labels[0]], *fixed)
     patches = [np.zeros((n, 8, 8, 3), np.uint8) for n in (3, 5)]
-    with pytest.raises(ValueError, match=r'patches\[0\]: .* each of 4 nodes, got 3'):
+    with pytest.raises(ValueError, match=r'patches\[0\]: .*3$'):
         node_sheet(images, nodes, labels, *fixed, patches=patches)
     patches = [np.zeros((4, s, s, 3), np.uint8) for s in (8, 9)]
-    with pytest.raises(ValueError, match=r'patches: expected one size .* \(8, 8, 3\), \(9, 9, 3\)'):
+    with pytest.raises(ValueError, match=r'patches: .*\(8, 8, 3\), \(9, 9, 3\)'):
         node_sheet(images, nodes, labels, *fixed, patches=patches)
 
 

@@ -49,14 +49,14 @@ def test_a_given_palette_is_kept():
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        ((0,), 'num_classes: expected a positive integer, got 0'),
-        ((2.0,), 'num_classes: expected a positive integer, got 2.0'),
-        ((True,), 'num_classes: expected a positive integer, got True'),
-        ((3, [[0, 0, 0]]), r'given: .* 3 classes, shape \(3, 3\), got shape \(1, 3\)'),
-        ((1, [[0, 0, 256]]), 'given: expected integers in 0..255, got 256'),
-        ((1, [[0, 0, 0.5]]), 'given: expected integers in 0..255, got 0.5'),
-        ((1, [[0, 0, float('nan')]]), 'given: expected integers in 0..255, got nan'),
-        ((1, ['red']), 'given: expected 1 RGB colours, got'),
+        ((0,), 'num_classes: .*0$'),
+        ((2.0,), 'num_classes: .*2.0$'),
+        ((True,), 'num_classes: .*True$'),
+        ((3, [[0, 0, 0]]), r'given: .*shape \(1, 3\)'),
+        ((1, [[0, 0, 256]]), 'given: .*256$'),
+        ((1, [[0, 0, 0.5]]), 'given: .*0.5$'),
+        ((1, [[0, 0, float('nan')]]), 'given: .*nan$'),
+        ((1, ['red']), r"given: .*\(1, 3\).*'red'"),
     ],
 )
 def test_errors(args, message):

@@ -50,13 +50,13 @@ def test_half_precision_and_the_order_of_nodes_do_not_matter():
 
 def test_without_nodes_and_errors():
     assert np.isnan(class_similarity(np.zeros((0, 4)), np.zeros(0, int), 3)).all()
-    with pytest.raises(ValueError, match='embeddings: expected finite numbers'):
+    with pytest.raises(ValueError, match='embeddings: '):
         class_similarity(np.array([[np.nan]]), np.array([0]), 1)
-    with pytest.raises(ValueError, match=r'labels: expected classes in 0\.\.1, got 2'):
+    with pytest.raises(ValueError, match=r'labels: .*2$'):
         class_similarity(np.ones((1, 2)), np.array([2]), 2)
-    with pytest.raises(ValueError, match='matrices: expected at least one, got none'):
+    with pytest.raises(ValueError, match=r'matrices: .*none$'):
         similarity_map({}, ['a'], [[0, 0, 0]])
-    with pytest.raises(ValueError, match=r"matrices\['x'\]: expected numbers of shape \(2, 2\)"):
+    with pytest.raises(ValueError, match=r"matrices\['x'\]: .*\(2, 2\)"):
         similarity_map({'x': np.zeros((3, 3))}, ['a', 'b'], class_palette(2))
 
 
@@ -69,35 +69,18 @@ def matrix(num_classes, seed=0, absent=()):
     return values
 
 
-def drawn_texts(monkeypatch):
-    told = []
-    for name in ('text', 'text_upward'):
-        original = getattr(module.Canvas, name)
-
-        def spy(self, first, second, string, *, _original=original, _name=name, **options):
-            told.append((_name, string, options))
-            return _original(self, first, second, string, **options)
-
-        monkeypatch.setattr(module.Canvas, name, spy)
-    return told
-
-
 @pytest.mark.parametrize('num_classes', [11, 21, 150])
-def test_every_cell_has_the_colour_of_its_number_on_one_scale(monkeypatch, num_classes):
-    places, paste = [], module.Canvas.paste
-
-    def spy(self, top, left, picture):
-        places.append((top, left))
-        paste(self, top, left, picture)
-
-    monkeypatch.setattr(module.Canvas, 'paste', spy)
+def test_every_cell_has_the_colour_of_its_number_on_one_scale(num_classes):
     names = [f'class {i}' for i in range(num_classes)]
     matrices = {'before': matrix(num_classes), 'after': matrix(num_classes, 1) / 3}
     page = similarity_map(matrices, names, class_palette(num_classes))
     both = np.stack(list(matrices.values()))
     low, high = np.floor(both.min() * 10) / 10, np.ceil(both.max() * 10) / 10
     cell = next(side for most, side in module._CELLS if num_classes <= most)
-    for (top, left), values in zip(places, both):
+    side = cell * num_classes
+    top = page.shape[0] - 14 - round(74 * max(1, side / 900)) - side
+    for place, values in enumerate(both):
+        left = page.shape[1] - 14 - (2 - place) * side - (1 - place) * (8 + 26)
         wanted = matplotlib.colormaps['cividis']((values - low) / (high - low), bytes=True)
         corners = np.arange(num_classes) * cell + 1  # the letters are in the middle
         found = page[top + corners[:, None], left + corners]
@@ -107,27 +90,25 @@ def test_every_cell_has_the_colour_of_its_number_on_one_scale(monkeypatch, num_c
 
 
 @pytest.mark.parametrize(('num_classes', 'size'), [(11, 12), (21, 12), (150, 10)])
-def test_names_are_large_enough_and_rows_do_not_touch(monkeypatch, num_classes, size):
-    told = drawn_texts(monkeypatch)
-    names = [f'a rather long name of class {i}' for i in range(num_classes)]
+def test_names_are_large_enough_and_rows_do_not_touch(texts, num_classes, size):
+    names = [f'{i} is a rather long name of a class' for i in range(num_classes)]
     similarity_map({'x': matrix(num_classes)}, names, class_palette(num_classes))
-    rows = [options for kind, text, options in told if kind == 'text' and text in names]
-    columns = [options for kind, text, options in told if kind == 'text_upward']
-    assert len(rows) == len(columns) == num_classes
+    named = [text for text in texts if ' is a ' in text.get_text() and '–' not in text.get_text()]
+    columns = [text for text in named if text.get_rotation() == 90]
+    assert len(named) == 2 * len(columns) == 2 * num_classes
     cell = next(side for most, side in module._CELLS if num_classes <= most)
-    assert {o['size'] for o in rows + columns} == {size} and size < cell
-    assert all(o['max_width'] <= 150 for o in rows + columns)
-    numbers = [text for _, text, _ in told if text == '0.90']
+    assert {text.get_size() for text in named} == {size} and size < cell
+    assert all(max(text.get_window_extent().size) <= 151 for text in named)
+    numbers = [text for text in texts if text.get_text() == '0.90']
     assert (len(numbers) >= num_classes) == (num_classes < 24)
 
 
-def test_absent_classes_and_the_pairs_most_alike_are_named(monkeypatch):
-    told = drawn_texts(monkeypatch)
+def test_absent_classes_and_the_pairs_most_alike_are_named(told):
     values = matrix(5, absent=[2])
     values[1, 3] = values[3, 1] = 0.8
     values[4, 4] = np.nan  # of a single node
     similarity_map({'x': values}, list('abcde'), class_palette(5))
-    texts = [text for _, text, _ in told]
+    texts = list(told())
     assert 'without a node (1): c' in texts
     assert next(t for t in texts if t.startswith('most alike')).startswith('most alike: b – d 0.80')
     assert 'c' not in texts and '–' in texts
@@ -136,11 +117,10 @@ def test_absent_classes_and_the_pairs_most_alike_are_named(monkeypatch):
     assert f'within classes 0.90, between classes {between:.2f}' in texts
 
 
-def test_all_absent_is_a_page_that_says_so(monkeypatch):
-    told = drawn_texts(monkeypatch)
+def test_all_absent_is_a_page_that_says_so(told):
     page = similarity_map({'x': np.full((3, 3), np.nan)}, list('abc'), class_palette(3))
     assert page.shape[0] < 200
-    assert 'no class has nodes' in [text for _, text, _ in told]
+    assert 'no class has nodes' in told()
 
 
 def test_names_of_columns_read_upwards_from_their_column():
@@ -154,16 +134,9 @@ def test_names_of_columns_read_upwards_from_their_column():
     assert np.ptp(column[:, 0]) > 2.5 * np.ptp(column[:, 1]) > 0
 
 
-def test_titles_of_large_matrices_are_large(monkeypatch):
-    sizes = {}
-    original = module.Canvas.text
-    monkeypatch.setattr(
-        module.Canvas,
-        'text',
-        lambda s, y, x, t, **o: sizes.setdefault(t, o['size']) and original(s, y, x, t, **o),
-    )
+def test_titles_of_large_matrices_are_large(told):
     for count, title in ((21, 'few'), (150, 'many')):
         names = [f'class {i}' for i in range(count)]
         page = similarity_map({title: matrix(count)}, names, class_palette(count))
         assert all((edge == 255).all() for edge in (page[:8], page[:, :8], page[:, -8:]))
-    assert (sizes['few'], sizes['many']) == (16, 32)
+    assert (told()['few'].get_size(), told()['many'].get_size()) == (16, 32)

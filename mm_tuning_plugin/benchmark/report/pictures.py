@@ -20,7 +20,7 @@ from mm_tuning_plugin.datasets.label_values import map_labels, usable_label_tabl
 from mm_tuning_plugin.datasets.samplers import SeededIndex
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.config.derive import Facts, derive_tuning_config, read_facts
-from mm_tuning_plugin.engine.pictures.sources import with_sources
+from mm_tuning_plugin.engine.pictures.sources import as_rgb, image_as_rgb, with_sources
 
 Looks = tuple[list[str], Any]
 """Class names and palette."""
@@ -45,12 +45,12 @@ def draw_mosaic(cfg: Config, path: Path, images: int = 6) -> None:
         dataset = DATASETS.build(dataset_cfg)
         samples = [dataset[SeededIndex(i, (0, i))] for i in range(min(images, len(dataset)))]
     picture = visualization.node_sheet(
-        [_rgb(sample['source']['img']) for sample in samples],
+        [image_as_rgb(sample['source']['img']) for sample in samples],
         [sample['source']['boxes'].numpy() for sample in samples],
         [sample['labels'].numpy() for sample in samples],
         palette,
         names,
-        patches=[_rgb(sample['inputs'].permute(0, 2, 3, 1).numpy()) for sample in samples],
+        patches=[as_rgb(sample['inputs']) for sample in samples],
     )
     visualization.save_image(path, picture)
 
@@ -110,7 +110,7 @@ def draw_predictions(
             model.load_state_dict(read_content(checkpoint)['state_dict'])
             predictions[arm] = [_predict(model, sample) for sample in samples]
     picture = visualization.prediction_sheet(
-        [_rgb(sample['inputs'].permute(1, 2, 0).numpy()) for sample in samples],
+        [as_rgb(sample['inputs']) for sample in samples],
         [_truth(sample, read_facts(cfg)) for sample in samples],
         predictions,
         palette,
@@ -142,7 +142,3 @@ def _predict(model: torch.nn.Module, sample: dict) -> np.ndarray:
     batch = dict(inputs=[sample['inputs']], data_samples=[sample['data_samples']])
     prediction = model.test_step(batch)[0].pred_sem_seg.data[0]
     return prediction.cpu().numpy().astype(np.int64)  # mmseg's threshold of one output gives floats
-
-
-def _rgb(bgr: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(bgr[..., ::-1])

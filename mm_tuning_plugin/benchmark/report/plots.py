@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from mm_tuning_plugin.benchmark.analysis.comparison import Efficiency
 from mm_tuning_plugin.benchmark.analysis.statistics import Change, Paired
-from mm_tuning_plugin.visualization.svg import COLOURS, GREY, STYLE, new_axes, to_svg
+from mm_tuning_plugin.visualization.svg import COLOURS, GREY, as_svg, new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LETTERS = 40  # of a label, at most
 _MARKS = 'osD^vP'
@@ -42,13 +43,14 @@ def looks(arms: Sequence[str]) -> dict[str, Look]:
     }
 
 
+@as_svg
 def forest(
     labels: Sequence[str],
     gains: Sequence[Sequence[Paired]],
     axis: str,
     styles: Sequence[Look],
     bar: float = 0.0,
-) -> str:
+) -> Figure:
     """Differences with their intervals, one below the other.
 
     Args:
@@ -58,72 +60,67 @@ def forest(
         styles: One a line.
         bar: Drawn as a dashed line, if it is not 0.
     """
-    with matplotlib.rc_context(STYLE):
-        figure, axes = new_axes(0.75 + 0.36 * len(labels))
-        for line, (pair, look) in enumerate(zip(gains, styles)):
-            for which, gain in enumerate(pair):
-                if math.isnan(gain.mean):
-                    continue
-                y, wide = line + 0.22 * which, 2.6 if which == 0 else 1.2
-                if gain.has_interval:
-                    axes.plot([gain.low, gain.high], [y, y], color=look.color, lw=wide)
-                if which == 0:
-                    axes.plot(gain.mean, y, look.mark, color=look.color, ms=7, mec='white')
-        axes.axvline(0, color=GREY, lw=1)
-        if bar:
-            axes.axvline(bar, color=GREY, lw=1, ls='--')
-        axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
-        axes.set_ylim(len(labels) - 0.4, -0.6)
-        axes.grid(axis='y', visible=False)
-        axes.set_xlabel(axis)
-        return to_svg(figure)
+    figure, axes = new_axes(0.75 + 0.36 * len(labels))
+    for line, (pair, look) in enumerate(zip(gains, styles)):
+        for which, gain in enumerate(pair):
+            if math.isnan(gain.mean):
+                continue
+            y, wide = line + 0.22 * which, 2.6 if which == 0 else 1.2
+            if gain.has_interval:
+                axes.plot([gain.low, gain.high], [y, y], color=look.color, lw=wide)
+            if which == 0:
+                axes.plot(gain.mean, y, look.mark, color=look.color, ms=7, mec='white')
+    axes.axvline(0, color=GREY, lw=1)
+    if bar:
+        axes.axvline(bar, color=GREY, lw=1, ls='--')
+    axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
+    axes.set(ylim=(len(labels) - 0.4, -0.6), xlabel=axis)
+    axes.grid(axis='y', visible=False)
+    return figure
 
 
-def efficiency(curves: Sequence[Efficiency], styles: Mapping[str, Look]) -> str:
+@as_svg
+def efficiency(curves: Sequence[Efficiency], styles: Mapping[str, Look]) -> Figure:
     """Mean score over the share of labels; the dashed line is `direct` with all of them."""
-    with matplotlib.rc_context(STYLE):
-        figure, axes = new_axes(3.2)
-        handles = []
-        for curve in curves:
-            look = styles[curve.arm]
-            handles += axes.plot(
-                curve.fractions, curve.scores, f'-{look.mark}', color=look.color, ms=6
-            )
-        if curves:
-            axes.axhline(curves[0].target, color=GREY, lw=1, ls='--')
-        axes.set_xscale('log', base=2)
-        shares = sorted({share for curve in curves for share in curve.fractions})
-        axes.set_xticks(shares, [f'{100 * share:g} %' for share in shares])
-        axes.minorticks_off()
-        axes.set_xlabel('share of labels')
-        axes.set_ylabel('mIoU')
-        _legend(figure, axes, handles, [curve.arm for curve in curves])
-        return to_svg(figure)
+    figure, axes = new_axes(3.2)
+    handles = []
+    for curve in curves:
+        look = styles[curve.arm]
+        handles += axes.plot(curve.fractions, curve.scores, f'-{look.mark}', color=look.color, ms=6)
+    if curves:
+        axes.axhline(curves[0].target, color=GREY, lw=1, ls='--')
+    axes.set_xscale('log', base=2)
+    shares = sorted({share for curve in curves for share in curve.fractions})
+    axes.set_xticks(shares, [f'{100 * share:g} %' for share in shares])
+    axes.minorticks_off()
+    axes.set(xlabel='share of labels', ylabel='mIoU')
+    _legend(figure, axes, handles, [curve.arm for curve in curves])
+    return figure
 
 
-def cost(points: Mapping[str, tuple[float, Paired]], styles: Mapping[str, Look]) -> str:
+@as_svg
+def cost(points: Mapping[str, tuple[float, Paired]], styles: Mapping[str, Look]) -> Figure:
     """Gain over `direct` against compute, with t intervals.
 
     Args:
         points: By arm: FLOPs relative to `direct`, and the difference to it.
         styles: By arm.
     """
-    with matplotlib.rc_context(STYLE):
-        figure, axes = new_axes(3.2)
-        handles = []
-        for arm, (flops, gain) in points.items():
-            look = styles[arm]
-            handles += axes.plot(flops, gain.mean, look.mark, color=look.color, ms=8, mec='white')
-            if gain.has_interval:
-                axes.plot([flops, flops], [gain.low, gain.high], color=look.color, lw=1.6)
-        axes.axhline(0, color=GREY, lw=1)
-        axes.set_xlabel('FLOPs relative to direct')
-        axes.set_ylabel('mIoU minus direct')
-        _legend(figure, axes, handles, list(points))
-        return to_svg(figure)
+    figure, axes = new_axes(3.2)
+    handles = []
+    for arm, (flops, gain) in points.items():
+        look = styles[arm]
+        handles += axes.plot(flops, gain.mean, look.mark, color=look.color, ms=8, mec='white')
+        if gain.has_interval:
+            axes.plot([flops, flops], [gain.low, gain.high], color=look.color, lw=1.6)
+    axes.axhline(0, color=GREY, lw=1)
+    axes.set(xlabel='FLOPs relative to direct', ylabel='mIoU minus direct')
+    _legend(figure, axes, handles, list(points))
+    return figure
 
 
-def classes(names: Sequence[str], changes: Sequence[Change], axis: str) -> str:
+@as_svg
+def classes(names: Sequence[str], changes: Sequence[Change], axis: str) -> Figure:
     """Change of each class, largest first; filled marks are those that Holm's test upholds.
 
     Args:
@@ -132,47 +129,42 @@ def classes(names: Sequence[str], changes: Sequence[Change], axis: str) -> str:
         axis: What is measured.
     """
     order = sorted(changes, key=lambda change: -change.plain.mean)
-    with matplotlib.rc_context(STYLE):
-        figure, axes = new_axes(0.75 + 0.24 * len(order))
-        for line, change in enumerate(order):
-            upheld = change.p_value < 0.05
-            look = '#0072b2' if upheld else '#767676'
-            if change.holm.has_interval:
-                axes.plot([change.holm.low, change.holm.high], [line, line], color=look, lw=1.6)
-            axes.plot(
-                change.plain.mean, line, 'o', color=look, ms=6, mfc=look if upheld else 'white'
-            )
-        axes.axvline(0, color=GREY, lw=1)
-        axes.set_yticks(range(len(order)), [_short(names[change.index]) for change in order])
-        axes.set_ylim(len(order) - 0.4, -0.6)
-        axes.set_xlabel(axis)
-        return to_svg(figure)
+    figure, axes = new_axes(0.75 + 0.24 * len(order))
+    for line, change in enumerate(order):
+        upheld = change.p_value < 0.05
+        look = '#0072b2' if upheld else '#767676'
+        if change.holm.has_interval:
+            axes.plot([change.holm.low, change.holm.high], [line, line], color=look, lw=1.6)
+        axes.plot(change.plain.mean, line, 'o', color=look, ms=6, mfc=look if upheld else 'white')
+    axes.axvline(0, color=GREY, lw=1)
+    axes.set_yticks(range(len(order)), [_short(names[change.index]) for change in order])
+    axes.set(ylim=(len(order) - 0.4, -0.6), xlabel=axis)
+    return figure
 
 
-def seeds(scores: Mapping[str, Mapping[tuple, float]], styles: Mapping[str, Look]) -> str:
+@as_svg
+def seeds(scores: Mapping[str, Mapping[tuple, float]], styles: Mapping[str, Look]) -> Figure:
     """Each run as a dot, runs of one pair joined.
 
     Args:
         scores: By arm: score by pair.
         styles: By arm.
     """
-    with matplotlib.rc_context(STYLE):
-        figure, axes = new_axes(3.2)
-        pairs = dict.fromkeys(pair for by_pair in scores.values() for pair in by_pair)
-        for pair in pairs:
-            line = [by_pair.get(pair, math.nan) for by_pair in scores.values()]
-            axes.plot(range(len(line)), line, color='#999999', lw=0.9, zorder=1)
-        for place, (arm, by_pair) in enumerate(scores.items()):
-            look, values = styles[arm], list(by_pair.values())
-            axes.plot(
-                np.full(len(values), place), values, look.mark, color=look.color, ms=7, mec='white'
-            )
-        names = [_short(arm) for arm in scores]
-        axes.set_xticks(range(len(scores)), names, rotation=30, ha='right')
-        axes.set_xlim(-0.5, len(scores) - 0.5)
-        axes.grid(axis='x', visible=False)
-        axes.set_ylabel('mIoU')
-        return to_svg(figure)
+    figure, axes = new_axes(3.2)
+    pairs = dict.fromkeys(pair for by_pair in scores.values() for pair in by_pair)
+    for pair in pairs:
+        line = [by_pair.get(pair, math.nan) for by_pair in scores.values()]
+        axes.plot(range(len(line)), line, color='#999999', lw=0.9, zorder=1)
+    for place, (arm, by_pair) in enumerate(scores.items()):
+        look, values = styles[arm], list(by_pair.values())
+        axes.plot(
+            np.full(len(values), place), values, look.mark, color=look.color, ms=7, mec='white'
+        )
+    names = [_short(arm) for arm in scores]
+    axes.set_xticks(range(len(scores)), names, rotation=30, ha='right')
+    axes.set(xlim=(-0.5, len(scores) - 0.5), ylabel='mIoU')
+    axes.grid(axis='x', visible=False)
+    return figure
 
 
 def _legend(figure: Figure, axes, handles: list, arms: Sequence[str]) -> None:

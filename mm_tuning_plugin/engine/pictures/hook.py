@@ -72,6 +72,7 @@ class PicturesHook(Hook):
         interval: int | None = None,
     ) -> None:
         self.pictures = list(pictures)
+        self.of_retrieval = any(kind in PICTURES_OF_RETRIEVAL for kind in pictures)
         self.class_names = list(class_names)
         self.dense = nodes == 'points'
         self.interval = interval
@@ -80,7 +81,7 @@ class PicturesHook(Hook):
 
     def before_run(self, runner: Any) -> None:
         """Ask for the nodes of validations."""
-        if self._of_retrieval():
+        if self.of_retrieval:
             _retrieval_metric(runner).keep_nodes = True
 
     def before_train(self, runner: Any) -> None:
@@ -92,7 +93,7 @@ class PicturesHook(Hook):
             left = [self._folder(runner).glob(f'{kind}_*.png') for kind in PICTURES]
             for path in chain(*left, [] if self.before else [kept]):
                 path.unlink(missing_ok=True)
-        elif self._of_retrieval():
+        elif self.of_retrieval:
             with _noted('what was embedded before tuning is not known'):
                 self.before = load_snapshot(kept)
 
@@ -108,7 +109,7 @@ class PicturesHook(Hook):
 
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, Any] | None = None) -> None:
         """Take over the nodes that the validation has embedded."""
-        if not is_main_process() or not self._of_retrieval():
+        if not is_main_process() or not self.of_retrieval:
             return
         nodes = _retrieval_metric(runner).take_nodes()
         wanted = self._due(runner.iter) or runner.iter == runner.max_iters
@@ -119,9 +120,6 @@ class PicturesHook(Hook):
 
     def _due(self, iteration: int) -> bool:
         return iteration == 0 or (self.interval is not None and iteration % self.interval == 0)
-
-    def _of_retrieval(self) -> list[str]:
-        return [kind for kind in self.pictures if kind in PICTURES_OF_RETRIEVAL]
 
     def _folder(self, runner: Any) -> Path:
         return Path(runner.work_dir, PICTURES_DIR)
@@ -138,14 +136,21 @@ class PicturesHook(Hook):
         begun, done = time.monotonic(), []
         states = rng_states.capture(), rng_states.capture_device()
         try:
-            if self._of_retrieval() and (self.now is None or self.now[0] != runner.iter):
+            if self.of_retrieval and (self.now is None or self.now[0] != runner.iter):
                 with _noted(f'nodes of iteration {runner.iter} cannot be shown'):
                     nodes = embed_nodes(unwrap(runner.model), runner.val_loop.dataloader.dataset)
                     self._keep(runner, take_snapshot(nodes, len(self.class_names)))
-            for kind in self._drawable(runner, batch):
+            measured = runner.iter > 0 and self.now is not None and self.now[0] == runner.iter
+            for kind in self.pictures:
+                if not (measured if kind in PICTURES_OF_RETRIEVAL else batch is not None):
+                    continue  # there is nothing to draw it of
                 with _noted(f'{kind} of iteration {runner.iter} is not drawn'):
-                    self._show(runner, kind, self._picture(runner, kind, batch))
+                    picture = self._picture(runner, kind, batch)
+                    path = self._folder(runner) / f'{kind}_{runner.iter}.png'
+                    visualization.save_image(path, picture)
                     done.append(kind)
+                    with _noted(f'{kind} of iteration {runner.iter} did not reach the visualizer'):
+                        runner.visualizer.add_image(kind, picture, step=runner.iter)
         finally:
             rng_states.restore(states[0])
             rng_states.restore_device(states[1])
@@ -154,20 +159,6 @@ class PicturesHook(Hook):
                 f'pictures of iteration {runner.iter}: {", ".join(done)} in '
                 f'{time.monotonic() - begun:.1f} s, in {self._folder(runner)}'
             )
-
-    def _drawable(self, runner: Any, batch: Any) -> list[str]:
-        """What there is something to draw of."""
-        measured = runner.iter > 0 and self.now is not None and self.now[0] == runner.iter
-        return [
-            kind
-            for kind in self.pictures
-            if (measured if kind in PICTURES_OF_RETRIEVAL else batch is not None)
-        ]
-
-    def _show(self, runner: Any, kind: str, picture: np.ndarray) -> None:
-        visualization.save_image(self._folder(runner) / f'{kind}_{runner.iter}.png', picture)
-        with _noted(f'{kind} of iteration {runner.iter} did not reach the visualizer'):
-            runner.visualizer.add_image(kind, picture, step=runner.iter)
 
     def _picture(self, runner: Any, kind: str, batch: Any) -> np.ndarray:
         metainfo = runner.train_dataloader.dataset.metainfo
@@ -181,10 +172,8 @@ class PicturesHook(Hook):
             matrices = {title: shot.similarity for title, shot in snapshots.items()}
             return visualization.similarity_map(matrices, *looks)
         if len(snapshots) < 2:
-            raise UserError(
-                f'{self._folder(runner) / BEFORE}: not found, expected what an embedding map '
-                'compares with'
-            )
+            missing = str(self._folder(runner) / BEFORE)
+            raise UserError(missing, 'not found', 'a run that starts over writes it again')
         before, after = snapshots.values()
         return visualization.embedding_map(
             before.embeddings,
@@ -204,7 +193,7 @@ class PicturesHook(Hook):
         if self.before is None:
             return {titles[1]: now}
         if not now.same_nodes(self.before):
-            raise UserError('other nodes found than before tuning, expected the same ones')
+            raise UserError(BEFORE, 'other nodes than those of this run', 'start the run over')
         return {titles[0]: self.before, titles[1]: now}
 
     def _gallery(
@@ -254,8 +243,9 @@ def pictures_config(
     lacking = [] if measured else [kind for kind in chosen if kind in PICTURES_OF_RETRIEVAL]
     if lacking and 'pictures' in given:
         raise UserError(
-            f'mix_and_match.pictures: {lacking[0]!r} without node retrieval found, expected '
-            'retrieval_images above 0 and a val_dataloader'
+            'mix_and_match.pictures',
+            f'{lacking[0]!r} shows nodes of node retrieval, which is not measured',
+            'set retrieval_images above 0 and a val_dataloader, or leave the picture out',
         )
     chosen = [kind for kind in chosen if kind not in lacking]
     hook = dict(

@@ -115,7 +115,7 @@ def _sources(
     boxes = [sample['source']['boxes'] for sample in samples]
     if any(own is None for own in boxes):
         return None
-    images = [_shown(sample['source']['img']) for sample in samples]
+    images = [image_as_rgb(sample['source']['img']) for sample in samples]
     return images, [own.numpy() for own in boxes]
 
 
@@ -164,10 +164,10 @@ def as_rgb(images: torch.Tensor) -> np.ndarray:
     Returns:
         (..., H, W, 3) uint8 RGB.
     """
-    return _shown(images.movedim(-3, -1).numpy())
+    return image_as_rgb(images.movedim(-3, -1).numpy())
 
 
-def _shown(image: np.ndarray) -> np.ndarray:
+def image_as_rgb(image: np.ndarray) -> np.ndarray:
     """(..., H, W, C) or a grey (H, W) of any type as (..., H, W, 3) uint8 RGB."""
     if image.ndim == 2:
         image = image[..., None]
