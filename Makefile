@@ -65,9 +65,9 @@ walk: $(VENV)/.installed
 	$(BIN)/$(PYTEST) -m walk tests
 
 docs: $(VENV)/.installed
-	$(BIN)/python -m mm_tuning_plugin.cli.options_doc docs/options.md
-	$(BIN)/python -m mm_tuning_plugin.cli.backbones_doc docs/backbones.md tests/backbones
-	$(BIN)/python -m mm_tuning_plugin.cli.pictures_doc docs/pictures
+	$(BIN)/python tools/docs/options_page.py docs/options.md
+	$(BIN)/python tools/docs/backbones_page.py docs/backbones.md tests/backbones
+	$(BIN)/python tools/docs/pictures.py docs/pictures
 
 site: $(VENV)/.installed
 	$(BIN)/mkdocs build --strict

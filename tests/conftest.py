@@ -2,6 +2,8 @@
 
 import gc
 import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -12,6 +14,7 @@ from torch.utils.data import _utils as loader_utils
 from yapf.yapflib import yapf_api
 
 torch.set_num_threads(1)
+sys.path.append(str(Path(__file__).parents[1] / 'tools' / 'docs'))
 
 # Toy runs would spend most of their time in two waits; no result depends on either.
 # torch waits for the workers of a loader that was collected in a cycle of references, then ends

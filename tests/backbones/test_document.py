@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
+import backbones_page
 import cases
 import cases_further
 import pytest
+from backbones_page import document, rows
 from mmengine.registry import DefaultScope
 from stubbed import import_further
-
-from mm_tuning_plugin.cli import backbones_doc
-from mm_tuning_plugin.cli.backbones_doc import document, rows
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent.parent / 'docs'
@@ -49,10 +48,10 @@ def test_all_but_the_rows_is_current(monkeypatch):
     def row_of(own, some):
         for name, case in some.items():
             row = cells[name].pop(0)
-            assert row[1] == ('-' if case.exchanged else backbones_doc.shown(case.config))
+            assert row[1] == ('-' if case.exchanged else backbones_page.shown(case.config))
             yield row
 
-    monkeypatch.setattr(backbones_doc, 'rows', row_of)
+    monkeypatch.setattr(backbones_page, 'rows', row_of)
     assert stored() == document(str(HERE), DOCS / 'results' / 'configs'), 'make docs'
 
 

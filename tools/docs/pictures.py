@@ -16,10 +16,10 @@ def main(folder: str) -> None:
         folder: Where to.
     """
     import torch
+    from overview import draw_overview
     from PIL import Image
 
     from mm_tuning_plugin import visualization
-    from mm_tuning_plugin.cli.overview_picture import draw_overview
     from mm_tuning_plugin.demo.dataset import CLASSES, PALETTE, draw_scene
     from mm_tuning_plugin.functional import sample_patches, sample_points
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from overview_scene import CLASSES, Patches, cut_patches, draw_street, tune_toy
 
-from mm_tuning_plugin.cli.overview_toy import CLASSES, Patches, cut_patches, draw_street, tune_toy
 from mm_tuning_plugin.functional import class_connected_graph, graph_triplets
 from mm_tuning_plugin.visualization.drawing import drawing, mark, pixel_axes, text_width, write
 from mm_tuning_plugin.visualization.images import FAINT, INK, PAPER, WHITE, blank, frame, resize

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import overview
+import overview_scene
 import pytest
 import torch
 from PIL import Image
 
-from mm_tuning_plugin.cli import overview_picture, overview_toy
 from mm_tuning_plugin.functional import recall_at_k
 from mm_tuning_plugin.visualization.palette import _seen
 
@@ -28,7 +29,7 @@ def drawn():
     """The picture, and of how the toy was tuned for it."""
     torch.set_num_threads(1)
     seen, cut = [], []
-    tune, cut_patches = overview_toy.tune_toy, overview_toy.cut_patches
+    tune, cut_patches = overview_scene.tune_toy, overview_scene.cut_patches
 
     def tune_toy():
         torch.manual_seed(99)
@@ -41,10 +42,10 @@ def drawn():
         return cut_patches(*given, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (overview_toy, overview_picture):
+        for module in (overview_scene, overview):
             patch.setattr(module, 'tune_toy', tune_toy)
-        patch.setattr(overview_toy, 'cut_patches', cut_and_kept)
-        picture = overview_picture.draw_overview()
+        patch.setattr(overview_scene, 'cut_patches', cut_and_kept)
+        picture = overview.draw_overview()
     ((outcome, *states),) = seen
     return picture, Tuned(outcome, cut, tuple(states))
 
@@ -60,7 +61,7 @@ def test_the_file_is_the_picture_that_the_package_draws(picture):
     # 256 colours, and another machine's last digits may move a point of the maps
     off = np.abs(stored - picture)
     assert off.mean() < 1.5
-    left, width = overview_picture.COLUMNS[3]
+    left, width = overview.COLUMNS[3]
     off[:, left : left + width] = 0
     assert (off.max(axis=-1) > 60).mean() < 0.001, 'run `make docs`'
 
@@ -71,15 +72,15 @@ def test_nothing_is_cut_off_at_the_edges(picture):
 
 
 def test_every_class_is_in_every_step(picture):
-    for left, width in overview_picture.COLUMNS:
-        step = picture[overview_picture.TOP : overview_picture.BOTTOM, left : left + width]
-        for colour in overview_picture.COLOURS:
+    for left, width in overview.COLUMNS:
+        step = picture[overview.TOP : overview.BOTTOM, left : left + width]
+        for colour in overview.COLOURS:
             assert (step == colour).all(axis=-1).sum() > 60, (left, colour)
-    assert len(set(overview_picture.MARKERS)) == len(overview_picture.COLOURS)
+    assert len(set(overview.MARKERS)) == len(overview.COLOURS)
 
 
 def test_classes_are_told_apart_under_every_kind_of_sight():
-    seen = _seen(overview_picture.COLOURS)
+    seen = _seen(overview.COLOURS)
     gaps = np.linalg.norm(seen[:, :, None] - seen[:, None], axis=-1)
     assert gaps[:, ~np.eye(5, dtype=bool)].min() > 15
 
@@ -99,10 +100,10 @@ def test_the_toy_is_measured_on_streets_that_it_was_not_tuned_on(drawn):
 
 
 def test_a_streets_labels_are_those_of_its_shapes():
-    image, labels = overview_toy.draw_street(4)
+    image, labels = overview_scene.draw_street(4)
     assert image.shape == (256, 256, 3) and set(np.unique(labels)) <= set(range(5))
-    for again, expected in zip(overview_toy.draw_street(4), (image, labels)):
+    for again, expected in zip(overview_scene.draw_street(4), (image, labels)):
         np.testing.assert_array_equal(again, expected)
     sky = image[labels == 0]
     assert (sky == sky[0]).all() and labels[0].tolist() == [0] * 256
-    assert (labels[-1] == 1).all() and not np.array_equal(image, overview_toy.draw_street(5)[0])
+    assert (labels[-1] == 1).all() and not np.array_equal(image, overview_scene.draw_street(5)[0])

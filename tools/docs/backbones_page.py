@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sweep_section import section
 from torch import Tensor, nn
 
 from mm_tuning_plugin.cli.inspection import OnMeta
-from mm_tuning_plugin.cli.sweep_doc import section
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.channel_layout import bring_forward, layout_name
 from mm_tuning_plugin.models.outputs import (
