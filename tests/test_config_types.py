@@ -284,6 +284,6 @@ def test_a_loss_of_the_library_may_be_a_class():
 
 def test_options_take_classes_where_they_take_configs():
     options = dict(augment=[dict(type=OfMmcv)], nodes=dict(type=OfMmcv, like='patches'))
-    assert resolve_options(options)['nodes_per_image'] == 9
+    assert resolve_options(options).nodes_per_image == 9
     with pytest.raises(UserError, match=r'^mix_and_match\.augment\b'):
         resolve_options(dict(augment=[dict(prob=0.5)]))

@@ -42,15 +42,15 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
 
     try:
         cfg, facts = read_config(args)
-        look = look_at_fine_tuning(cfg, loads_weights=facts.options['checkpoint'] is None)
+        look = look_at_fine_tuning(cfg, loads_weights=facts.options.checkpoint is None)
     except UserError as error:
         yield _refused('config', error)
         return
     from mm_tuning_plugin.engine.config.options import nodes_called
 
     options = facts.options
-    stage_one = f'{options["max_iters"]} iterations on {nodes_called(options["nodes"])}'
-    found = f'{facts.num_classes} classes; stage one: {stage_one if options["enabled"] else "off"}'
+    stage_one = f'{options.max_iters} iterations on {nodes_called(options.nodes)}'
+    found = f'{facts.num_classes} classes; stage one: {stage_one if options.enabled else "off"}'
     yield Finding(OK, 'config', found)
     data = check_data_sets(cfg, facts)
     findings = [*data, check_start(cfg, facts), check_disk(cfg, facts)]
@@ -168,7 +168,7 @@ def check_start(cfg: Config, facts: Facts) -> Finding:
 
     options, subject = facts.options, 'start'
     try:
-        backbone, checkpoint = split_start(cfg['model'], options['checkpoint'])
+        backbone, checkpoint = split_start(cfg['model'], options.checkpoint)
         if checkpoint is None:
             found = 'no file named: the backbone starts as the config initialises it'
             return Finding(NOTE, subject, found, '--ssl-checkpoint FILE, for tuned weights')
@@ -179,9 +179,9 @@ def check_start(cfg: Config, facts: Facts) -> Finding:
         report = load_backbone_checkpoint(
             built,
             checkpoint,
-            min_matched=options['min_matched'],
-            allow_pickle=options['allow_pickle'],
-            prefix=options['checkpoint_prefix'],
+            min_matched=options.min_matched,
+            allow_pickle=options.allow_pickle,
+            prefix=options.checkpoint_prefix,
         )
     except UserError as error:
         more = 'mm-tuning convert --inspect FILE says what it holds and which backbone it fits'

@@ -182,8 +182,8 @@ class MixAndMatchRunner:
 
     def _begin(self) -> list[dict]:
         """Look at the data that both stages need; what the data set says of each training image."""
-        if self.options['compare'] is not None:
-            check_finished(Path(self.options['compare']))
+        if self.options.compare is not None:
+            check_finished(Path(self.options.compare))
         self.record = begin_or_resume(self.work_dir, bool(self.cfg.get('resume', False)))
         self.cfg = with_seed(self.cfg, self.record.seed)
         items = self._check_data('train_dataloader')
@@ -196,10 +196,10 @@ class MixAndMatchRunner:
         """Whatever only stage two would meet is told before stage one."""
         model, tuning = self.cfg['model'], self.tuning_cfg
         try:
-            look = look_at_fine_tuning(self.cfg, loads_weights=self.options['checkpoint'] is None)
+            look = look_at_fine_tuning(self.cfg, loads_weights=self.options.checkpoint is None)
             look_at_first_batch(look)
         except UserError:
-            if self.options['enabled']:
+            if self.options.enabled:
                 refuse_misread(model, tuning['model'], tuning['default_scope'])
             raise
 
@@ -207,12 +207,12 @@ class MixAndMatchRunner:
         items = self._begin()
         self._look_at_fine_tuning()
         self.interruption.end_if_idle()
-        if not self.options['enabled']:
-            start = self.options['checkpoint']
+        if not self.options.enabled:
+            start = self.options.checkpoint
             begins = f'baseline {hash_file(start) if start else "as the config initialises"}'
             return self._fine_tune(self._start_handover(), begins)
-        if self.options['tuned_backbone'] is not None:
-            tuned = Path(self.options['tuned_backbone'])
+        if self.options.tuned_backbone is not None:
+            tuned = Path(self.options.tuned_backbone)
             if not tuned.is_file():
                 raise UserError(str(tuned), 'no such file', 'expected a tuned backbone')
         else:
@@ -237,7 +237,7 @@ class MixAndMatchRunner:
     def _tuned(self, manifest: str) -> Path:
         """The file that stage one leaves, also as .safetensors if that is asked for."""
         tuned = self._tune(manifest)
-        if self.options['safetensors'] and is_main_process():
+        if self.options.safetensors and is_main_process():
             save_backbone(tuned.with_suffix(SAFETENSORS), *read_backbone(tuned))
         return tuned
 
@@ -250,7 +250,7 @@ class MixAndMatchRunner:
         now = fingerprint(self.tuning_cfg, self.options, manifest)
         before = previous_fingerprint(tuned)
         differing = differences(before, now) if before is not None else ''
-        if before is not None and differing and not self.options['overwrite']:
+        if before is not None and differing and not self.options.overwrite:
             state = 'a finished' if tuned.is_file() else 'an unfinished'
             if tuned.is_file() or resume:
                 raise UserError(
@@ -285,7 +285,7 @@ class MixAndMatchRunner:
         check_readers(self.cfg['model'], unwrap(runner.model), cfg['default_scope'])
         tell_of_differences(self.cfg, cfg)
         runner.logger.info(
-            f'stage 1 of 2: mix-and-match tuning, {self.options["max_iters"]} iterations, '
+            f'stage 1 of 2: mix-and-match tuning, {self.options.max_iters} iterations, '
             f'in {self.tuning_dir}'
         )
         self.line.follow(runner, TUNING)
@@ -303,7 +303,7 @@ class MixAndMatchRunner:
 
     def _start_handover(self) -> Handover | None:
         """The start of the baseline: the same file, by the same strict hand-over."""
-        start = self.options['checkpoint']
+        start = self.options.checkpoint
         if start is None:
             return None
 
@@ -311,9 +311,9 @@ class MixAndMatchRunner:
             report = load_backbone_checkpoint(
                 backbone,
                 start,
-                min_matched=self.options['min_matched'],
-                allow_pickle=self.options['allow_pickle'],
-                prefix=self.options['checkpoint_prefix'],
+                min_matched=self.options.min_matched,
+                allow_pickle=self.options.allow_pickle,
+                prefix=self.options.checkpoint_prefix,
             )
             print_log(f'start of the backbone:\n{report}', logger='current')
             if report.arguments:
@@ -342,7 +342,7 @@ class MixAndMatchRunner:
             begins: Tells them from others: only checkpoints of a run from the same are resumed.
         """
         cfg = copy.deepcopy(self.cfg)
-        if self.options['checkpoint'] is not None:
+        if self.options.checkpoint is not None:
             # Nothing is downloaded or read only to be overwritten.
             cfg['model'] = remove_pretrained(cfg['model'])
         begun = time.time()
@@ -350,7 +350,7 @@ class MixAndMatchRunner:
         runner.handover = handover
         runner.register_hook(ClassIoUHook())
         runner.run_id = runner.run_id and f'{runner.run_id}, {begins}'
-        if self.options['enabled']:
+        if self.options.enabled:
             runner.logger.info('stage 2 of 2: fine-tuning from the tuned backbone')
             needed = changed_arguments(self.cfg['model'], self.tuning_cfg['model'])
             if needed:
@@ -374,10 +374,10 @@ class MixAndMatchRunner:
 
     def _report(self) -> None:
         """Write the report; a run that is finished does not fail for it."""
-        if not self.options['report']:
+        if not self.options.report:
             return
         note_circumstances(self.work_dir)
-        compare = self.options['compare']
+        compare = self.options.compare
         try:
             path = write_report(self.work_dir, compare and Path(compare))
         except (OSError, ValueError, TypeError, KeyError) as error:

@@ -165,7 +165,7 @@ def _look_at(sample: Mapping[str, Any], table: np.ndarray, facts: Facts, window:
     seg_map = torch.from_numpy(table.take(source['seg_map']).astype(np.int64))
     given = as_picture(sample['inputs'].permute(0, 2, 3, 1).numpy())  # (M, H, W, 3)
     points, boxes = sample['points'], source['boxes']
-    if like(facts.options['nodes']) == 'patches':
+    if like(facts.options.nodes) == 'patches':
         patches, nodes = given, boxes
     else:
         patches = _windows(given, points.numpy(), window)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mm_tuning_plugin.engine.config.options import like, nodes_called
+from mm_tuning_plugin.engine.config.options import Options, like, nodes_called
 from mm_tuning_plugin.inspection.node_survey import Survey
 
 BACKGROUND_NAMES = ('background', 'bg', 'void', 'unlabelled', 'unlabeled', 'other', 'clutter')
@@ -32,7 +32,7 @@ def class_rows(seen: Survey) -> list[dict[str, Any]]:
     drawn = sum(
         np.bincount(image.labels, minlength=len(counts)) > 0 for image in seen.images
     )  # (K,) images
-    labels, patches = seen.labels, like(seen.facts.options['nodes']) == 'patches'
+    labels, patches = seen.labels, like(seen.facts.options.nodes) == 'patches'
     figures = dict(purity=seen.joined('purity'))
     if patches:
         figures.update(side=seen.sides, covered=seen.joined('covered'))
@@ -60,12 +60,12 @@ def summary(seen: Survey) -> dict[str, Any]:
     """Figures over all classes: counts, and quantiles of what single nodes have."""
     facts = seen.facts
     figures = dict(purity=seen.joined('purity'))
-    if like(facts.options['nodes']) == 'patches':
+    if like(facts.options.nodes) == 'patches':
         names = ('covered', 'outside')
         figures.update(side=seen.sides, **{name: seen.joined(name) for name in names})
     background = facts.background_index
     return dict(
-        node_kind=nodes_called(facts.options['nodes']),
+        node_kind=nodes_called(facts.options.nodes),
         dataset_images=seen.dataset_size,
         images=len(seen.images),
         images_without_nodes=sum(len(image.labels) == 0 for image in seen.images),
@@ -112,12 +112,12 @@ def sampling_warnings(seen: Survey) -> list[str]:
     return lines + _background_warnings(seen)
 
 
-def _more_nodes(options: dict[str, Any]) -> str:
-    if isinstance(options['nodes'], Mapping):
-        return f'let {nodes_called(options["nodes"])} draw more of them'
-    if options['nodes'] == 'points':
+def _more_nodes(options: Options) -> str:
+    if isinstance(options.nodes, Mapping):
+        return f'let {nodes_called(options.nodes)} draw more of them'
+    if options.nodes == 'points':
         return 'raise mix_and_match.nodes_per_image or points_per_class'
-    if options['balance'] == 'pixel':
+    if options.balance == 'pixel':
         return "set mix_and_match.balance='class', or raise nodes_per_image"
     return 'raise mix_and_match.nodes_per_image'
 
@@ -125,10 +125,10 @@ def _more_nodes(options: dict[str, Any]) -> str:
 def _background_warnings(seen: Survey) -> list[str]:
     """Only our own patches are drawn with a share of background."""
     facts, names = seen.facts, seen.facts.class_names
-    if facts.options['nodes'] != 'patches':
+    if facts.options.nodes != 'patches':
         return []
     shares = seen.pixels[:-1] / max(1, seen.pixels[:-1].sum())
-    index, ratio = facts.background_index, facts.options['background_ratio']
+    index, ratio = facts.background_index, facts.options.background_ratio
     if index is not None:
         if _looks_like_background(names[index]):
             return []

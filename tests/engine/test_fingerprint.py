@@ -2,17 +2,17 @@
 
 import copy
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mistakes import mistake
 from mmengine.config import Config
 
 from mm_tuning_plugin.engine import OPTIONS, derive_tuning_config, resolve_options
+from mm_tuning_plugin.engine.config.options import Options, counted_options, declare_option
 from mm_tuning_plugin.engine.reuse.fingerprint import (
     ADDED_ARGUMENTS,
-    ADDED_OPTIONS,
-    DROPPED_OPTIONS,
-    WITHOUT_EFFECT,
     differences,
     fingerprint,
 )
@@ -94,14 +94,30 @@ def test_the_fingerprint_of_an_ordinary_config_stays_as_it_is(now):
         present = now[earlier['case']]
         known = {key: present[key] for key in earlier['fingerprint']}
         assert json.dumps(known) == json.dumps(earlier['fingerprint'])
-        later = {key.split('.')[1] for key in set(present) - set(known)}
-        assert later <= set(ADDED_OPTIONS)
 
 
-def test_every_option_counts_from_the_first_on_or_has_its_default_in_the_table():
-    first = {key.split('.')[1] for key in EARLIER[0]['fingerprint'] if key[:4] == 'mix_'}
-    assert {option.name for option in OPTIONS} == first | set(WITHOUT_EFFECT) | set(ADDED_OPTIONS)
-    assert not set(ADDED_OPTIONS) & (first | set(WITHOUT_EFFECT))
+@dataclass(frozen=True)
+class LaterOptions(Options):
+    """The options of a version to come."""
+
+    shuffle: bool = declare_option(False, lambda v: isinstance(v, bool), 'a bool', 'Toy.')
+
+
+def test_an_option_added_at_its_default_keeps_earlier_tunings(now):
+    def later(**given):
+        counted = counted_options(resolve_options(given, LaterOptions))
+        return {**now['points'], 'mix_and_match.shuffle': counted['shuffle']}
+
+    assert differences(now['points'], later(), kind=LaterOptions) == ''
+    told = differences(now['points'], later(shuffle=True), kind=LaterOptions)
+    assert told == 'mix_and_match.shuffle was False and is now True'
+    with mistake('mix_and_match.shuffle', problem='3', remedy='a bool'):
+        resolve_options(dict(shuffle=3), LaterOptions)
+
+
+def test_an_option_without_effect_on_the_weights_is_no_part(now):
+    named = {key.split('.')[1] for key in now['points'] if key.startswith('mix_and_match.')}
+    assert named == {option.name for option in OPTIONS if option.changes_weights}
 
 
 def test_a_default_that_changes_later_is_a_difference(now):
@@ -122,8 +138,8 @@ def test_an_argument_in_a_list_counts_as_its_value_when_it_came(now):
     assert differences(lacking, changed).startswith('dataset.dataset.pipeline was')
 
 
-def test_an_option_that_is_no_more_counts_if_it_did_something(now):
-    for name, value in DROPPED_OPTIONS.items():
+def test_an_option_that_counts_no_more_counts_if_it_did_something(now):
+    for name, value in (('bn_crops', 0),):
         assert differences({**now['points'], f'mix_and_match.{name}': value}, now['points']) == ''
         told = differences({**now['points'], f'mix_and_match.{name}': 2}, now['points'])
         assert told == f'mix_and_match.{name} was 2 and is now None'

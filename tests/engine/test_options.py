@@ -15,23 +15,23 @@ from mm_tuning_plugin.engine.config.options import (
 def test_defaults_pass_their_own_checks():
     for option in OPTIONS:
         assert option.check(option.default), option.name
-    for recipe in RECIPES.values():
-        resolve_options(recipe)
+    for name in RECIPES:
+        resolve_options(dict(recipe=name))
 
 
 def test_given_options_win_over_the_recipe_and_the_recipe_over_the_defaults():
     options = resolve_options(dict(recipe='paper', max_iters=5))
-    assert options['max_iters'] == 5
-    assert options['nodes'] == 'patches'
-    assert options['loss'] == 'graph_triplet'
-    assert options['nodes_per_image'] == 9
-    assert options['margin'] == 2.1
+    assert options.max_iters == 5
+    assert options.nodes == 'patches'
+    assert options.loss == 'graph_triplet'
+    assert options.nodes_per_image == 9
+    assert options.margin == 2.1
 
 
 def test_nodes_per_image_follows_the_kind_of_nodes():
-    assert resolve_options(dict(nodes='points'))['nodes_per_image'] == 128
-    assert resolve_options(dict(nodes='patches'))['nodes_per_image'] == 9
-    assert resolve_options(dict(nodes='points', nodes_per_image=3))['nodes_per_image'] == 3
+    assert resolve_options(dict(nodes='points')).nodes_per_image == 128
+    assert resolve_options(dict(nodes='patches')).nodes_per_image == 9
+    assert resolve_options(dict(nodes='points', nodes_per_image=3)).nodes_per_image == 3
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_something_else_than_a_dict_is_refused(value):
 
 @pytest.mark.parametrize('value', [(64, 256), [64, 64], (0.25, 1.0), (2, 3)])
 def test_size_range_takes_pixels_and_fractions(value):
-    assert resolve_options(dict(size_range=value))['size_range'] == value
+    assert resolve_options(dict(size_range=value)).size_range == value
 
 
 def test_the_table_in_the_docs_is_the_one_the_code_makes():

@@ -143,7 +143,7 @@ def test_both_stages_read_self_supervised_by_our_loader(toy_cfg, tmp_path):
     derived = derive_tuning_config(toy_cfg).model
     assert derived.checkpoint == str(start) and not derived.backbone.get('init_cfg')
     runner = MixAndMatchRunner(toy_cfg)
-    assert runner.options['checkpoint'] == str(start)
+    assert runner.options.checkpoint == str(start)
     assert not runner.cfg.model.backbone.init_cfg
     with mistake('moco.pth', remedy='backbone'):
         toy_cfg.model.backbone.init_cfg = [SELF_SUPERVISED]

@@ -17,7 +17,12 @@ NAMES = {
         'LoadReport', 'Naming', 'load_backbone_checkpoint', 'register_naming',
     ],
     'mm_tuning_plugin.engine': ['MixAndMatchRunner', 'derive_tuning_config'],
-    'mm_tuning_plugin.models': ['MixAndMatchTuner', 'PointEmbedding', 'PooledEmbedding'],
+    'mm_tuning_plugin.models': [
+        'ExpectedTripletLoss', 'GraphTripletLoss', 'MixAndMatchTuner', 'NodeCrossEntropyLoss',
+        'NodeDataPreprocessor', 'PMLLoss', 'PointEmbedding', 'PooledEmbedding',
+        'PrototypeContrastiveLoss', 'SelfSupervised', 'SummedSoftmaxEncoderDecoder',
+        'SupervisedContrastiveLoss', 'backbones', 'gather_nodes', 'heads', 'proxies',
+    ],
     'mm_tuning_plugin.datasets': ['PackNodeInputs', 'SamplePatches', 'SamplePoints'],
     'mm_tuning_plugin.registry': [
         'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'METRICS', 'MODELS', 'RUNNERS', 'TRANSFORMS',

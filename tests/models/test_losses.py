@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mm_tuning_plugin import functional
-from mm_tuning_plugin.models import (
+from mm_tuning_plugin.losses import (
     ExpectedTripletLoss,
     GraphTripletLoss,
     NodeCrossEntropyLoss,

@@ -7,7 +7,7 @@ from pytorch_metric_learning import distances, losses, miners
 
 from mm_tuning_plugin import functional
 from mm_tuning_plugin.engine import MixAndMatchRunner
-from mm_tuning_plugin.models import PMLLoss
+from mm_tuning_plugin.losses import PMLLoss
 
 LABELS = torch.tensor([3, 3, 0, 7, 0, 3, 0, 9])
 

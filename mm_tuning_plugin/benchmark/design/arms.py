@@ -141,7 +141,7 @@ def augmented(base: Config, recipe: Mapping[str, Any]) -> Config:
     Raises:
         UserError: The recipe has none, or images would be left with the size it gave them.
     """
-    extra = augmentation(resolve_options(tuning_options(base, recipe))['augment'])
+    extra = augmentation(resolve_options(tuning_options(base, recipe)).augment)
     if not extra:
         raise UserError(
             'arms',

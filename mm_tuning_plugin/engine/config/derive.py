@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from mmengine.config import Config
@@ -25,7 +26,7 @@ from mm_tuning_plugin.engine.config.initial_weights import (
     with_needed_arguments,
 )
 from mm_tuning_plugin.engine.config.normalisation import Normalisation, read_normalisation
-from mm_tuning_plugin.engine.config.options import like, resolve_options
+from mm_tuning_plugin.engine.config.options import Options, like, resolve_options
 from mm_tuning_plugin.engine.hooks.batch_norm import estimate_config
 from mm_tuning_plugin.engine.pictures.hook import pictures_config
 from mm_tuning_plugin.errors import UserError
@@ -54,7 +55,7 @@ KEPT_KEYS = (
 class Facts(NamedTuple):
     """What was read out of the user's config once, for all parts of the plan."""
 
-    options: dict[str, Any]
+    options: Options
     num_classes: int
     class_names: list[str]
     ignore_values: list[int]
@@ -124,24 +125,24 @@ def read_facts(cfg: Mapping[str, Any]) -> Facts:
         num_classes=num_classes,
         class_names=class_names,
         ignore_values=user_config.read_ignored(cfg, normalisation.seg_pad_val),
-        background_index=user_config.read_background(options['background_index'], class_names),
+        background_index=user_config.read_background(options.background_index, class_names),
         normalisation=normalisation,
     )
 
 
 def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
     options, norm = facts.options, facts.normalisation
-    backbone, checkpoint = split_start(cfg['model'], options['checkpoint'])
+    backbone, checkpoint = split_start(cfg['model'], options.checkpoint)
     backbone = with_needed_arguments(
         backbone, checkpoint, options, cfg.get('default_scope') or 'mmseg'
     )
-    _refuse_nested_checkpoints(backbone, options['chunk_size'])
+    _refuse_nested_checkpoints(backbone, options.chunk_size)
     size = user_config.read_fixed_size(backbone)
-    embedding = dict(projection_channels=options['projection_channels'])
-    if options['loss'] == 'cross_entropy':
+    embedding = dict(projection_channels=options.projection_channels)
+    if options.loss == 'cross_entropy':
         embedding = dict(projection_channels=facts.num_classes, hidden_channels=0, normalise=False)
-    if like(options['nodes']) == 'patches':
-        embedding.update(type=f'{SCOPE}.PooledEmbedding', grid_size=options['grid_size'])
+    if like(options.nodes) == 'patches':
+        embedding.update(type=f'{SCOPE}.PooledEmbedding', grid_size=options.grid_size)
     else:
         embedding.update(type=f'{SCOPE}.PointEmbedding')
     return dict(
@@ -156,14 +157,14 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
         backbone=backbone,
         embedding=embedding,
         criterion=_criterion(facts),
-        in_index=_levels(cfg, options['levels']),
+        in_index=_levels(cfg, options.levels),
         seed=_seed(cfg) or 0,
         probe_size=size or [128, 128],
         checkpoint=checkpoint,
-        min_matched=options['min_matched'],
-        allow_pickle=options['allow_pickle'],
-        prefix=options['checkpoint_prefix'],
-        chunk_size=options['chunk_size'],
+        min_matched=options.min_matched,
+        allow_pickle=options.allow_pickle,
+        prefix=options.checkpoint_prefix,
+        chunk_size=options.chunk_size,
         graph_groups=_graph_groups(options),
     )
 
@@ -174,8 +175,8 @@ def _levels(cfg: Mapping[str, Any], levels: str | Sequence[int]) -> list[int] | 
     return None if levels == 'all' else list(levels)
 
 
-def _graph_groups(options: Mapping[str, Any]) -> int:
-    groups, images = options['graph_groups'], options['images_per_batch']
+def _graph_groups(options: Options) -> int:
+    groups, images = options.graph_groups, options.images_per_batch
     if images % groups:
         raise UserError(
             'mix_and_match.graph_groups',
@@ -197,12 +198,12 @@ def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | No
 
 
 def _criterion(facts: Facts) -> dict:
-    loss = facts.options['loss']
+    loss = facts.options.loss
     if isinstance(loss, Mapping):
         known = dict(num_classes=facts.num_classes, channels=None)
         return {**(known if full_type(loss) == f'{SCOPE}.PMLLoss' else {}), **copy.deepcopy(loss)}
     fixed, parameters = LOSS_TYPES[loss]
-    known = {**facts.options, 'num_classes': facts.num_classes}
+    known = {**asdict(facts.options), 'num_classes': facts.num_classes}
     given = {name: known[name] for name in parameters}
     return {**fixed, 'type': f'{SCOPE}.{fixed["type"]}', **given}
 
@@ -210,27 +211,27 @@ def _criterion(facts: Facts) -> dict:
 def _sample(facts: Facts) -> dict:
     options, norm = facts.options, facts.normalisation
     labels = dict(num_classes=facts.num_classes, ignore_values=facts.ignore_values)
-    if isinstance(options['nodes'], Mapping):
-        return {**labels, **{k: v for k, v in options['nodes'].items() if k != 'like'}}
-    if options['nodes'] == 'points':
+    if isinstance(options.nodes, Mapping):
+        return {**labels, **{k: v for k, v in options.nodes.items() if k != 'like'}}
+    if options.nodes == 'points':
         return dict(
             type=f'{SCOPE}.SamplePoints',
-            points_per_class=options['points_per_class'],
-            max_points=options['nodes_per_image'],
-            border_share=options['border_share'],
+            points_per_class=options.points_per_class,
+            max_points=options.nodes_per_image,
+            border_share=options.border_share,
             **labels,
         )
     # Outside the image lies the mean, which is 0 once normalised, as in mmseg's padding.
     fill = norm.mean or [0.0, 0.0, 0.0]
     return dict(
         type=f'{SCOPE}.SamplePatches',
-        num_patches=options['nodes_per_image'],
-        size_range=list(options['size_range']),
-        patch_size=options['patch_size'],
+        num_patches=options.nodes_per_image,
+        size_range=list(options.size_range),
+        patch_size=options.patch_size,
         background_index=facts.background_index,
-        background_ratio=options['background_ratio'],
-        max_overlap=options['max_overlap'],
-        balance=options['balance'],
+        background_ratio=options.background_ratio,
+        max_overlap=options.max_overlap,
+        balance=options.balance,
         fill=fill[::-1] if norm.swap_channels else list(fill),
         **labels,
     )
@@ -245,17 +246,17 @@ def check_labels(facts: Facts) -> dict:
     )
 
 
-def _kept_transforms(options: Mapping[str, Any]) -> tuple[str, ...]:
-    if options['transforms'] != 'auto':
-        return tuple(options['transforms'])
-    if like(options['nodes']) == 'points':
+def _kept_transforms(options: Options) -> tuple[str, ...]:
+    if options.transforms != 'auto':
+        return tuple(options.transforms)
+    if like(options.nodes) == 'points':
         return derive_pipelines.GEOMETRIC + derive_pipelines.PHOTOMETRIC
     return derive_pipelines.FLIPS
 
 
 def tuning_dataset(cfg: Mapping[str, Any], facts: Facts) -> dict:
     """The user's training data set with the pipeline of stage one."""
-    keep, extra = _kept_transforms(facts.options), augmentation(facts.options['augment'])
+    keep, extra = _kept_transforms(facts.options), augmentation(facts.options.augment)
     return derive_pipelines.with_pipeline(
         cfg['train_dataloader']['dataset'],
         lambda steps: derive_pipelines.tuning_pipeline(
@@ -282,7 +283,7 @@ def _share(facts: Facts, option: str) -> int:
     Raises:
         UserError: It does not divide.
     """
-    world_size, number = get_world_size(), facts.options[option]
+    world_size, number = get_world_size(), getattr(facts.options, option)
     if number % world_size:
         raise UserError(
             f'mix_and_match.{option}',
@@ -327,7 +328,7 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
                 type=f'{SCOPE}.RetrievalDataset',
                 gallery=derive_pipelines.with_pipeline(train, gallery),
                 queries=derive_pipelines.with_pipeline(loader['dataset'], queries),
-                max_images=facts.options['retrieval_images'],
+                max_images=facts.options.retrieval_images,
             ),
             collate_fn=dict(type='pseudo_collate'),
         ),
@@ -338,7 +339,7 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
 
 def _window(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
     """What keeps an image from passing the backbone whole that is far larger than training's."""
-    if like(facts.options['nodes']) == 'patches':  # each of which is an image of its own
+    if like(facts.options.nodes) == 'patches':  # each of which is an image of its own
         return []
     size = derive_pipelines.crop_size(cfg['train_dataloader']['dataset'])
     return [dict(type=f'{SCOPE}.CutLargeImage', crop_size=size and list(size))]
@@ -348,7 +349,7 @@ def _batch_norm_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
     share = _share(facts, 'bn_crops')
     if not share:
         return []
-    number, seed = facts.options['bn_crops'], _seed(cfg) or 0
+    number, seed = facts.options.bn_crops, _seed(cfg) or 0
     return [estimate_config(cfg, number, share, check_labels(facts), seed)]
 
 
@@ -357,7 +358,7 @@ def _measures(cfg: Mapping[str, Any], facts: Facts) -> bool:
     validates = isinstance(
         cfg.get('val_dataloader'), Mapping
     ) and derive_pipelines.validates_labels(cfg)
-    return bool(facts.options['retrieval_images']) and validates
+    return bool(facts.options.retrieval_images) and validates
 
 
 def _pictures_hooks(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
@@ -373,7 +374,7 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
     kept = [
         copy.deepcopy(hook)
         for hook in cfg.get('custom_hooks') or []
-        if base_type(hook) in options['keep_hooks']
+        if base_type(hook) in options.keep_hooks
     ]
     visualizer = copy.deepcopy(dict(cfg.get('visualizer') or dict(type='Visualizer')))
     visualizer.pop('name', None)  # mmengine then names it after this run
@@ -382,14 +383,14 @@ def _runtime(cfg: Mapping[str, Any], facts: Facts) -> dict:
             timer=dict(type='IterTimerHook'),
             logger=dict(
                 type='LoggerHook',
-                interval=min(interval, options['max_iters']),
+                interval=min(interval, options.max_iters),
                 log_metric_by_epoch=False,
             ),
             param_scheduler=dict(type='ParamSchedulerHook'),
             checkpoint=dict(
                 type='CheckpointHook',
                 by_epoch=False,
-                interval=options['checkpoint_interval'],
+                interval=options.checkpoint_interval,
                 max_keep_ckpts=2,
             ),
             sampler_seed=dict(type='DistSamplerSeedHook'),

@@ -8,10 +8,11 @@ from typing import Any
 
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.config.learning_rates import thawed
+from mm_tuning_plugin.engine.config.options import Options
 from mm_tuning_plugin.errors import UserError
 
 
-def schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
+def schedule(cfg: Mapping[str, Any], options: Options) -> dict:
     """Derive loop, optimizer and learning rate: the paper's for SGD, else the user's own optimizer.
 
     Args:
@@ -31,16 +32,16 @@ def schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
         )
     wrapper.pop('accumulative_counts', None)
     wrapper = thawed(wrapper, cfg['model']['backbone'], cfg.get('default_scope') or 'mmseg')
-    iters = options['max_iters']
+    iters = options.max_iters
     if base_type(wrapper['optimizer']) == 'SGD':
-        lr = 0.01 if options['lr'] is None else options['lr']
+        lr = 0.01 if options.lr is None else options.lr
         wrapper['optimizer'] = dict(type='SGD', lr=lr, momentum=0.9, weight_decay=5e-4)
         scheduler = [
             dict(type='MultiStepLR', milestones=[max(1, iters * 3 // 4)], gamma=0.1, by_epoch=False)
         ]
     else:
-        if options['lr'] is not None:
-            wrapper['optimizer']['lr'] = options['lr']
+        if options.lr is not None:
+            wrapper['optimizer']['lr'] = options.lr
         warmup = max(1, min(1500, iters // 10))
         scheduler = [
             dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup, by_epoch=False),
@@ -51,7 +52,7 @@ def schedule(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> dict:
         train_cfg=dict(
             type='IterBasedTrainLoop',
             max_iters=iters,
-            val_interval=options['val_interval'] or iters,
+            val_interval=options.val_interval or iters,
         ),
         optim_wrapper=wrapper,
         param_scheduler=scheduler,

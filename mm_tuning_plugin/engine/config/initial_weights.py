@@ -13,6 +13,7 @@ from mmseg.registry import MODELS
 from mm_tuning_plugin.checkpoint import needed_arguments
 from mm_tuning_plugin.config_types import base_type, class_of
 from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.config.options import Options
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def split_start(
 def with_needed_arguments(
     backbone: dict[str, Any],
     checkpoint: str | None,
-    options: Mapping[str, Any],
+    options: Options,
     scope: str = 'mmseg',
 ) -> dict[str, Any]:
     """Give a backbone the arguments with which the weights of its start mean the same.
@@ -118,8 +119,8 @@ def with_needed_arguments(
         needed = needed_arguments(
             outline(backbone, scope),
             checkpoint,
-            allow_pickle=options['allow_pickle'],
-            prefix=options['checkpoint_prefix'],
+            allow_pickle=options.allow_pickle,
+            prefix=options.checkpoint_prefix,
         )
     except Exception:  # whatever is wrong is told where the file is loaded
         return backbone

@@ -1,10 +1,11 @@
-"""Every option of ``mix_and_match``: one table that validates, gives defaults, and documents."""
+"""Every option of ``mix_and_match``, each declared once: type, default, range, effect."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any
 
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.config.augmentation import AUGMENTATIONS, is_augmentation
@@ -13,14 +14,58 @@ from mm_tuning_plugin.errors import UserError
 Check = Callable[[Any], bool]
 
 
-class Option(NamedTuple):
-    """One option: what the docs print and what the validation reads."""
+@dataclass(frozen=True)
+class Option:
+    """What is known of an option, beside its name and type.
+
+    Attributes:
+        name: Its name.
+        default: Its value if the config gives none.
+        check: Whether a value is allowed.
+        expected: What is allowed, in words.
+        effect: What it does, for docs/options.md.
+        paper: Its value under ``recipe='paper'``.
+        changes_weights: Whether the tuned weights depend on it. If so, it is part of the
+            fingerprint of a tuning.
+        introduced: Its default when it was introduced. A fingerprint without the option was
+            written before that, and is read as if it had this value.
+        once_counted_unless: Of an option that fingerprints of earlier versions hold: the value at
+            which it had no effect.
+    """
 
     name: str
     default: Any
     check: Check
     expected: str
     effect: str
+    paper: Any
+    changes_weights: bool
+    introduced: Any
+    once_counted_unless: Any
+
+
+def declare_option(
+    default: Any,
+    check: Check,
+    expected: str,
+    effect: str,
+    *,
+    paper: Any = MISSING,
+    changes_weights: bool = True,
+    introduced: Any = MISSING,
+    once_counted_unless: Any = MISSING,
+) -> Any:
+    """Declare a field of `Options`; see `Option`."""
+    known = dict(
+        check=check,
+        expected=expected,
+        effect=effect,
+        paper=default if paper is MISSING else paper,
+        changes_weights=changes_weights,
+        introduced=default if introduced is MISSING else introduced,
+        once_counted_unless=once_counted_unless,
+    )
+    return field(default=default, metadata=known)
 
 
 def _is_number(value: Any) -> bool:
@@ -99,152 +144,327 @@ PICTURES_OF_RETRIEVAL = ('embedding', 'tsne', 'gallery', 'similarity')
 
 PICTURES = ('mosaic', *PICTURES_OF_RETRIEVAL)
 
-RECIPES: dict[str, dict[str, Any]] = {
-    'default': {},
-    'paper': dict(
-        nodes='patches',
-        loss='graph_triplet',
-        max_iters=8000,
-        nodes_per_image=9,
-        projection_channels=0,
-    ),
-}
-"""What each recipe changes of the defaults; options given explicitly win over both."""
-
 POINTS_PER_IMAGE = 128
 PATCHES_PER_IMAGE = 9
-
-OPTIONS = (
-    Option('recipe', 'default', _one_of(*RECIPES), ' or '.join(map(repr, RECIPES)),
-           "Set of defaults. 'paper' follows Zhan et al. (AAAI 2018): patches, graph triplets."),
-    Option('enabled', True, _is_flag, 'True or False',
-           'False skips tuning: the baseline, fine-tuned from the same start.'),
-    Option('checkpoint', None, _optional(_is_path), 'a file, or None',
-           'Self-supervised start. Replaces `pretrained` and `init_cfg` of the config.'),
-    Option('tuned_backbone', None, _optional(_is_path), 'a file, or None',
-           'A finished `tuned_backbone.pth` or `.safetensors`: skips tuning, fine-tunes from it.'),
-    Option('safetensors', False, _is_flag, 'True or False',
-           'Also write `tuned_backbone.safetensors`, beside the `.pth`.'),
-    Option('overwrite', False, _is_flag, 'True or False',
-           'Replace a finished tuning that other settings made.'),
-    Option('min_matched', 0.9, _number(0, 1), '0 to 1',
-           'Least share of every stage of the backbone that the start must fill.'),
-    Option('checkpoint_prefix', None, _optional(_is_path), "a dotted name, or None",
-           'Where in the start the weights are (`state_dict.net_a`). None: searched for. Needed '
-           'only where two networks of the file fit equally well.'),
-    Option('allow_pickle', False, _is_flag, 'True or False',
-           'Let the start run code while it is unpickled. Only for files you trust.'),
-    Option('max_iters', 2000, _integer(1), 'an integer from 1', 'Iterations of tuning.'),
-    Option('lr', None, _optional(_number(0, above=True)), 'a number above 0, or None',
-           "Learning rate of tuning. None: 0.01 for SGD, the config's own for other optimizers. "
-           'A loss that is not finite ends tuning; in mixed precision, more than ten in a row.'),
-    Option('images_per_batch', 16, _integer(1), 'an integer from 1',
-           'Images of a batch, over all ranks together.'),
-    Option('nodes', 'points', _is_nodes, "'points', 'patches', or the config of a transform",
-           "'points': pixels of the config's own crops; 'patches': resized squares. A registered "
-           "transform draws in their place, `like='points'` (whole images, read at points) or "
-           "`like='patches'`; it is also given `num_classes` and `ignore_values`."),
-    Option('nodes_per_image', None, _optional(_integer(1)), 'an integer from 1, or None',
-           f'Most nodes of an image. None: {POINTS_PER_IMAGE} points or '
-           f'{PATCHES_PER_IMAGE} patches.'),
-    Option('levels', 'head', _is_levels, "'head', 'all', or a list of integers",
-           "Levels of the backbone's output that make up a node's embedding: those that the decode "
-           'head reads, all of them, or these.'),
-    Option('points_per_class', 8, _integer(1), 'an integer from 1',
-           'Points: most of one class in an image.'),
-    Option('border_share', 0.0, _number(0, 1), '0 to 1',
-           'Points: share of a class and image that lies within 3 pixels of another label.'),
-    Option('size_range', (64, 256), _is_size_range,
-           'a pair (smallest, largest), both ints from 2 (pixels, an even one among '
-           'them) or both floats up to 4.0 (shares of the shorter side), not reversed',
-           'Patches: range of their sides.'),
-    Option('patch_size', 128, _integer(16, 4096), 'an integer from 16 to 4096',
-           'Patches: side after resizing, pixels.'),
-    Option('balance', 'pixel', _one_of('pixel', 'class'), "'pixel' or 'class'",
-           'Patches: centres uniform over pixels, or over the classes of the image first.'),
-    Option('background_index', 'auto',
-           lambda v: v == 'auto' or v is None or _integer(0, 254)(v),
-           "'auto', None, or a class index",
-           "Patches: the background class. 'auto': class 0 if it is named background, else none."),
-    Option('background_ratio', 0.1, _number(0, 1), '0 to 1',
-           'Patches: share drawn on the background class, where there is one.'),
-    Option('max_overlap', 0.6, _number(0, 1), '0 to 1',
-           'Patches: largest share that the others may cover before one is dropped.'),
-    Option('transforms', 'auto', _is_names, "'auto', or a list of transform types",
-           "Geometric and photometric transforms of the config that tuning keeps. 'auto': all for "
-           'points, random flips for patches.'),
-    Option('augment', None, is_augmentation,
-           ', '.join(map(repr, AUGMENTATIONS)) + ', a list of configs of transforms, or None',
-           "Augmentation of tuning alone, before the config's first crop. 'strong': half to twice "
-           "the size, and twice the ranges of mmseg's PhotoMetricDistortion."),
-    Option('loss', 'prototype_contrastive', _is_loss,
-           ', '.join(map(repr, LOSSES)) + ', or the config of a registered loss',
-           'What pulls nodes of a class together and pushes classes apart. '
-           "'balanced_contrastive': classes weigh alike, however many nodes they have. "
-           "'prototype_contrastive': these, and a learnt prototype of each class beside the nodes. "
-           "'cross_entropy' does not match: a linear classifier on the same nodes, a control "
-           '(no projection).'),
-    Option('margin', 2.1, _number(0, above=True), 'a number above 0', 'Triplet losses: margin.'),
-    Option('temperature', 0.1, _number(0, above=True), 'a number above 0',
-           'Contrastive losses: divides the cosines.'),
-    Option('graph_groups', 1, _integer(1), 'an integer from 1 that divides `images_per_batch`',
-           'Groups of images, over all ranks together, each of which is matched by itself. 1: all '
-           'nodes of a batch meet. As many as ranks: one graph a GPU, as in the paper.'),
-    Option('projection_channels', 128, _integer(0), 'an integer from 0',
-           'Width of the projection that is dropped after tuning; 0: none.'),
-    Option('grid_size', 4, _integer(1, 64), 'an integer from 1 to 64',
-           'Patches: side of the grid that features are pooled to before they are flattened.'),
-    Option('chunk_size', None, _optional(_integer(1)), 'an integer from 1, or None',
-           'Most images (patches are images) that pass the backbone at once on a rank; each chunk '
-           'is computed again in the backward pass, so that memory does not grow with the batch. '
-           "BatchNorm then sees a chunk's statistics. None: the whole batch, computed once."),
-    Option('bn_crops', 0, _integer(0), 'an integer from 0',
-           "Whole crops of the config's own training pipeline, over all ranks together, on which "
-           'the BatchNorm statistics that train are estimated anew before the tuned backbone is '
-           'written; 0: those that tuning leaves.'),
-    Option('checkpoint_interval', 500, _integer(1), 'an integer from 1',
-           'Iterations between checkpoints of tuning.'),
-    Option('val_interval', None, _optional(_integer(1)), 'an integer from 1, or None',
-           'Iterations between measurements of node retrieval. None: before and after only.'),
-    Option('retrieval_images', 64, _integer(0), 'an integer from 0',
-           'Images each of gallery and queries for node retrieval; 0: do not measure it.'),
-    Option('pictures', ('mosaic', 'embedding', 'gallery', 'similarity'), _is_pictures,
-           'a list of ' + ', '.join(map(repr, PICTURES)),
-           'Drawn into `tuning/pictures` and by the visualizer; training is the same to the bit. '
-           "'mosaic': the mixed batch; the others: the nodes of node retrieval before and after, "
-           'as a map (PCA, or t-SNE), as nearest neighbours, as mean cosines of classes. On one '
-           'core the default takes 3 to 4 seconds in all at 11 classes and 10 at 150, 5 % of the '
-           "76 s of a stage of CamVid's smallest config; 'tsne' half a minute a picture."),
-    Option('picture_interval', None, _optional(_integer(1)), 'an integer from 1, or None',
-           'Iterations between pictures. None: the first batch, and all others at the end. Where '
-           'no validation has embedded the nodes of an iteration, they are embedded once more.'),
-    Option('report', True, _is_flag, 'True or False',
-           'Write report.html into the work_dir at the end of both stages.'),
-    Option('compare', None, _optional(_is_path), 'a folder, or None',
-           'The work_dir of another finished run, the baseline as a rule, whose classes the report '
-           'sets beside (`--compare`).'),
-    Option('keep_hooks', (), lambda v: v != 'auto' and _is_names(v), 'a list of hook types',
-           "Custom hooks of the config that also run during tuning. By default none does."),
-)  # fmt: skip
+RECIPES = ('default', 'paper')
 
 
-def resolve_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Options:
+    """The options of ``mix_and_match``, one field each, in the order of docs/options.md.
+
+    Validation, the documentation, the fingerprint of a tuning and the arms of a benchmark are
+    derived from these fields. To add an option, add a field.
+    """
+
+    recipe: str = declare_option(
+        'default',
+        _one_of(*RECIPES),
+        ' or '.join(map(repr, RECIPES)),
+        "Set of defaults. 'paper' follows Zhan et al. (AAAI 2018): patches, graph triplets.",
+    )
+    enabled: bool = declare_option(
+        True,
+        _is_flag,
+        'True or False',
+        'False skips tuning: the baseline, fine-tuned from the same start.',
+        changes_weights=False,
+    )
+    checkpoint: str | None = declare_option(
+        None,
+        _optional(_is_path),
+        'a file, or None',
+        'Self-supervised start. Replaces `pretrained` and `init_cfg` of the config.',
+        changes_weights=False,
+    )
+    tuned_backbone: str | None = declare_option(
+        None,
+        _optional(_is_path),
+        'a file, or None',
+        'A finished `tuned_backbone.pth` or `.safetensors`: skips tuning, fine-tunes from it.',
+        changes_weights=False,
+    )
+    safetensors: bool = declare_option(
+        False,
+        _is_flag,
+        'True or False',
+        'Also write `tuned_backbone.safetensors`, beside the `.pth`.',
+        changes_weights=False,
+    )
+    overwrite: bool = declare_option(
+        False,
+        _is_flag,
+        'True or False',
+        'Replace a finished tuning that other settings made.',
+        changes_weights=False,
+    )
+    min_matched: float = declare_option(
+        0.9,
+        _number(0, 1),
+        '0 to 1',
+        'Least share of every stage of the backbone that the start must fill.',
+        changes_weights=False,
+    )
+    checkpoint_prefix: str | None = declare_option(
+        None,
+        _optional(_is_path),
+        'a dotted name, or None',
+        'Where in the start the weights are (`state_dict.net_a`). None: searched for. Needed '
+        'only where two networks of the file fit equally well.',
+        changes_weights=False,
+    )
+    allow_pickle: bool = declare_option(
+        False,
+        _is_flag,
+        'True or False',
+        'Let the start run code while it is unpickled. Only for files you trust.',
+        changes_weights=False,
+    )
+    max_iters: int = declare_option(
+        2000, _integer(1), 'an integer from 1', 'Iterations of tuning.', paper=8000
+    )
+    lr: float | None = declare_option(
+        None,
+        _optional(_number(0, above=True)),
+        'a number above 0, or None',
+        "Learning rate of tuning. None: 0.01 for SGD, the config's own for other optimizers. "
+        'A loss that is not finite ends tuning; in mixed precision, more than ten in a row.',
+    )
+    images_per_batch: int = declare_option(
+        16, _integer(1), 'an integer from 1', 'Images of a batch, over all ranks together.'
+    )
+    nodes: str | Mapping[str, Any] = declare_option(
+        'points',
+        _is_nodes,
+        "'points', 'patches', or the config of a transform",
+        "'points': pixels of the config's own crops; 'patches': resized squares. A registered "
+        "transform draws in their place, `like='points'` (whole images, read at points) or "
+        "`like='patches'`; it is also given `num_classes` and `ignore_values`.",
+        paper='patches',
+    )
+    nodes_per_image: int | None = declare_option(
+        None,
+        _optional(_integer(1)),
+        'an integer from 1, or None',
+        f'Most nodes of an image. None: {POINTS_PER_IMAGE} points or {PATCHES_PER_IMAGE} patches.',
+        paper=9,
+    )
+    levels: str | Sequence[int] = declare_option(
+        'head',
+        _is_levels,
+        "'head', 'all', or a list of integers",
+        "Levels of the backbone's output that make up a node's embedding: those that the decode "
+        'head reads, all of them, or these.',
+    )
+    points_per_class: int = declare_option(
+        8, _integer(1), 'an integer from 1', 'Points: most of one class in an image.'
+    )
+    border_share: float = declare_option(
+        0.0,
+        _number(0, 1),
+        '0 to 1',
+        'Points: share of a class and image that lies within 3 pixels of another label.',
+    )
+    size_range: Sequence[float] = declare_option(
+        (64, 256),
+        _is_size_range,
+        'a pair (smallest, largest), both ints from 2 (pixels, an even one among '
+        'them) or both floats up to 4.0 (shares of the shorter side), not reversed',
+        'Patches: range of their sides.',
+    )
+    patch_size: int = declare_option(
+        128,
+        _integer(16, 4096),
+        'an integer from 16 to 4096',
+        'Patches: side after resizing, pixels.',
+    )
+    balance: str = declare_option(
+        'pixel',
+        _one_of('pixel', 'class'),
+        "'pixel' or 'class'",
+        'Patches: centres uniform over pixels, or over the classes of the image first.',
+    )
+    background_index: str | int | None = declare_option(
+        'auto',
+        lambda v: v == 'auto' or v is None or _integer(0, 254)(v),
+        "'auto', None, or a class index",
+        "Patches: the background class. 'auto': class 0 if it is named background, else none.",
+    )
+    background_ratio: float = declare_option(
+        0.1,
+        _number(0, 1),
+        '0 to 1',
+        'Patches: share drawn on the background class, where there is one.',
+    )
+    max_overlap: float = declare_option(
+        0.6,
+        _number(0, 1),
+        '0 to 1',
+        'Patches: largest share that the others may cover before one is dropped.',
+    )
+    transforms: str | Sequence[str] = declare_option(
+        'auto',
+        _is_names,
+        "'auto', or a list of transform types",
+        "Geometric and photometric transforms of the config that tuning keeps. 'auto': all for "
+        'points, random flips for patches.',
+    )
+    augment: str | Sequence[Mapping[str, Any]] | None = declare_option(
+        None,
+        is_augmentation,
+        ', '.join(map(repr, AUGMENTATIONS)) + ', a list of configs of transforms, or None',
+        "Augmentation of tuning alone, before the config's first crop. 'strong': half to twice "
+        "the size, and twice the ranges of mmseg's PhotoMetricDistortion.",
+    )
+    loss: str | Mapping[str, Any] = declare_option(
+        'prototype_contrastive',
+        _is_loss,
+        ', '.join(map(repr, LOSSES)) + ', or the config of a registered loss',
+        'What pulls nodes of a class together and pushes classes apart. '
+        "'balanced_contrastive': classes weigh alike, however many nodes they have. "
+        "'prototype_contrastive': these, and a learnt prototype of each class beside the nodes. "
+        "'cross_entropy' does not match: a linear classifier on the same nodes, a control "
+        '(no projection).',
+        paper='graph_triplet',
+    )
+    margin: float = declare_option(
+        2.1, _number(0, above=True), 'a number above 0', 'Triplet losses: margin.'
+    )
+    temperature: float = declare_option(
+        0.1, _number(0, above=True), 'a number above 0', 'Contrastive losses: divides the cosines.'
+    )
+    graph_groups: int = declare_option(
+        1,
+        _integer(1),
+        'an integer from 1 that divides `images_per_batch`',
+        'Groups of images, over all ranks together, each of which is matched by itself. 1: all '
+        'nodes of a batch meet. As many as ranks: one graph a GPU, as in the paper.',
+    )
+    projection_channels: int = declare_option(
+        128,
+        _integer(0),
+        'an integer from 0',
+        'Width of the projection that is dropped after tuning; 0: none.',
+        paper=0,
+    )
+    grid_size: int = declare_option(
+        4,
+        _integer(1, 64),
+        'an integer from 1 to 64',
+        'Patches: side of the grid that features are pooled to before they are flattened.',
+    )
+    chunk_size: int | None = declare_option(
+        None,
+        _optional(_integer(1)),
+        'an integer from 1, or None',
+        'Most images (patches are images) that pass the backbone at once on a rank; each chunk '
+        'is computed again in the backward pass, so that memory does not grow with the batch. '
+        "BatchNorm then sees a chunk's statistics. None: the whole batch, computed once.",
+    )
+    bn_crops: int = declare_option(
+        0,
+        _integer(0),
+        'an integer from 0',
+        "Whole crops of the config's own training pipeline, over all ranks together, on which "
+        'the BatchNorm statistics that train are estimated anew before the tuned backbone is '
+        'written; 0: those that tuning leaves.',
+        changes_weights=False,
+        once_counted_unless=0,
+    )
+    checkpoint_interval: int = declare_option(
+        500,
+        _integer(1),
+        'an integer from 1',
+        'Iterations between checkpoints of tuning.',
+        changes_weights=False,
+    )
+    val_interval: int | None = declare_option(
+        None,
+        _optional(_integer(1)),
+        'an integer from 1, or None',
+        'Iterations between measurements of node retrieval. None: before and after only.',
+        changes_weights=False,
+    )
+    retrieval_images: int = declare_option(
+        64,
+        _integer(0),
+        'an integer from 0',
+        'Images each of gallery and queries for node retrieval; 0: do not measure it.',
+        changes_weights=False,
+    )
+    pictures: Sequence[str] = declare_option(
+        ('mosaic', 'embedding', 'gallery', 'similarity'),
+        _is_pictures,
+        'a list of ' + ', '.join(map(repr, PICTURES)),
+        'Drawn into `tuning/pictures` and by the visualizer; training is the same to the bit. '
+        "'mosaic': the mixed batch; the others: the nodes of node retrieval before and after, "
+        'as a map (PCA, or t-SNE), as nearest neighbours, as mean cosines of classes. On one '
+        'core the default takes 3 to 4 seconds in all at 11 classes and 10 at 150, 5 % of the '
+        "76 s of a stage of CamVid's smallest config; 'tsne' half a minute a picture.",
+        changes_weights=False,
+    )
+    picture_interval: int | None = declare_option(
+        None,
+        _optional(_integer(1)),
+        'an integer from 1, or None',
+        'Iterations between pictures. None: the first batch, and all others at the end. Where '
+        'no validation has embedded the nodes of an iteration, they are embedded once more.',
+        changes_weights=False,
+    )
+    report: bool = declare_option(
+        True,
+        _is_flag,
+        'True or False',
+        'Write report.html into the work_dir at the end of both stages.',
+        changes_weights=False,
+    )
+    compare: str | None = declare_option(
+        None,
+        _optional(_is_path),
+        'a folder, or None',
+        'The work_dir of another finished run, the baseline as a rule, whose classes the report '
+        'sets beside (`--compare`).',
+        changes_weights=False,
+    )
+    keep_hooks: Sequence[str] = declare_option(
+        (),
+        lambda v: v != 'auto' and _is_names(v),
+        'a list of hook types',
+        'Custom hooks of the config that also run during tuning. By default none does.',
+    )
+
+
+def known_options(kind: type[Options] = Options) -> tuple[Option, ...]:
+    """What is known of each option."""
+    return tuple(Option(f.name, f.default, **f.metadata) for f in fields(kind))
+
+
+OPTIONS = known_options()
+
+
+def counted_options(options: Options) -> dict[str, Any]:
+    """The options that the tuned weights depend on."""
+    known = known_options(type(options))
+    return {each.name: getattr(options, each.name) for each in known if each.changes_weights}
+
+
+def resolve_options(given: Mapping[str, Any] | None, kind: type[Options] = Options) -> Options:
     """Validate the options of a config and fill in the rest.
 
     Args:
         given: The config's ``mix_and_match``.
+        kind: `Options`, or a class derived from it with more fields.
 
     Returns:
-        A value for every option of `OPTIONS`.
+        A value for every option.
 
     Raises:
         UserError: An option does not exist, or a value is out of its range.
     """
-    if given is None:
-        given = {}
+    given = {} if given is None else given
     if not isinstance(given, Mapping):
         raise UserError('mix_and_match', f'{given!r} found', 'expected a dict of options')
-    table = {option.name: option for option in OPTIONS}
+    table = {option.name: option for option in known_options(kind)}
     for name, value in given.items():
         if name not in table:
             near = difflib.get_close_matches(str(name), table, n=1, cutoff=0.0)
@@ -255,13 +475,15 @@ def resolve_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
             raise UserError(
                 f'mix_and_match.{name}', f'{value!r} found', f'expected {table[name].expected}'
             )
-    resolved = {option.name: option.default for option in OPTIONS}
-    resolved.update(RECIPES[given.get('recipe', 'default')])
-    resolved.update(given)
-    if resolved['nodes_per_image'] is None:
-        points = like(resolved['nodes']) == 'points'
-        resolved['nodes_per_image'] = POINTS_PER_IMAGE if points else PATCHES_PER_IMAGE
-    return resolved
+    if given.get('recipe') == 'paper':
+        given = {**{name: option.paper for name, option in table.items()}, **given}
+    options = kind(**given)
+    if options.nodes_per_image is None:
+        points = like(options.nodes) == 'points'
+        options = replace(
+            options, nodes_per_image=POINTS_PER_IMAGE if points else PATCHES_PER_IMAGE
+        )
+    return options
 
 
 def like(nodes: str | Mapping[str, Any]) -> str:
@@ -278,8 +500,8 @@ def options_table() -> str:
     """The Markdown table of all options; `docs/options.md` holds it."""
     rows = ['| option | default | allowed | effect |', '|---|---|---|---|']
     for option in OPTIONS:
-        default = option.default
-        paper = RECIPES['paper'].get(option.name, default)
-        shown = f'`{default!r}`' + (f" (`{paper!r}` in 'paper')" if paper != default else '')
+        shown = f'`{option.default!r}`'
+        if option.paper != option.default:
+            shown += f" (`{option.paper!r}` in 'paper')"
         rows.append(f'| `{option.name}` | {shown} | {option.expected} | {option.effect} |')
     return '\n'.join(rows)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 
+from mm_tuning_plugin.engine.config.options import Options
 from mm_tuning_plugin.engine.monitor.display import make_display
 from mm_tuning_plugin.engine.monitor.progress_hook import ProgressHook
 from mm_tuning_plugin.engine.monitor.status import Stage, Status
@@ -45,7 +46,7 @@ class ProgressLine(contextlib.ExitStack):
             runner.register_hook(ProgressHook(self.status, self.display, index))
 
 
-def stages_of(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> list[Stage]:
+def stages_of(cfg: Mapping[str, Any], options: Options) -> list[Stage]:
     """The stages that a run of a config will have.
 
     Args:
@@ -53,14 +54,14 @@ def stages_of(cfg: Mapping[str, Any], options: Mapping[str, Any]) -> list[Stage]
         options: Resolved ``mix_and_match``.
     """
     stages = [Stage(FINE_TUNING, length_of(cfg.get('train_cfg') or {}))]
-    if options['enabled'] and options['tuned_backbone'] is None:
+    if options.enabled and options.tuned_backbone is None:
         stages.insert(0, tuning_stage(options))
     return stages
 
 
-def tuning_stage(options: Mapping[str, Any]) -> Stage:
+def tuning_stage(options: Options) -> Stage:
     """Stage one of a run with these resolved options."""
-    return Stage(TUNING, f'{options["max_iters"]} iterations')
+    return Stage(TUNING, f'{options.max_iters} iterations')
 
 
 def length_of(train_cfg: Mapping[str, Any]) -> str:

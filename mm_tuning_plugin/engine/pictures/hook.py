@@ -22,7 +22,7 @@ from mmengine.hooks import Hook
 from mm_tuning_plugin import visualization
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.common.models import unwrap
-from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL, like
+from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL, Options, like
 from mm_tuning_plugin.engine.pictures.snapshots import (
     Snapshot,
     load_snapshot,
@@ -222,7 +222,7 @@ class PicturesHook(Hook):
 
 
 def pictures_config(
-    given: Mapping[str, Any], options: Mapping[str, Any], class_names: Sequence[str], measured: bool
+    given: Mapping[str, Any], options: Options, class_names: Sequence[str], measured: bool
 ) -> list[dict]:
     """Derive the config of the hook.
 
@@ -239,7 +239,7 @@ def pictures_config(
     Raises:
         UserError: A picture of node retrieval is asked for where that is not measured.
     """
-    chosen = list(dict.fromkeys(options['pictures']))
+    chosen = list(dict.fromkeys(options.pictures))
     lacking = [] if measured else [kind for kind in chosen if kind in PICTURES_OF_RETRIEVAL]
     if lacking and 'pictures' in given:
         raise UserError(
@@ -252,8 +252,8 @@ def pictures_config(
         type='mm_tuning_plugin.PicturesHook',
         pictures=chosen,
         class_names=list(class_names),
-        nodes=like(options['nodes']),
-        interval=options['picture_interval'],
+        nodes=like(options.nodes),
+        interval=options.picture_interval,
     )
     return [hook] if chosen else []
 

@@ -12,13 +12,14 @@ from torch import nn
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.common.messages import config_named
 from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.config.options import Options
 from mm_tuning_plugin.engine.preflight.fine_tuning.network import without_weights
 
 TUNING_KEPT = 2  # checkpoints of stage one that stay
 _MOMENTS = {'SGD': 0, 'Lion': 1, 'RMSprop': 1, 'Adagrad': 1}  # of Adam's kin 2
 
 
-def bytes_needed(cfg: Config, options: Mapping[str, Any]) -> tuple[int, str]:
+def bytes_needed(cfg: Config, options: Options) -> tuple[int, str]:
     """Estimate what both stages leave in the work_dir, and one file more while it is replaced.
 
     Args:
@@ -40,8 +41,8 @@ def bytes_needed(cfg: Config, options: Mapping[str, Any]) -> tuple[int, str]:
     whole = _checkpoint(model, moments if hook.get('save_optimizer', True) else 0)
     count = kept_checkpoints(cfg)
     needed, parts = (count + 1) * whole, [f'{count} of fine-tuning, {_mega(whole)} each']
-    if options['enabled'] and options['tuned_backbone'] is None:
-        written = math.ceil(options['max_iters'] / options['checkpoint_interval'])
+    if options.enabled and options.tuned_backbone is None:
+        written = math.ceil(options.max_iters / options.checkpoint_interval)
         tuning = _checkpoint(model.backbone, moments)
         needed += min(TUNING_KEPT, written) * tuning + _checkpoint(model.backbone, 0)
         parts.insert(0, f'{min(TUNING_KEPT, written)} of tuning, {_mega(tuning)} each')

@@ -14,30 +14,13 @@ from mmengine.config import Config
 from mm_tuning_plugin.checkpoint import hash_file
 from mm_tuning_plugin.config_types import full_type, plain_name, with_plain_types
 from mm_tuning_plugin.datasets.cached import without_cache
+from mm_tuning_plugin.engine.config.options import Options, counted_options, known_options
 
-# Options that change neither a weight nor a sample of tuning. The start counts by its content,
-# bn_crops by its hook: a tuning without one has the fingerprint it had before there were any.
-WITHOUT_EFFECT = (
-    'enabled', 'checkpoint', 'checkpoint_prefix', 'tuned_backbone', 'overwrite', 'min_matched',
-    'allow_pickle', 'checkpoint_interval', 'val_interval', 'retrieval_images', 'bn_crops',
-    'pictures', 'picture_interval', 'report', 'compare', 'safetensors',
-)  # fmt: skip
-# Added after the first fingerprint was written, with their defaults when they came, which say what
-# the code did before: a fingerprint without one of them is read as if it had this value, whatever
-# the default is now. Who adds an option puts it here, or among those without effect.
-ADDED_OPTIONS: dict[str, Any] = {
-    'chunk_size': None,
-    'levels': 'head',
-    'augment': None,
-    'graph_groups': 1,
-    'border_share': 0.0,
-}
-# The same for arguments of what the plan puts into lists, by type.
+# Arguments that a type of a derived config got after fingerprints held it, with the values that
+# say what the code did before.
 ADDED_ARGUMENTS: dict[str, dict[str, Any]] = {
     'mm_tuning_plugin.SamplePoints': {'border_share': 0.0},
 }
-# Options that a fingerprint no longer names, with the value by which they did nothing.
-DROPPED_OPTIONS: dict[str, Any] = {'bn_crops': 0}
 # Where data lies and how it is read: the manifest says what it is. The last two only tell the
 # label check which mistakes to look for.
 PATH_KEYS = (
@@ -46,7 +29,7 @@ PATH_KEYS = (
 )  # fmt: skip
 
 
-def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -> dict[str, Any]:
+def fingerprint(tuning_cfg: Config, options: Options, manifest: str) -> dict[str, Any]:
     """Collect what determines the tuned weights.
 
     Args:
@@ -60,11 +43,11 @@ def fingerprint(tuning_cfg: Config, options: Mapping[str, Any], manifest: str) -
     model = tuning_cfg['model']
     start = model['checkpoint']
     parts = dict(
-        mix_and_match={k: v for k, v in options.items() if k not in WITHOUT_EFFECT},
+        mix_and_match=counted_options(options),
         backbone=model['backbone'],
         in_index=model['in_index'],
         normalisation=model['data_preprocessor'],
-        start=_start(start, options['checkpoint_prefix']),
+        start=_start(start, options.checkpoint_prefix),
         data=manifest,
         dataset=_without_paths(without_cache(tuning_cfg['train_dataloader']['dataset'])),
         optim_wrapper=tuning_cfg['optim_wrapper'],
@@ -117,31 +100,39 @@ def data_manifest(items: Sequence[Mapping[str, Any]]) -> str:
     return f'{len(items)} images, {digest.hexdigest()[:16]}'
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], most: int = 3) -> str:
+def differences(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    most: int = 3,
+    kind: type[Options] = Options,
+) -> str:
     """Say in one line what differs; empty where nothing does.
 
     Args:
         before: A fingerprint, maybe of an earlier version.
         now: Another.
-        most: How many differences are told.
+        most: How many differences are named.
+        kind: What declares the options.
     """
-    before, now = _as_of_now(before), _as_of_now(now)
+    before, now = _as_of_now(before, kind), _as_of_now(now, kind)
     keys = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
     told = [f'{k} was {before.get(k)!r} and is now {now.get(k)!r}' for k in keys[:most]]
     more = [f'and {len(keys) - most} more'] if len(keys) > most else []
     return '; '.join(told + more)
 
 
-def _as_of_now(found: Mapping[str, Any]) -> dict[str, Any]:
+def _as_of_now(found: Mapping[str, Any], kind: type[Options]) -> dict[str, Any]:
     """A fingerprint as the present version would have written it."""
-    options = {f'mix_and_match.{name}': value for name, value in ADDED_OPTIONS.items()}
     given = {key: _argument_as_of_now(key, value) for key, value in found.items()}
-    for name, value in DROPPED_OPTIONS.items():
-        if given.get(f'mix_and_match.{name}') == value:
-            del given[f'mix_and_match.{name}']
-    # an option that is a dict has its parts' names
-    missing = {k: v for k, v in options.items() if not any(_is_part(key, k) for key in given)}
-    return {**missing, **given}
+    for option in known_options(kind):
+        key = f'mix_and_match.{option.name}'
+        if option.changes_weights:
+            # an option that is a dict has one key for each of its parts
+            if not any(_is_part(name, key) for name in given):
+                given[key] = option.introduced
+        elif key in given and given[key] == option.once_counted_unless:
+            del given[key]
+    return given
 
 
 def _is_part(key: str, whole: str) -> bool:
