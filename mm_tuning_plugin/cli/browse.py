@@ -210,8 +210,9 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     args = build_parser(prog).parse_args(argv)
     require_stack()
     cfg = read_config(args)
-    from mm_tuning_plugin.engine.config.derive import derive_tuning_config, read_facts
+    from mm_tuning_plugin.engine.config.derive import derive_tuning_config
     from mm_tuning_plugin.engine.config.derive_pipelines import moving_warnings
+    from mm_tuning_plugin.engine.config.user_config import read_user_config
     from mm_tuning_plugin.inspection.label_values import label_warnings, take_census
     from mm_tuning_plugin.inspection.node_survey import first_indices, survey
     from mm_tuning_plugin.inspection.survey_summary import class_rows, sampling_warnings
@@ -223,7 +224,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
         for line in lines:
             print(f'warning: {line}', flush=True)
 
-    facts = read_facts(cfg)
+    facts = read_user_config(cfg)
     tuning = derive_tuning_config(cfg)
     dataset = cfg['train_dataloader']['dataset']
     warn(moving_warnings(dataset, 'train_dataloader.dataset'))

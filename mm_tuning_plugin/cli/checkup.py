@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from mm_tuning_plugin.errors import UserError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-    from mm_tuning_plugin.engine.config.derive import Facts
+    from mm_tuning_plugin.engine.config.user_config import UserConfig
     from mm_tuning_plugin.engine.preflight.fine_tuning.look import Look
 
 SAMPLES = 8  # images of each data set that are read
@@ -75,15 +76,16 @@ def _refused(subject: str, error: UserError, more: str = '') -> Finding:
     return Finding(ERROR, subject, f'{error.where}: {error.problem}', remedy)
 
 
-def read_config(args: argparse.Namespace) -> tuple[Config, Facts]:
+def read_config(args: argparse.Namespace) -> tuple[Config, UserConfig]:
     """The config with the command's options in it, and what the plan reads out of it.
 
     Raises:
         UserError: It cannot be read or tuned.
     """
     from mm_tuning_plugin.cli import train
-    from mm_tuning_plugin.engine.config.derive import derive_tuning_config, read_facts
+    from mm_tuning_plugin.engine.config.derive import derive_from
     from mm_tuning_plugin.engine.config.initial_weights import adopt_self_supervised
+    from mm_tuning_plugin.engine.config.user_config import read_user_config
 
     given = train.build_parser().parse_args(train_arguments(args, args.work_dir))
     cfg = train.load_config(given.config)
@@ -98,8 +100,9 @@ def read_config(args: argparse.Namespace) -> tuple[Config, Facts]:
     options = dict(cfg['mix_and_match'])
     start = options.pop('checkpoint', None)
     # a start that is missing or does not fit is a finding of its own
-    derive_tuning_config(_with_options(cfg, options))
-    facts = read_facts(cfg)
+    facts = read_user_config(_with_options(cfg, options))
+    derive_from(facts)
+    facts = replace(facts, options=replace(facts.options, checkpoint=start))
     return _with_options(cfg, dict(options, checkpoint=start)), facts
 
 
@@ -121,9 +124,9 @@ def train_arguments(args: argparse.Namespace, work_dir: str | None) -> list[str]
     return [*words, '--cfg-options', *args.cfg_options] if args.cfg_options else words
 
 
-def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
+def check_data_sets(cfg: Config, facts: UserConfig) -> list[Finding]:
     """Whether each data set is there, its files too, and some of its labels fit the classes."""
-    from mm_tuning_plugin.engine.config.derive import check_labels
+    from mm_tuning_plugin.engine.config.derive_data import label_check
     from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
     from mm_tuning_plugin.engine.preflight.data import check_data
 
@@ -134,7 +137,7 @@ def check_data_sets(cfg: Config, facts: Facts) -> list[Finding]:
             continue
         dataset, scope = cfg[loader]['dataset'], cfg.get('default_scope') or 'mmseg'
         train = None if loader == 'train_dataloader' else cfg['train_dataloader']['dataset']
-        check = check_labels(facts) if train is None or validates_labels(cfg) else None
+        check = label_check(facts) if train is None or validates_labels(cfg) else None
         try:
             items = check_data(dataset, check, scope, f'{loader}.dataset', SAMPLES, train)
         except UserError as error:
@@ -160,7 +163,7 @@ def check_fine_tuning(look: Look) -> Finding:
     return Finding(OK, 'fine-tuning', 'all that it builds can be built, and fits its first batch')
 
 
-def check_start(cfg: Config, facts: Facts) -> Finding:
+def check_start(cfg: Config, facts: UserConfig) -> Finding:
     """Whether the weights that the backbone is to start from are there and fit it."""
     from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
     from mm_tuning_plugin.cli.stock_file import build_backbone
@@ -190,7 +193,7 @@ def check_start(cfg: Config, facts: Facts) -> Finding:
     return Finding(OK, subject, found)
 
 
-def check_disk(cfg: Config, facts: Facts) -> Finding:
+def check_disk(cfg: Config, facts: UserConfig) -> Finding:
     """Whether the checkpoints of both stages find room in the work_dir."""
     from mm_tuning_plugin.engine.preflight.disk_space import bytes_needed
 

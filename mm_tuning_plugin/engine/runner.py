@@ -42,13 +42,15 @@ from mm_tuning_plugin.engine.common.files import (
 )
 from mm_tuning_plugin.engine.common.messages import config_named, warn
 from mm_tuning_plugin.engine.common.models import unwrap
-from mm_tuning_plugin.engine.config.derive import check_labels, derive_tuning_config, read_facts
+from mm_tuning_plugin.engine.config.derive import derive_tuning_config
+from mm_tuning_plugin.engine.config.derive_data import label_check
 from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
 from mm_tuning_plugin.engine.config.initial_weights import (
     adopt_self_supervised,
     changed_arguments,
     remove_pretrained,
 )
+from mm_tuning_plugin.engine.config.user_config import read_user_config
 from mm_tuning_plugin.engine.distributed import join_ranks
 from mm_tuning_plugin.engine.hooks.class_iou import ClassIoUHook
 from mm_tuning_plugin.engine.monitor.line import (
@@ -125,7 +127,7 @@ class MixAndMatchRunner:
         cfg = with_named_types(cfg)
         join_ranks(cfg)
         self.cfg = cfg = adopt_self_supervised(cfg)
-        self.facts = read_facts(cfg)
+        self.facts = read_user_config(cfg)
         self.options = self.facts.options
         self.tuning_cfg = derive_tuning_config(cfg)
         self.work_dir = Path(cfg['work_dir'])
@@ -228,7 +230,7 @@ class MixAndMatchRunner:
         labelled = train is None or validates_labels(self.cfg)
         return check_data(
             self.cfg[loader]['dataset'],
-            check_labels(self.facts) if labelled else None,
+            label_check(self.facts) if labelled else None,
             self.tuning_cfg['default_scope'],
             f'{loader}.dataset',
             train=train,

@@ -21,9 +21,10 @@ from torch import Tensor
 from mm_tuning_plugin.config_types import full_type
 from mm_tuning_plugin.datasets.label_values import IGNORE, usable_label_table
 from mm_tuning_plugin.datasets.samplers import SeededInfiniteSampler
-from mm_tuning_plugin.engine.config.derive import Facts, derive_tuning_config
+from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
+from mm_tuning_plugin.engine.config.derive import derive_tuning_config
 from mm_tuning_plugin.engine.config.options import like
-from mm_tuning_plugin.engine.config.user_config import leaf_datasets
+from mm_tuning_plugin.engine.config.user_config import UserConfig
 from mm_tuning_plugin.functional.box_shares import box_purity, share_covered, share_outside
 from mm_tuning_plugin.functional.runs import find_runs
 from mm_tuning_plugin.visualization import cut_nodes, dataset_palette
@@ -70,7 +71,7 @@ class Survey(NamedTuple):
         palette: (K, 3) uint8 RGB: the data set's own, if it has one for all classes.
     """
 
-    facts: Facts
+    facts: UserConfig
     images: list[ImageNodes]
     dataset_size: int
     palette: np.ndarray
@@ -128,7 +129,7 @@ def first_indices(tuning: Config, dataset_size: int, count: int) -> list[Any]:
     return list(itertools.islice(SeededInfiniteSampler(range(dataset_size), **options), count))
 
 
-def survey(cfg: Config, facts: Facts, count: int, window: int, pictures: int = 0) -> Survey:
+def survey(cfg: Config, facts: UserConfig, count: int, window: int, pictures: int = 0) -> Survey:
     """Draw the nodes of the first images of a run.
 
     Args:
@@ -158,7 +159,9 @@ def survey(cfg: Config, facts: Facts, count: int, window: int, pictures: int = 0
     return Survey(facts, images, len(dataset), palette)
 
 
-def _look_at(sample: Mapping[str, Any], table: np.ndarray, facts: Facts, window: int) -> ImageNodes:
+def _look_at(
+    sample: Mapping[str, Any], table: np.ndarray, facts: UserConfig, window: int
+) -> ImageNodes:
     """Figures of one sample."""
     source, labels = sample['source'], sample['labels']
     # transforms behind the check can have padded it with ignored values

@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from mm_tuning_plugin.benchmark.report import pictures
-from mm_tuning_plugin.engine.config.derive import read_facts
+from mm_tuning_plugin.engine.config.user_config import read_user_config
 
 
 def test_predictions_are_those_of_each_arms_checkpoint(toy_cfg, tmp_path, monkeypatch):
@@ -61,4 +61,4 @@ def test_one_output_is_a_class_and_every_ignored_value_is_ignored(toy_cfg):
         with torch.no_grad():
             prediction = pictures._predict(model, sample)
         assert prediction.dtype == np.int64 and (prediction == (bias > 0)).all()
-    assert pictures._truth(sample, read_facts(toy_cfg)).tolist() == [[0, 1], [255, 255]]
+    assert pictures._truth(sample, read_user_config(toy_cfg)).tolist() == [[0, 1], [255, 255]]

@@ -15,8 +15,9 @@ from mmengine.runner import Runner
 from mm_tuning_plugin.datasets import Cached, cache_loading
 from mm_tuning_plugin.datasets.cached import CACHEABLE, TYPE, without_cache
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.config.derive import check_labels, read_facts
+from mm_tuning_plugin.engine.config.derive_data import label_check
 from mm_tuning_plugin.engine.config.options import resolve_options
+from mm_tuning_plugin.engine.config.user_config import read_user_config
 from mm_tuning_plugin.engine.preflight.data import check_data
 from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
 
@@ -219,13 +220,13 @@ def test_the_given_config_stays_and_wrappers_are_gone_through(toy_cfg):
 def test_checks_before_a_run_see_through_it(toy_cfg):
     cached = cache_loading(toy_cfg)
     dataset = cached.train_dataloader.dataset
-    items = check_data(dataset, check_labels(read_facts(cached)))
+    items = check_data(dataset, label_check(read_user_config(cached)))
     assert len(items) == 8
     dataset.pipeline[0].transforms.append(
         dict(type='mm_tuning_plugin.MapLabels', label_map={0: 99})
     )
     with mistake(re.compile(r'\.png$'), ' 99 '):
-        check_data(dataset, check_labels(read_facts(cached)))
+        check_data(dataset, label_check(read_user_config(cached)))
 
 
 def test_a_finished_tuning_is_the_same_one_with_and_without(toy_cfg):

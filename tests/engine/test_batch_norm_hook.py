@@ -17,7 +17,7 @@ from mmseg.registry import DATASETS, MODELS
 
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import derive_tuning_config, resolve_options
-from mm_tuning_plugin.engine.config import derive
+from mm_tuning_plugin.engine.config import user_config
 from mm_tuning_plugin.engine.reuse.fingerprint import differences, fingerprint
 
 CROPS, BATCH, SEED = 5, 2, 7
@@ -138,7 +138,7 @@ def test_a_backbone_without_such_layers_is_told(toy_cfg):
 
 
 def test_a_share_for_every_rank(toy_cfg, monkeypatch):
-    monkeypatch.setattr(derive, 'get_world_size', lambda: 4)
+    monkeypatch.setattr(user_config, 'get_world_size', lambda: 4)
     toy_cfg.mix_and_match.bn_crops = 8
     (hook,) = [h for h in derive_tuning_config(toy_cfg).custom_hooks if 'num_crops' in h]
     assert hook.num_crops == 8

@@ -18,7 +18,8 @@ from mm_tuning_plugin.datasets import cache_loading
 from mm_tuning_plugin.datasets.fit_to_labels import FitToLabels
 from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.config import derive_pipelines
-from mm_tuning_plugin.engine.config.derive import check_labels, read_facts
+from mm_tuning_plugin.engine.config.derive_data import label_check
+from mm_tuning_plugin.engine.config.user_config import read_user_config
 from mm_tuning_plugin.engine.preflight.data import check_data
 from mm_tuning_plugin.engine.reuse.fingerprint import fingerprint
 from mm_tuning_plugin.inspection.label_values import take_census
@@ -70,7 +71,7 @@ def steps(cfg, split='train'):
 
 def check(cfg, split='train'):
     train = None if split == 'train' else cfg.train_dataloader.dataset
-    labels = check_labels(read_facts(cfg))
+    labels = label_check(read_user_config(cfg))
     return check_data(cfg[f'{split}_dataloader'].dataset, labels, samples=4, train=train)
 
 
@@ -115,7 +116,7 @@ def test_all_that_is_derived_of_training_data_keeps_the_step(cfg):
     counts = take_census(cfg.train_dataloader.dataset, range).loaded
     assert sum(counts.values()) == 8 * 32 * 32
     assert_same(sources(derived.val_dataloader.dataset.gallery), stock(cfg))
-    seen = survey(cfg, read_facts(cfg), 3, 5, pictures=3)
+    seen = survey(cfg, read_user_config(cfg), 3, 5, pictures=3)
     assert [image.picture.shape for image in seen.images] == [(24, 24, 3)] * 3
     (crops,) = (h for h in derived.custom_hooks if h['type'].endswith('.EstimateBatchNormHook'))
     drawn = DATASETS.build(crops['dataset']['dataset'])
@@ -229,7 +230,8 @@ def test_a_cached_pipeline_has_the_same_early_moves(cfg):
     assert derive_pipelines.has_early_moves(cached.train_dataloader.dataset)
     assert len(check(cached)) == 8
     found = [
-        fingerprint(derive_tuning_config(one), read_facts(one).options, '') for one in (cfg, cached)
+        fingerprint(derive_tuning_config(one), read_user_config(one).options, '')
+        for one in (cfg, cached)
     ]
     assert found[0] == found[1]
     # the cache alone is left of what stands before a loader that nobody knows

@@ -23,7 +23,7 @@ from torch import nn
 
 from mm_tuning_plugin.checkpoint import load_backbone_strict
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
-from mm_tuning_plugin.engine.config import derive
+from mm_tuning_plugin.engine.config import user_config
 
 BN = {'type': 'BN', 'requires_grad': True}
 RESNET = {
@@ -256,7 +256,7 @@ def test_chunks_around_checkpointing_are_refused_over_ranks_only(toy_cfg, monkey
     toy_cfg.model.backbone.with_cp = True
     toy_cfg.mix_and_match.chunk_size = 3
     assert derive_tuning_config(toy_cfg).model.chunk_size == 3
-    monkeypatch.setattr(derive, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(user_config, 'get_world_size', lambda: 2)
     with mistake('mix_and_match.chunk_size', ['3', 'with_cp=True', '2 ranks']):
         derive_tuning_config(toy_cfg)
     toy_cfg.model.backbone.with_cp = False

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mm_tuning_plugin.cli.train import entry
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
-from mm_tuning_plugin.engine.config import derive
+from mm_tuning_plugin.engine.config import user_config
 from mm_tuning_plugin.engine.distributed import join_ranks
 from mm_tuning_plugin.engine.resume import runner
 from mm_tuning_plugin.engine.runner import FineTuningRunner
@@ -194,7 +194,7 @@ def test_a_proxy_task_over_ranks(monkeypatch, demo_root, tmp_path):
 
 
 def test_images_that_the_ranks_cannot_share(monkeypatch, toy_cfg):
-    monkeypatch.setattr(derive, 'get_world_size', lambda: 3)
+    monkeypatch.setattr(user_config, 'get_world_size', lambda: 3)
     with mistake('mix_and_match.images_per_batch', '4', '3'):
         derive_tuning_config(toy_cfg)
     toy_cfg.mix_and_match.images_per_batch = 6

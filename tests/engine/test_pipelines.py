@@ -1,5 +1,6 @@
 from mistakes import mistake
 
+from mm_tuning_plugin.engine import derive_tuning_config
 from mm_tuning_plugin.engine.config.derive_pipelines import (
     FLIPS,
     GEOMETRIC,
@@ -106,9 +107,10 @@ def test_a_mixing_wrapper_gives_way_to_the_data_set_it_mixes():
     ]  # fmt: skip
 
 
-def test_a_data_set_without_a_pipeline_is_refused():
-    with mistake('dataset.pipeline', ' A'):
-        with_pipeline(dict(type='A'), tag)
+def test_a_data_set_without_a_pipeline_is_refused(toy_cfg):
+    toy_cfg.train_dataloader.dataset.pipeline = []
+    with mistake('dataset.pipeline', 'BaseSegDataset'):
+        derive_tuning_config(toy_cfg)
 
 
 def test_the_crop_that_training_sees():

@@ -1,5 +1,7 @@
 """The survey shows what stage one draws, and its figures are those of the nodes shown."""
 
+from dataclasses import replace
+
 import numpy as np
 import own_samplers  # noqa: F401  registers them
 import pytest
@@ -9,7 +11,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.config.derive import read_facts
+from mm_tuning_plugin.engine.config.user_config import read_user_config
 from mm_tuning_plugin.inspection.node_survey import as_picture, survey
 from mm_tuning_plugin.inspection.survey_summary import class_rows, sampling_warnings, summary
 
@@ -21,7 +23,7 @@ KINDS = {
 
 def seen_of(cfg, count=6, **options):
     cfg.mix_and_match = {**cfg.mix_and_match, **options}
-    return survey(cfg, read_facts(cfg), count, window=9, pictures=2)
+    return survey(cfg, read_user_config(cfg), count, window=9, pictures=2)
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -76,7 +78,7 @@ def with_counts(seen, pixels, labels, **facts):
     image = seen.images[0]._replace(
         pixels=np.array([*pixels, 0]), labels=np.array(labels, dtype=np.int64)
     )
-    facts = seen.facts._replace(class_names=list('abcd'), num_classes=4, **facts)
+    facts = replace(seen.facts, class_names=list('abcd'), num_classes=4, **facts)
     return seen._replace(images=[image], facts=facts)
 
 
@@ -123,7 +125,7 @@ def test_a_background_that_is_named_so_passes(patches, toy_cfg, name):
     counted.facts.class_names[0] = name
     assert sampling_warnings(counted) == []
     (line,) = sampling_warnings(
-        counted._replace(facts=counted.facts._replace(background_index=None))
+        counted._replace(facts=replace(counted.facts, background_index=None))
     )
     check_mistake(line, 'background', [repr(name), '70.0%'], 'mix_and_match.background_index=0')
 

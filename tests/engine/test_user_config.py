@@ -3,8 +3,8 @@ import copy
 import pytest
 from mistakes import mistake
 
-from mm_tuning_plugin.engine.config import user_config
-from mm_tuning_plugin.engine.config.derive import read_facts
+from mm_tuning_plugin.engine.config import decode_head, user_config
+from mm_tuning_plugin.engine.config.user_config import read_user_config
 
 
 @pytest.mark.parametrize(
@@ -25,45 +25,46 @@ from mm_tuning_plugin.engine.config.derive import read_facts
     ],
 )
 def test_levels_are_those_that_the_heads_read(head, levels):
-    assert user_config.read_levels(dict(decode_head=head)) == levels
+    assert decode_head.read_levels(dict(decode_head=head)) == levels
 
 
 def test_the_last_head_of_a_cascade_counts(toy_cfg):
     head = toy_cfg.model.decode_head
     toy_cfg.model.decode_head = [dict(head, num_classes=3), dict(head, num_classes=8)]
-    assert read_facts(toy_cfg).num_classes == 8
+    assert read_user_config(toy_cfg).num_classes == 8
 
 
 def test_classes_come_from_the_head_then_from_the_data_set(toy_cfg):
-    facts = read_facts(toy_cfg)
+    facts = read_user_config(toy_cfg)
     assert (facts.num_classes, facts.class_names[0]) == (8, 'sky')
     del toy_cfg.model.decode_head['num_classes']
-    assert read_facts(toy_cfg).num_classes == 8
-    toy_cfg.train_dataloader.dataset = dict(type='PascalVOCDataset', pipeline=[])
-    facts = read_facts(toy_cfg)
+    assert read_user_config(toy_cfg).num_classes == 8
+    steps = toy_cfg.train_dataloader.dataset.pipeline
+    toy_cfg.train_dataloader.dataset = dict(type='PascalVOCDataset', pipeline=steps)
+    facts = read_user_config(toy_cfg)
     assert (facts.num_classes, facts.class_names[0], facts.background_index) == (
         21, 'background', 0,
     )  # fmt: skip
 
 
 def test_classes_may_be_named_in_a_file(toy_cfg, tmp_path):
-    expected = read_facts(toy_cfg)
+    expected = read_user_config(toy_cfg)
     names = tmp_path / 'classes.txt'
     names.write_text('\n'.join(expected.class_names))
     toy_cfg.train_dataloader.dataset.metainfo.classes = str(names)
-    assert read_facts(toy_cfg) == expected
+    assert read_user_config(toy_cfg).class_names == expected.class_names
     toy_cfg.train_dataloader.dataset.metainfo.classes = 'nowhere.txt'
     with mistake('dataset.metainfo.classes', "'nowhere.txt'", 'list'):
-        read_facts(toy_cfg)
+        read_user_config(toy_cfg)
 
 
 def test_background_is_class_0_by_its_name_or_what_the_option_says(toy_cfg):
-    assert read_facts(toy_cfg).background_index is None
+    assert read_user_config(toy_cfg).background_index is None
     toy_cfg.mix_and_match.background_index = 2
-    assert read_facts(toy_cfg).background_index == 2
+    assert read_user_config(toy_cfg).background_index == 2
     toy_cfg.mix_and_match.background_index = 8
     with mistake('mix_and_match.background_index', '8', '8'):
-        read_facts(toy_cfg)
+        read_user_config(toy_cfg)
 
 
 def test_a_key_is_the_heads_own_or_that_of_a_head_inside_it():
@@ -71,17 +72,17 @@ def test_a_key_is_the_heads_own_or_that_of_a_head_inside_it():
 
     loss, sampler = dict(type='DiceLoss', ignore_index=0), dict(ignore_index=1, num_classes=3)
     head = dict(loss_decode=[loss], sampler=sampler, pixel_decoder=[dict(num_classes=2)])
-    assert user_config.head_key(head, 'ignore_index') is None
-    assert user_config.head_key(head, 'num_classes') is None
+    assert decode_head.head_key(head, 'ignore_index') is None
+    assert decode_head.head_key(head, 'num_classes') is None
     inner = dict(loss_decode=loss, num_classes=19, ignore_index=7)
     for type_ in ({}, dict(type='FCNHead'), dict(type='mmseg.FCNHead'), dict(type=FCNHead)):
         knet = dict(head, kernel_update_head=[dict(num_classes=4)], kernel_generate_head=inner)
         wrapper = dict(head, inside=dict(inner, **type_))
         for outer in (knet, wrapper) if type_ else (knet,):
-            assert user_config.head_key(outer, 'ignore_index') == 7
-            assert user_config.head_key(outer, 'num_classes') == 19  # K-Net's is the generator's
-            assert user_config.head_key(dict(outer, num_classes=5), 'num_classes') == 5
-            assert user_config.head_key(outer, 'in_index') is None
+            assert decode_head.head_key(outer, 'ignore_index') == 7
+            assert decode_head.head_key(outer, 'num_classes') == 19  # K-Net's is the generator's
+            assert decode_head.head_key(dict(outer, num_classes=5), 'num_classes') == 5
+            assert decode_head.head_key(outer, 'in_index') is None
 
 
 @pytest.mark.parametrize(
@@ -98,8 +99,8 @@ def test_a_key_is_the_heads_own_or_that_of_a_head_inside_it():
 )
 def test_ignored_values_are_the_heads_own(head, ignored, toy_cfg):
     toy_cfg.model.decode_head.update(head)
-    assert read_facts(toy_cfg).ignore_values == ignored
-    facts = read_facts(toy_cfg)
+    assert read_user_config(toy_cfg).ignore_values == ignored
+    facts = read_user_config(toy_cfg)
     assert facts.num_classes == 8
 
 
@@ -107,7 +108,7 @@ def test_ignored_values_are_the_heads_own(head, ignored, toy_cfg):
 def test_an_ignore_index_that_is_no_integer_is_a_mistake(index, toy_cfg):
     toy_cfg.model.decode_head.ignore_index = index
     with mistake('model.decode_head.ignore_index', repr(index), 'integer'):
-        read_facts(toy_cfg)
+        read_user_config(toy_cfg)
 
 
 LOSSES = {
@@ -147,7 +148,7 @@ def test_one_output_has_as_many_classes_as_mmsegs_head_takes(outputs, loss, toy_
     assert taken == (1 if loss in ('softmax', 'mixed', 'none given') else 2)
     toy_cfg.model.decode_head.pop('loss_decode', None)
     toy_cfg.model.decode_head.update(outputs, **given)
-    facts = read_facts(toy_cfg)
+    facts = read_user_config(toy_cfg)
     assert facts.num_classes == len(facts.class_names) == taken
     assert facts.class_names == ['sky', 'ground'][:taken]
 
@@ -155,17 +156,17 @@ def test_one_output_has_as_many_classes_as_mmsegs_head_takes(outputs, loss, toy_
 def test_one_output_and_one_name_are_two_classes(toy_cfg):
     toy_cfg.model.decode_head.update(num_classes=1, loss_decode=LOSSES['sigmoid'])
     toy_cfg.train_dataloader.dataset.metainfo = dict(classes=['road'])
-    assert read_facts(toy_cfg).class_names == ['road', 'class 1']
+    assert read_user_config(toy_cfg).class_names == ['road', 'class 1']
     # another head's channels are no outputs
     toy_cfg.model.decode_head.update(type='Mask2FormerHead', out_channels=256)
-    assert read_facts(toy_cfg).num_classes == 1
+    assert read_user_config(toy_cfg).num_classes == 1
 
 
 @pytest.mark.parametrize('number', [0, 256, 1000])
 def test_more_classes_than_a_byte_holds_are_told(number, toy_cfg):
     toy_cfg.model.decode_head.num_classes = number
     with mistake('num_classes', str(number), ['1 to 255', '8 bits']):
-        read_facts(toy_cfg)
+        read_user_config(toy_cfg)
 
 
 def test_activations_are_recomputed_wherever_a_backbone_says_so():
@@ -179,14 +180,14 @@ def test_activations_are_recomputed_wherever_a_backbone_says_so():
 def test_ignored_values_are_the_heads_the_paddings_and_255(toy_cfg):
     toy_cfg.model.decode_head.ignore_index = 7
     toy_cfg.model.data_preprocessor.seg_pad_val = 6
-    assert read_facts(toy_cfg).ignore_values == [6, 7, 255]
+    assert read_user_config(toy_cfg).ignore_values == [6, 7, 255]
 
 
 def test_normalisation_is_read_from_the_preprocessor(toy_cfg):
-    norm = read_facts(toy_cfg).normalisation
+    norm = read_user_config(toy_cfg).normalisation
     assert norm.mean == [123.675, 116.28, 103.53] and norm.swap_channels
     toy_cfg.data_preprocessor = toy_cfg.model.pop('data_preprocessor')
-    assert read_facts(toy_cfg).normalisation == norm
+    assert read_user_config(toy_cfg).normalisation == norm
 
 
 def _unknown_preprocessor(cfg):

@@ -143,7 +143,7 @@ def full_channels(own: Any, case: Any) -> str:
 
 def measured(model: Any) -> tuple[str, ...]:
     """The cells of a row that are found by running the backbone in a tuner."""
-    from mm_tuning_plugin.engine.config import user_config
+    from mm_tuning_plugin.engine.config import decode_head, user_config
     from mm_tuning_plugin.models import MixAndMatchTuner
 
     size = user_config.read_fixed_size(model.backbone) or [2 * SIDE, 2 * SIDE]
@@ -151,7 +151,7 @@ def measured(model: Any) -> tuple[str, ...]:
         backbone=dict(model.backbone),
         embedding=dict(type='mm_tuning_plugin.PointEmbedding'),
         criterion=dict(type='mm_tuning_plugin.SupervisedContrastiveLoss'),
-        in_index=user_config.read_levels(model),
+        in_index=decode_head.read_levels(model),
         probe_size=size,
     )
     backbone = tuner.backbone

@@ -24,9 +24,9 @@ from mmengine.config import Config
 
 from mm_tuning_plugin.benchmark.design.stretching import stretch_schedule
 from mm_tuning_plugin.engine.config.augmentation import augmentation, moves_without_crop
+from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
 from mm_tuning_plugin.engine.config.derive_pipelines import with_augmentation
 from mm_tuning_plugin.engine.config.options import resolve_options
-from mm_tuning_plugin.engine.config.user_config import leaf_datasets
 from mm_tuning_plugin.errors import UserError
 
 REFERENCE = 'tuned'  # the recipe that baselines are matched to if none is named

@@ -26,7 +26,7 @@ from mm_tuning_plugin.benchmark.settings import (
 from mm_tuning_plugin.benchmark.steps import Job, Step
 from mm_tuning_plugin.config_types import with_named_types
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.config.user_config import leaf_datasets
+from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
 from mm_tuning_plugin.engine.preflight.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.errors import UserError
 

@@ -19,7 +19,7 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 
 from mm_tuning_plugin.checkpoint import write_aside
-from mm_tuning_plugin.engine.config.user_config import leaf_datasets
+from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
 from mm_tuning_plugin.engine.preflight.data_files import KEYS, Reader
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.evaluation.image_iou import short_names

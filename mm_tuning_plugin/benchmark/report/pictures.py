@@ -19,7 +19,8 @@ from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.datasets.label_values import map_labels, usable_label_table
 from mm_tuning_plugin.datasets.samplers import SeededIndex
 from mm_tuning_plugin.datasets.wrappers import random_state
-from mm_tuning_plugin.engine.config.derive import Facts, derive_tuning_config, read_facts
+from mm_tuning_plugin.engine.config.derive import derive_tuning_config
+from mm_tuning_plugin.engine.config.user_config import UserConfig, read_user_config
 from mm_tuning_plugin.engine.pictures.sources import as_rgb, image_as_rgb, with_sources
 
 Looks = tuple[list[str], Any]
@@ -28,7 +29,7 @@ Looks = tuple[list[str], Any]
 
 def class_looks(cfg: Mapping[str, Any]) -> Looks:
     """Class names of a config, and the palette of its data set, or one made for them."""
-    names = read_facts(cfg).class_names
+    names = read_user_config(cfg).class_names
     with DefaultScope.overwrite_default_scope('mmseg'):
         metainfo = DATASETS.build(copy.deepcopy(cfg['train_dataloader']['dataset'])).metainfo
     return names, visualization.dataset_palette(metainfo, len(names))
@@ -111,7 +112,7 @@ def draw_predictions(
             predictions[arm] = [_predict(model, sample) for sample in samples]
     picture = visualization.prediction_sheet(
         [as_rgb(sample['inputs']) for sample in samples],
-        [_truth(sample, read_facts(cfg)) for sample in samples],
+        [_truth(sample, read_user_config(cfg)) for sample in samples],
         predictions,
         palette,
         names,
@@ -127,7 +128,7 @@ def _embed(model: torch.nn.Module, batches: Sequence[dict]) -> tuple[np.ndarray,
     return rows.numpy(), torch.cat([row['labels'] for row in nodes]).numpy()
 
 
-def _truth(sample: dict, facts: Facts) -> np.ndarray:
+def _truth(sample: dict, facts: UserConfig) -> np.ndarray:
     """Classes of the pixels, 255 where the config ignores them."""
     labels = sample['data_samples']
     return map_labels(

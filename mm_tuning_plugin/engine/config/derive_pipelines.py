@@ -25,10 +25,9 @@ from mmcv.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
 
 from mm_tuning_plugin.config_types import base_type, class_of
+from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
 from mm_tuning_plugin.engine.config.entry_types import steps_of
 from mm_tuning_plugin.engine.config.label_transforms import in_bytes, with_loader
-from mm_tuning_plugin.engine.config.user_config import leaf_datasets
-from mm_tuning_plugin.errors import UserError
 
 RESIZES = ('Resize', 'ResizeShortestEdge', 'ResizeToMultiple')
 FLIPS = ('RandomFlip',)
@@ -286,9 +285,6 @@ def with_pipeline(
         dataset: The user's config.
         derive: From the user's transforms to those of stage one.
         outer: Transforms of a wrapper around `dataset`.
-
-    Raises:
-        UserError: A data set without a pipeline.
     """
     if base_type(dataset) == 'MultiImageMixDataset':
         return with_pipeline(dataset['dataset'], derive, [*steps_of(dataset), *outer])
@@ -297,12 +293,6 @@ def with_pipeline(
         copied['datasets'] = [with_pipeline(part, derive, outer) for part in copied['datasets']]
     elif isinstance(copied.get('dataset'), Mapping):
         copied['dataset'] = with_pipeline(copied['dataset'], derive, outer)
-    elif not steps_of(copied):
-        raise UserError(
-            'dataset.pipeline',
-            f'none found in {base_type(dataset)}',
-            'expected one that loads images and label maps',
-        )
     else:
         copied['pipeline'] = derive([*copied['pipeline'], *outer])
     return copied

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from typing import Any
 
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.config.learning_rates import thawed
-from mm_tuning_plugin.engine.config.options import Options
-from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.engine.config.user_config import UserConfig
 
 
-def schedule(cfg: Mapping[str, Any], options: Options) -> dict:
+def schedule(user: UserConfig) -> dict[str, Any]:
     """Derive loop, optimizer and learning rate: the paper's for SGD, else the user's own optimizer.
-
-    Args:
-        cfg: The user's config.
-        options: The resolved options.
 
     Returns:
         ``train_cfg``, ``optim_wrapper`` and ``param_scheduler`` of stage one.
-
-    Raises:
-        UserError: The config has no optimizer.
     """
-    wrapper = copy.deepcopy(dict(cfg.get('optim_wrapper') or {}))
-    if not isinstance(wrapper.get('optimizer'), Mapping):
-        raise UserError(
-            'optim_wrapper', f'{wrapper or None!r} found', 'expected one with an optimizer'
-        )
+    options, wrapper = user.options, copy.deepcopy(user.optim_wrapper)
     wrapper.pop('accumulative_counts', None)
-    wrapper = thawed(wrapper, cfg['model']['backbone'], cfg.get('default_scope') or 'mmseg')
+    wrapper = thawed(wrapper, user.backbone, user.scope)
     iters = options.max_iters
     if base_type(wrapper['optimizer']) == 'SGD':
         lr = 0.01 if options.lr is None else options.lr

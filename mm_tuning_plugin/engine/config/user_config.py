@@ -1,27 +1,42 @@
-"""Reading what stage one needs out of a user's mmseg config.
+"""The user's config, read once into a typed record.
 
-Nothing here builds or changes anything: every function takes (part of) a config and returns a
-plain value, or refuses the config in one line.
+`read_user_config` raises every complaint about the config and its options. What is derived for
+stage one is a function of the record alone (``derive_*.py``).
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from mmengine.fileio import list_from_file
+from mmengine.config import Config
+from mmengine.dist import get_world_size
 
-from mm_tuning_plugin.config_types import base_type, class_of
+from mm_tuning_plugin.config_types import base_type, with_named_types
+from mm_tuning_plugin.engine.config.dataset_tree import dataset_classes, leaf_datasets
+from mm_tuning_plugin.engine.config.decode_head import (
+    head_key,
+    num_label_values,
+    read_head,
+    read_levels,
+)
+from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
 from mm_tuning_plugin.engine.config.entry_types import (
-    CONFIG,
     INTEGER,
-    NAMES,
-    SOME_CONFIGS,
+    check_kinds,
     require,
     shown,
     steps_of,
 )
+from mm_tuning_plugin.engine.config.initial_weights import adopt_self_supervised, split_start
+from mm_tuning_plugin.engine.config.normalisation import (
+    Normalisation,
+    read_normalisation,
+    read_size,
+)
+from mm_tuning_plugin.engine.config.options import PICTURES_OF_RETRIEVAL, Options, resolve_options
 from mm_tuning_plugin.errors import UserError
 
 REFUSED_MODELS = {
@@ -37,6 +52,137 @@ REFUSED_BACKBONES = {
 }
 # These accept images of their own img_size only: mmseg's, then mmpretrain's.
 FIXED_SIZE_BACKBONES = ('BEiT', 'MAE', 'BEiTViT', 'LeViT', 'RepMLPNet')
+
+
+# Taken over from the user's config as they are.
+KEPT_KEYS = (
+    'default_scope', 'custom_imports', 'env_cfg', 'launcher', 'log_level', 'randomness',
+    'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn',
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class UserConfig:
+    """What stage one needs of a user's config.
+
+    Attributes:
+        options: The resolved options.
+        num_classes: How many label values are classes.
+        class_names: Their names.
+        ignore_values: Label values that are not used.
+        background_index: The class that is background, if there is one.
+        normalisation: Mean, std and channel order of images.
+        levels: Outputs of the backbone that are tuned; None: all.
+        backbone: Its config, without initial weights that our loader reads.
+        checkpoint: The initial weights that our loader reads, or None.
+        image_size: (H, W) of the only images that the backbone accepts, or None.
+        batch_size: (H, W) that mmseg pads training images to, or None.
+        train_dataset: Config of the training data.
+        train_loader: Config of its loader.
+        val_dataset: Config of the validation data, if node retrieval is measured.
+        val_loader: Config of its loader.
+        optim_wrapper: Config of the optimizer of fine-tuning.
+        seed: Seed of the run, if the config gives one.
+        scope: ``default_scope``.
+        work_dir: The user's, or None.
+        log_interval: Iterations between lines of the log.
+        visualizer: Config of the visualizer.
+        kept_hooks: Custom hooks that also run in stage one.
+        pictures: Which pictures are drawn.
+        kept: Entries that stage one takes over as they are.
+        world_size: Number of ranks.
+    """
+
+    options: Options
+    num_classes: int
+    class_names: list[str]
+    ignore_values: list[int]
+    background_index: int | None
+    normalisation: Normalisation
+    levels: list[int] | None
+    backbone: dict[str, Any]
+    checkpoint: str | None
+    image_size: list[int] | None
+    batch_size: list[int] | None
+    train_dataset: Mapping[str, Any]
+    train_loader: Mapping[str, Any]
+    val_dataset: Mapping[str, Any] | None
+    val_loader: Mapping[str, Any]
+    optim_wrapper: dict[str, Any]
+    seed: int | None
+    scope: str
+    work_dir: str | None
+    log_interval: int
+    visualizer: dict[str, Any]
+    kept_hooks: list[dict[str, Any]]
+    pictures: list[str]
+    kept: dict[str, Any]
+    world_size: int
+
+    def share(self, number: int) -> int:
+        """What one rank has of a number that counts over all ranks."""
+        return number // self.world_size
+
+
+def read_user_config(cfg: Config) -> UserConfig:
+    """Validate a user's config and read what stage one needs.
+
+    Args:
+        cfg: The config of an mmseg project, with an optional ``mix_and_match``; not changed.
+
+    Raises:
+        UserError: The config cannot be tuned, or an option is wrong.
+    """
+    cfg = adopt_self_supervised(with_named_types(cfg))
+    options = resolve_options(cfg.get('mix_and_match'))
+    check_kinds(cfg)
+    if cfg.get('load_from'):
+        raise UserError(
+            'load_from',
+            f'{cfg["load_from"]!r} found, which would overwrite the tuned backbone',
+            'remove it, and give the start as mix_and_match.checkpoint (--ssl-checkpoint)',
+        )
+    model, loader = read_model(cfg), _read_loader(cfg)
+    _check_workers(cfg)
+    num_classes, class_names = read_classes(cfg)
+    normalisation = read_normalisation(cfg)
+    backbone, checkpoint = split_start(model, options.checkpoint)
+    val_loader = _read_val_loader(cfg, options)
+    image_size = read_fixed_size(backbone)
+    hooks = cfg.get('default_hooks') or {}
+    size = None if image_size else read_size(cfg)
+    _check_options(options, backbone)
+    return UserConfig(
+        options=options,
+        num_classes=num_classes,
+        class_names=class_names,
+        ignore_values=read_ignored(cfg, normalisation.seg_pad_val),
+        background_index=read_background(options.background_index, class_names),
+        normalisation=normalisation,
+        levels=_read_tuned_levels(model, options.levels),
+        backbone=backbone,
+        checkpoint=checkpoint,
+        image_size=image_size,
+        batch_size=list(size) if isinstance(size, (list, tuple)) else None,
+        train_dataset=loader['dataset'],
+        train_loader=loader,
+        val_dataset=val_loader['dataset'] if val_loader else None,
+        val_loader=val_loader,
+        optim_wrapper=_read_optim_wrapper(cfg),
+        seed=_read_seed(cfg),
+        scope=cfg.get('default_scope') or 'mmseg',
+        work_dir=cfg.get('work_dir'),
+        log_interval=(hooks.get('logger') or {}).get('interval') or 50,
+        visualizer=copy.deepcopy(dict(cfg.get('visualizer') or dict(type='Visualizer'))),
+        kept_hooks=[
+            copy.deepcopy(hook)
+            for hook in cfg.get('custom_hooks') or []
+            if base_type(hook) in options.keep_hooks
+        ],
+        pictures=_read_pictures(cfg, options, measured=bool(val_loader)),
+        kept={key: copy.deepcopy(cfg[key]) for key in KEPT_KEYS if cfg.get(key) is not None},
+        world_size=get_world_size(),
+    )
 
 
 def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -67,51 +213,104 @@ def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
     return model
 
 
-def read_head(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The decode head; the last one of a cascade.
+def _read_loader(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+    loader = cfg.get('train_dataloader')
+    if not isinstance(loader, Mapping):
+        raise UserError('train_dataloader', 'none found', 'expected the data to tune and train on')
+    refuse_pairs(loader.get('dataset'))
+    _check_pipelines(loader['dataset'])
+    return loader
 
-    Raises:
-        UserError: There is none.
-    """
-    head = model.get('decode_head')
-    if isinstance(head, Sequence) and not isinstance(head, str) and head:
-        head = head[-1]
-    if not isinstance(head, Mapping):
+
+def _read_val_loader(cfg: Mapping[str, Any], options: Options) -> Mapping[str, Any]:
+    """The loader of validation, empty if node retrieval is not measured."""
+    loader = cfg.get('val_dataloader')
+    if not isinstance(loader, Mapping) or not options.retrieval_images:
+        return {}
+    if not validates_labels(cfg):
+        return {}
+    _check_pipelines(loader['dataset'])
+    return loader
+
+
+def _check_pipelines(dataset: Mapping[str, Any]) -> None:
+    for leaf in leaf_datasets(dataset):
+        if not steps_of(leaf):
+            raise UserError(
+                'dataset.pipeline',
+                f'none found in {base_type(leaf)}',
+                'expected one that loads images and label maps',
+            )
+
+
+def _check_workers(cfg: Mapping[str, Any]) -> None:
+    for name in ('train_dataloader', 'val_dataloader'):
+        loader = cfg.get(name) or {}
+        if loader.get('persistent_workers') and not loader.get('num_workers'):
+            raise UserError(
+                f'{name}.persistent_workers',
+                'True found with num_workers=0',
+                'expected at least one worker, or persistent_workers=False',
+            )
+
+
+def _check_options(options: Options, backbone: Mapping[str, Any]) -> None:
+    """Check options against each other, the backbone and the number of ranks."""
+    groups, images, ranks = options.graph_groups, options.images_per_batch, get_world_size()
+    if images % groups:
         raise UserError(
-            'model.decode_head', f'{shown(head)} found', 'expected the config of a decode head'
+            'mix_and_match.graph_groups',
+            f'{groups} found',
+            f'expected a divisor of images_per_batch ({images})',
         )
-    return head
+    for name in ('images_per_batch', 'bn_crops'):
+        if getattr(options, name) % ranks:
+            raise UserError(
+                f'mix_and_match.{name}',
+                f'{getattr(options, name)} found',
+                f'expected a multiple of the {ranks} ranks',
+            )
+    # mmseg's with_cp is torch's reentrant kind: inside chunks it marks a parameter ready once a
+    # chunk, which DDP refuses at the first backward pass. One process may nest the two.
+    if options.chunk_size and ranks > 1 and any_set(backbone, 'with_cp'):
+        raise UserError(
+            'mix_and_match.chunk_size',
+            f'{options.chunk_size} found beside with_cp=True of the backbone over {ranks} ranks',
+            'expected only one of the two, since both recompute activations',
+        )
 
 
-def head_key(head: Mapping[str, Any], key: str) -> Any:
-    """What a decode head's config says under a key; None where it says nothing.
-
-    A head that is made of other heads, as K-Net's is, says it in the outermost of theirs. Every
-    other nested config is passed over: a loss has an ``ignore_index`` of its own, and a sampler or
-    a pixel decoder can have keys of the same names as well.
-    """
-    level: list[Any] = [head]
-    while level:
-        for item in level:
-            if isinstance(item, Mapping) and item.get(key) is not None:
-                return item[key]
-        level = [part for item in level for part in _inner_heads(item)]
-    return None
+def _read_tuned_levels(model: Mapping[str, Any], levels: str | Sequence[int]) -> list[int] | None:
+    if levels == 'head':
+        return read_levels(model)
+    return None if levels == 'all' else [int(level) for level in levels]
 
 
-def _inner_heads(item: Any) -> list[Any]:
-    """The heads right inside a head, and its lists of heads."""
-    if isinstance(item, Mapping):
-        return [
-            part
-            for key, part in item.items()
-            if str(key).lower().endswith(('head', 'heads')) or _is_head(part)
-        ]
-    return list(item) if isinstance(item, (list, tuple)) else []
+def _read_optim_wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    wrapper = copy.deepcopy(dict(cfg.get('optim_wrapper') or {}))
+    if not isinstance(wrapper.get('optimizer'), Mapping):
+        raise UserError(
+            'optim_wrapper', f'{wrapper or None!r} found', 'expected one with an optimizer'
+        )
+    return wrapper
 
 
-def _is_head(part: Any) -> bool:
-    return isinstance(part, Mapping) and base_type(part).endswith('Head')
+def _read_seed(cfg: Mapping[str, Any]) -> int | None:
+    seed = (cfg.get('randomness') or {}).get('seed')
+    return None if seed is None else int(seed)
+
+
+def _read_pictures(cfg: Mapping[str, Any], options: Options, measured: bool) -> list[str]:
+    """The pictures that can be drawn: most show nodes of node retrieval, which may not run."""
+    chosen = list(dict.fromkeys(options.pictures))
+    lacking = [] if measured else [kind for kind in chosen if kind in PICTURES_OF_RETRIEVAL]
+    if lacking and 'pictures' in (cfg.get('mix_and_match') or {}):
+        raise UserError(
+            'mix_and_match.pictures',
+            f'{lacking[0]!r} shows nodes of node retrieval, which is not measured',
+            'set retrieval_images above 0 and a val_dataloader, or leave the picture out',
+        )
+    return [kind for kind in chosen if kind not in lacking]
 
 
 def any_set(config: Any, key: str) -> bool:
@@ -119,35 +318,6 @@ def any_set(config: Any, key: str) -> bool:
     if isinstance(config, Mapping):
         return bool(config.get(key)) or any(any_set(part, key) for part in config.values())
     return isinstance(config, (list, tuple)) and any(any_set(part, key) for part in config)
-
-
-def read_levels(model: Mapping[str, Any]) -> list[int] | None:
-    """Which of the backbone's outputs the decode head reads; None: all of them.
-
-    Of a cascade, those that any of its heads reads: PointRend's last one, for instance, refines by
-    the first level what another head has found in all four.
-
-    Raises:
-        UserError: There is no decode head.
-    """
-    read_head(model)
-    heads = model['decode_head']
-    levels: list[int] = []
-    for head in heads if isinstance(heads, Sequence) else [heads]:
-        own = _levels_of(head)
-        if own is None:
-            return None
-        levels += [level for level in own if level not in levels]
-    return levels
-
-
-def _levels_of(head: Mapping[str, Any]) -> list[int] | None:
-    index = head_key(head, 'in_index')
-    if index is None:
-        # mmseg's default is the last output, but heads with a list of channels read them all.
-        several = isinstance(head_key(head, 'in_channels'), (list, tuple))
-        return None if several else [-1]
-    return list(index) if isinstance(index, (list, tuple)) else [index]
 
 
 def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
@@ -161,24 +331,6 @@ def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
         return None
     side = backbone.get('img_size', 224)
     return [side, side] if isinstance(side, int) else list(side)
-
-
-def leaf_datasets(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The data sets under any nest of wrappers.
-
-    Raises:
-        UserError: Something in the nest is no config of a data set.
-    """
-    if not isinstance(config, Mapping) or 'type' not in config:
-        raise UserError('dataset', f'{shown(config)} found', 'expected the config of a data set')
-    if config.get('datasets') is not None:
-        require('dataset.datasets', config['datasets'], SOME_CONFIGS)
-        for part in config['datasets']:
-            yield from leaf_datasets(part)
-    elif isinstance(config.get('dataset'), Mapping):
-        yield from leaf_datasets(config['dataset'])
-    else:
-        yield config
 
 
 def refuse_pairs(dataset: Mapping[str, Any]) -> None:
@@ -200,26 +352,14 @@ def refuse_pairs(dataset: Mapping[str, Any]) -> None:
 def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
     """Number of classes and their names.
 
-    The head says the number; where it does not (Mask2Former's kin), the data set's names do. One
-    output tells two classes apart: see `_label_values`. Nameless classes are called by their
-    numbers.
+    The head says the number. If it does not (Mask2Former), the names of the data set are counted.
+    A single output separates two classes: see `num_label_values`. A class without a name is called
+    by its number.
 
     Raises:
-        UserError: Neither knows.
+        UserError: Neither says the number.
     """
-    from mmseg.registry import DATASETS
-
-    leaf = next(leaf_datasets(cfg['train_dataloader']['dataset']))
-    names = _named_classes(leaf)
-    if names is None:
-        known = class_of(leaf, DATASETS, 'mmseg')
-        if known is None:
-            raise UserError(
-                'dataset.type',
-                f'no data set of type {leaf["type"]!r} is registered with mmseg',
-                'correct the name, or import its module by custom_imports',
-            )
-        names = getattr(known, 'METAINFO', {}).get('classes')
+    names = dataset_classes(cfg['train_dataloader']['dataset'])
     head = read_head(cfg['model'])
     number = head_key(head, 'num_classes')
     if number is None and names is None:
@@ -229,7 +369,7 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
             'set model.decode_head.num_classes',
         )
     require('num_classes', number, INTEGER)
-    number = _label_values(head, len(names) if number is None else number)
+    number = num_label_values(head, len(names) if number is None else number)
     if not 1 <= number <= 255:
         raise UserError(
             'num_classes',
@@ -238,26 +378,6 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
         )
     names = list(names or [])[:number]
     return number, names + [f'class {i}' for i in range(len(names), number)]
-
-
-def _label_values(head: Mapping[str, Any], number: int) -> int:
-    """How many label values are classes, for a head of so many ``num_classes``.
-
-    mmseg predicts 0 or 1 by a threshold where there is one output (``num_classes=1``, or
-    ``out_channels=1``), and its losses take both as labels: all but the cross-entropy with a
-    softmax, which fails on 1.
-    """
-    outputs = head_key(head, 'out_channels')
-    if (number if outputs is None else outputs) != 1:
-        return number
-    given = head_key(head, 'loss_decode')
-    losses = given if isinstance(given, (list, tuple)) else [given or dict(type='CrossEntropyLoss')]
-    return 1 if any(_is_softmax(loss) for loss in losses) else max(2, number)
-
-
-def _is_softmax(loss: Any) -> bool:
-    known = isinstance(loss, Mapping) and base_type(loss) == 'CrossEntropyLoss'
-    return known and not loss.get('use_sigmoid')
 
 
 def read_ignored(cfg: Mapping[str, Any], seg_pad_val: int) -> list[int]:
@@ -271,18 +391,6 @@ def read_ignored(cfg: Mapping[str, Any], seg_pad_val: int) -> list[int]:
         index = int(index)  # a comparison with labels is the same
     require('model.decode_head.ignore_index', index, INTEGER)
     return sorted({255, seg_pad_val, 255 if index is None else index})
-
-
-def _named_classes(leaf: Mapping[str, Any]) -> Sequence[str] | None:
-    """The classes that a data set's config names, itself or in a file, one a line, as mmengine."""
-    metainfo = leaf.get('metainfo') or {}
-    require('dataset.metainfo', metainfo, CONFIG)
-    names = metainfo.get('classes')
-    if isinstance(names, str):
-        with contextlib.suppress(Exception):  # no such file: the name of a kind, refused below
-            names = list_from_file(names)
-    require('dataset.metainfo.classes', names, NAMES)
-    return names
 
 
 def read_background(given: Any, class_names: Sequence[str]) -> int | None:

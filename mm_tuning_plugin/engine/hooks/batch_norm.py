@@ -5,9 +5,8 @@ And its config: the crops are those of fine-tuning, whatever tuning itself is sh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import torch.nn.functional as F
 from mmengine.dataset import pseudo_collate
@@ -19,9 +18,6 @@ from mm_tuning_plugin.datasets import SeededInfiniteSampler
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.common.models import unwrap
-from mm_tuning_plugin.engine.config import derive_pipelines
-from mm_tuning_plugin.engine.config.normalisation import read_size
-from mm_tuning_plugin.engine.config.user_config import read_fixed_size
 from mm_tuning_plugin.models.batch_norm import estimate_statistics
 from mm_tuning_plugin.registry import DATASETS, HOOKS
 
@@ -86,35 +82,3 @@ class EstimateBatchNormHook(Hook):
                 max(0, side - given) for side, given in zip(self.size or (0, 0), images.shape[-2:])
             )
             yield F.pad(images, (0, right, 0, below))
-
-
-def estimate_config(
-    cfg: Mapping[str, Any], number: int, share: int, check: Mapping[str, Any], seed: int
-) -> dict:
-    """Derive the config of the hook.
-
-    Args:
-        cfg: The user's config.
-        number: Crops over all ranks.
-        share: Crops of one rank.
-        check: Config of the label check.
-        seed: Seed of the crops.
-    """
-    # A point makes the crop a sample like any other; nothing reads it.
-    point = dict(check, type='mm_tuning_plugin.SamplePoints', points_per_class=1, max_points=1)
-    loader, model = cfg['train_dataloader'], cfg['model']
-    dataset = derive_pipelines.with_pipeline(
-        loader['dataset'],
-        lambda steps: derive_pipelines.tuning_pipeline(
-            steps, derive_pipelines.GEOMETRIC + derive_pipelines.PHOTOMETRIC, check, point
-        ),
-    )
-    size = None if read_fixed_size(model['backbone']) else read_size(cfg)
-    return dict(
-        type='mm_tuning_plugin.EstimateBatchNormHook',
-        num_crops=number,
-        batch_size=min(share, loader.get('batch_size') or 1),
-        dataset=dict(type='mm_tuning_plugin.SeededDataset', dataset=dataset),
-        size=None if size is None else list(size),
-        seed=seed,
-    )

@@ -22,7 +22,7 @@ from mmengine.hooks import Hook
 from mm_tuning_plugin import visualization
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.common.models import unwrap
-from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL, Options, like
+from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL
 from mm_tuning_plugin.engine.pictures.snapshots import (
     Snapshot,
     load_snapshot,
@@ -219,43 +219,6 @@ class PicturesHook(Hook):
             scores={title: shot.recall for title, shot in snapshots.items()},
             marked=self.dense,
         )
-
-
-def pictures_config(
-    given: Mapping[str, Any], options: Options, class_names: Sequence[str], measured: bool
-) -> list[dict]:
-    """Derive the config of the hook.
-
-    Args:
-        given: The config's ``mix_and_match``.
-        options: The resolved options.
-        class_names: K names.
-        measured: Whether node retrieval is measured; most pictures show its nodes. By default what
-            cannot be shown is left out.
-
-    Returns:
-        One config, or none where nothing is to be drawn.
-
-    Raises:
-        UserError: A picture of node retrieval is asked for where that is not measured.
-    """
-    chosen = list(dict.fromkeys(options.pictures))
-    lacking = [] if measured else [kind for kind in chosen if kind in PICTURES_OF_RETRIEVAL]
-    if lacking and 'pictures' in given:
-        raise UserError(
-            'mix_and_match.pictures',
-            f'{lacking[0]!r} shows nodes of node retrieval, which is not measured',
-            'set retrieval_images above 0 and a val_dataloader, or leave the picture out',
-        )
-    chosen = [kind for kind in chosen if kind not in lacking]
-    hook = dict(
-        type='mm_tuning_plugin.PicturesHook',
-        pictures=chosen,
-        class_names=list(class_names),
-        nodes=like(options.nodes),
-        interval=options.picture_interval,
-    )
-    return [hook] if chosen else []
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from mmengine.registry import MODELS
 
 from mm_tuning_plugin.config_types import class_of, shown_type
+from mm_tuning_plugin.engine.config.decode_head import read_levels
 from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
 from mm_tuning_plugin.engine.config.meta_build import outline
-from mm_tuning_plugin.engine.config.user_config import read_levels
 from mm_tuning_plugin.engine.preflight.no_side_effects import no_trace
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.channel_layout import FIRST, layout_name

@@ -16,6 +16,7 @@ from mm_tuning_plugin.config_types import name_of
 from mm_tuning_plugin.datasets.label_values import IGNORE
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
 from mm_tuning_plugin.engine.common.messages import warn
+from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
 from mm_tuning_plugin.engine.config.derive_pipelines import (
     has_early_moves,
     moving_warnings,
@@ -23,7 +24,6 @@ from mm_tuning_plugin.engine.config.derive_pipelines import (
     validation_pipeline,
     with_pipeline,
 )
-from mm_tuning_plugin.engine.config.user_config import leaf_datasets
 from mm_tuning_plugin.engine.preflight.data_files import (
     Reader,
     check_files,

@@ -1,0 +1,72 @@
+"""Data sets under any nest of wrappers, and the classes that they name."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.fileio import list_from_file
+
+from mm_tuning_plugin.config_types import class_of
+from mm_tuning_plugin.engine.config.entry_types import (
+    CONFIG,
+    NAMES,
+    SOME_CONFIGS,
+    require,
+    shown,
+)
+from mm_tuning_plugin.errors import UserError
+
+
+def leaf_datasets(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The data sets under any nest of wrappers.
+
+    Raises:
+        UserError: Something in the nest is no config of a data set.
+    """
+    if not isinstance(config, Mapping) or 'type' not in config:
+        raise UserError('dataset', f'{shown(config)} found', 'expected the config of a data set')
+    if config.get('datasets') is not None:
+        require('dataset.datasets', config['datasets'], SOME_CONFIGS)
+        for part in config['datasets']:
+            yield from leaf_datasets(part)
+    elif isinstance(config.get('dataset'), Mapping):
+        yield from leaf_datasets(config['dataset'])
+    else:
+        yield config
+
+
+def dataset_classes(dataset: Mapping[str, object]) -> Sequence[str] | None:
+    """Names of the classes of the first data set: those of its config, else of its class.
+
+    Raises:
+        UserError: The type of the data set is not registered.
+    """
+    from mmseg.registry import DATASETS
+
+    leaf = next(leaf_datasets(dataset))
+    names = _named_classes(leaf)
+    if names is not None:
+        return names
+    known = class_of(leaf, DATASETS, 'mmseg')
+    if known is None:
+        raise UserError(
+            'dataset.type',
+            f'no data set of type {leaf["type"]!r} is registered with mmseg',
+            'correct the name, or import its module by custom_imports',
+        )
+    found: Sequence[str] | None = getattr(known, 'METAINFO', {}).get('classes')
+    return found
+
+
+def _named_classes(leaf: Mapping[str, Any]) -> Sequence[str] | None:
+    """The classes that a data set's config names, itself or in a file, one a line, as mmengine."""
+    metainfo = leaf.get('metainfo') or {}
+    require('dataset.metainfo', metainfo, CONFIG)
+    names = metainfo.get('classes')
+    if isinstance(names, str):
+        with contextlib.suppress(Exception):  # no such file: refused below
+            names = list_from_file(names)
+    require('dataset.metainfo.classes', names, NAMES)
+    return names
