@@ -36,7 +36,7 @@ from mm_tuning_plugin.engine.resume.checkpoint_files import CarefulCheckpointHoo
 from mm_tuning_plugin.engine.resume.loops import ResumableIterLoop, with_resumable_loop
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models import PMLLoss
-from mm_tuning_plugin.proxies import RotationModel
+from mm_tuning_plugin.proxies.rotation import RotationModel
 
 RESNETS = {
     'name': 'ResNet',

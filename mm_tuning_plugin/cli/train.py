@@ -24,17 +24,8 @@ if TYPE_CHECKING:
 
 SCRIPT = 'train.py'
 RUNNER = 'mm_tuning_plugin.MixAndMatchRunner'
-PROXY_TASKS = (
-    'mm_tuning_plugin.ColorizationModel',
-    'mm_tuning_plugin.HueChromaModel',
-    'mm_tuning_plugin.JigsawModel',
-    'mm_tuning_plugin.RotationModel',
-    'mmpretrain.DenseCL',
-    'mmpretrain.MAE',
-    'mmpretrain.MoCo',
-    'mmpretrain.SimSiam',
-)
-"""Models that are trained in a single stage, without labels, with their scopes."""
+MMPRETRAIN_TASKS = ('DenseCL', 'MAE', 'MoCo', 'SimSiam')
+"""Models of mmpretrain that are proxy tasks. Ours, and a user's, say so: ``proxy_task``."""
 
 
 def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
@@ -184,10 +175,15 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def is_proxy_task(cfg: Config) -> bool:
-    """Whether a config trains one of the known proxy tasks, which have a single stage."""
-    from mm_tuning_plugin.config_types import full_type
+    """Whether a config trains a proxy task, which has a single stage."""
+    from mmengine.registry import MODELS
 
-    return full_type(cfg.get('model') or {}, cfg.get('default_scope') or 'mmengine') in PROXY_TASKS
+    from mm_tuning_plugin.config_types import class_of, full_type
+
+    model, scope = cfg.get('model') or {}, cfg.get('default_scope') or 'mmengine'
+    if full_type(model, scope) in [f'mmpretrain.{name}' for name in MMPRETRAIN_TASKS]:
+        return True
+    return bool(getattr(class_of(model, MODELS, scope), 'proxy_task', False))
 
 
 def train_proxy(cfg: Config, args: argparse.Namespace) -> None:

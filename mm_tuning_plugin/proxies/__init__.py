@@ -1,17 +1,9 @@
-"""Self-supervised proxy tasks that train a backbone without labels."""
+"""Self-supervised proxy tasks that train a backbone without labels, one module each.
 
-from mm_tuning_plugin.proxies.colorization import ColorizationDataPreprocessor, ColorizationModel
-from mm_tuning_plugin.proxies.hue_chroma import HueChromaDataPreprocessor, HueChromaModel
-from mm_tuning_plugin.proxies.jigsaw import JigsawDataPreprocessor, JigsawModel
-from mm_tuning_plugin.proxies.rotation import RotationDataPreprocessor, RotationModel
+Every module of this folder is imported here. A registered model with ``proxy_task = True`` is
+trained as a proxy task, in a single stage.
+"""
 
-__all__ = [
-    'ColorizationDataPreprocessor',
-    'ColorizationModel',
-    'HueChromaDataPreprocessor',
-    'HueChromaModel',
-    'JigsawDataPreprocessor',
-    'JigsawModel',
-    'RotationDataPreprocessor',
-    'RotationModel',
-]
+from mm_tuning_plugin.registry import import_modules
+
+import_modules(__name__, __path__)

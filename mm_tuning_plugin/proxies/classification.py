@@ -52,6 +52,8 @@ class PooledProxy(BaseModel):
         UserError: If ``in_channels`` is not positive.
     """
 
+    proxy_task = True
+
     def __init__(
         self,
         backbone: dict,

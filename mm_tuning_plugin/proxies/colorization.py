@@ -146,6 +146,8 @@ class ColorizationModel(BaseModel):
             range.
     """
 
+    proxy_task = True
+
     def __init__(
         self,
         backbone: dict,

@@ -102,6 +102,8 @@ class HueChromaModel(BaseModel):
         UserError: If the levels and channels do not pair up, or an argument is out of range.
     """
 
+    proxy_task = True
+
     def __init__(
         self,
         backbone: dict,

@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 from mmseg.models.backbones import ResNet
 
 from mm_tuning_plugin.demo.dataset import draw_scene, write_demo_dataset
-from mm_tuning_plugin.proxies import ColorizationDataPreprocessor, ColorizationModel, chroma
+from mm_tuning_plugin.proxies import chroma
+from mm_tuning_plugin.proxies.colorization import ColorizationDataPreprocessor, ColorizationModel
 from mm_tuning_plugin.registry import MODELS
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'proxy' / 'colorization_resnet18_demo.py'

@@ -6,7 +6,8 @@ import pytest
 import torch
 from mistakes import mistake
 
-from mm_tuning_plugin.proxies import JigsawDataPreprocessor, puzzle
+from mm_tuning_plugin.proxies import puzzle
+from mm_tuning_plugin.proxies.jigsaw import JigsawDataPreprocessor
 from mm_tuning_plugin.registry import MODELS
 
 

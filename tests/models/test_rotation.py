@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from mistakes import mistake
 
-from mm_tuning_plugin.proxies import RotationDataPreprocessor, RotationModel
+from mm_tuning_plugin.proxies.rotation import RotationDataPreprocessor, RotationModel
 from mm_tuning_plugin.registry import MODELS
 
 

@@ -15,7 +15,7 @@ from mm_tuning_plugin.engine.config.user_config import UserConfig
 from mm_tuning_plugin.registry import SCOPE
 
 
-def _sample(user: UserConfig) -> dict:
+def _sample(user: UserConfig) -> dict[str, Any]:
     options, norm = user.options, user.normalisation
     labels = dict(num_classes=user.num_classes, ignore_values=user.ignore_values)
     if isinstance(options.nodes, Mapping):
@@ -44,7 +44,7 @@ def _sample(user: UserConfig) -> dict:
     )
 
 
-def label_check(user: UserConfig) -> dict:
+def label_check(user: UserConfig) -> dict[str, Any]:
     """Config of the transform that checks labels."""
     return dict(
         type=f'{SCOPE}.CheckLabels',
@@ -61,7 +61,7 @@ def _kept_transforms(options: Options) -> tuple[str, ...]:
     return pipelines.FLIPS
 
 
-def tuning_dataset(user: UserConfig) -> dict:
+def tuning_dataset(user: UserConfig) -> dict[str, Any]:
     """The user's training data set with the pipeline of stage one."""
     keep, extra = _kept_transforms(user.options), augmentation(user.options.augment)
     return pipelines.with_pipeline(
@@ -72,7 +72,7 @@ def tuning_dataset(user: UserConfig) -> dict:
     )
 
 
-def train_dataloader(user: UserConfig) -> dict:
+def train_dataloader(user: UserConfig) -> dict[str, Any]:
     """Config of the loader of training nodes."""
     own = user.share(user.options.images_per_batch)
     return dict(
@@ -85,13 +85,13 @@ def train_dataloader(user: UserConfig) -> dict:
     )
 
 
-def _loader_options(loader: Mapping[str, Any]) -> dict:
+def _loader_options(loader: Mapping[str, Any]) -> dict[str, Any]:
     """What a DataLoader's config says of workers and memory, not of data."""
     names = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'timeout')
     return {name: copy.deepcopy(loader[name]) for name in names if name in loader}
 
 
-def validation(user: UserConfig) -> dict:
+def validation(user: UserConfig) -> dict[str, Any]:
     """Node retrieval: queries of the validation images, gallery of the training images."""
     if user.val_dataset is None:
         return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
@@ -102,11 +102,11 @@ def validation(user: UserConfig) -> dict:
     train = user.train_dataset
     fit = pipelines.has_early_moves(train)
 
-    def gallery(steps: Any) -> list[dict]:
+    def gallery(steps: Any) -> list[dict[str, Any]]:
         derived = pipelines.retrieval_pipeline(steps, resizes, check, sample)
         return pipelines.before_sampling(derived, window)
 
-    def queries(steps: Any) -> list[dict]:
+    def queries(steps: Any) -> list[dict[str, Any]]:
         derived = pipelines.validation_pipeline(steps, resizes, check, sample, fit)
         return pipelines.before_sampling(derived, window)
 
@@ -128,7 +128,7 @@ def validation(user: UserConfig) -> dict:
     )
 
 
-def _window(user: UserConfig) -> list[dict]:
+def _window(user: UserConfig) -> list[dict[str, Any]]:
     """What keeps an image from passing the backbone whole that is far larger than training's."""
     if like(user.options.nodes) == 'patches':  # each of which is an image of its own
         return []

@@ -30,7 +30,7 @@ LOSS_TYPES: dict[str, tuple[dict[str, Any], list[str]]] = {
 def tuner_config(user: UserConfig) -> dict[str, Any]:
     """Config of the tuner: preprocessor, backbone, embedding head, loss."""
     options, norm, size = user.options, user.normalisation, user.image_size
-    embedding = dict(projection_channels=options.projection_channels)
+    embedding: dict[str, Any] = dict(projection_channels=options.projection_channels)
     if options.loss == 'cross_entropy':
         embedding = dict(projection_channels=user.num_classes, hidden_channels=0, normalise=False)
     if like(options.nodes) == 'patches':
@@ -61,7 +61,7 @@ def tuner_config(user: UserConfig) -> dict[str, Any]:
     )
 
 
-def _criterion(user: UserConfig) -> dict:
+def _criterion(user: UserConfig) -> dict[str, Any]:
     loss = user.options.loss
     if isinstance(loss, Mapping):
         known = dict(num_classes=user.num_classes, channels=None)

@@ -66,7 +66,7 @@ def tuning_pipeline(
     check: Mapping[str, Any],
     sample: Mapping[str, Any],
     augment: Sequence[Mapping[str, Any]] = (),
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Derive the pipeline of stage one.
 
     Args:
@@ -99,7 +99,7 @@ def tuning_pipeline(
 
 def with_augmentation(
     pipeline: Sequence[Mapping[str, Any]], extra: Sequence[Mapping[str, Any]]
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Copy a pipeline with transforms before its first crop, or else before it packs.
 
     The crop then keeps the size of what a network sees, whatever comes before it. A crop before
@@ -116,7 +116,7 @@ def retrieval_pipeline(
     resizes: Sequence[Mapping[str, Any]],
     check: Mapping[str, Any],
     sample: Mapping[str, Any],
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Derive the pipeline of node retrieval in training images: load, resize as for validation.
 
     Args:
@@ -136,7 +136,7 @@ def validation_pipeline(
     check: Mapping[str, Any],
     sample: Mapping[str, Any],
     fit: bool,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """Derive the pipeline of node retrieval in validation images: load, then resize.
 
     mmseg's validation resizes before it loads the labels, which stay at their own size; here
@@ -159,7 +159,9 @@ def validation_pipeline(
     return before_sampling(derived, resizes_of(pipeline[loaded:]) if resizes else ())
 
 
-def before_sampling(derived: list[dict], steps: Sequence[Mapping[str, Any]]) -> list[dict]:
+def before_sampling(
+    derived: list[dict[str, Any]], steps: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """A derived pipeline with further steps before nodes are drawn and packed."""
     return [*derived[:-2], *(copy.deepcopy(dict(step)) for step in steps), *derived[-2:]]
 
@@ -186,7 +188,7 @@ def crop_size(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
     return next((size for size in found if size is not None), None)
 
 
-def early_moves(pipeline: Sequence[Mapping[str, Any]]) -> list[dict]:
+def early_moves(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The geometric transforms before the labels are loaded: they move the image alone."""
     return [dict(step) for step in pipeline[: labels_at(pipeline)] if _moves(step)]
 
@@ -273,9 +275,9 @@ def types_within(steps: Any) -> Iterator[str]:
 
 def with_pipeline(
     dataset: Mapping[str, Any],
-    derive: Callable[[Sequence[Mapping[str, Any]]], list[dict]],
+    derive: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]],
     outer: Sequence[Mapping[str, Any]] = (),
-) -> dict:
+) -> dict[str, Any]:
     """Copy a data set's config with derived pipelines, through any nest of wrappers.
 
     ``MultiImageMixDataset`` is replaced by the data set that it mixes: its own transforms are

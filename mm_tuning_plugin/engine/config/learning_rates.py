@@ -26,7 +26,7 @@ NEUTRAL = {'bias_lr_mult': None, 'dcn_offset_lr_mult': None, 'decay_rate': 1.0,
            'layer_decay_rate': 1.0}  # fmt: skip
 
 
-def thawed(wrapper: dict, backbone: Mapping[str, Any], scope: str) -> dict:
+def thawed(wrapper: dict[str, Any], backbone: Mapping[str, Any], scope: str) -> dict[str, Any]:
     """The optimizer of stage one, without rates of 0 where they reach the whole backbone.
 
     Args:
@@ -144,7 +144,8 @@ def trains_backbone(param_groups: Any, model: nn.Module) -> bool:
     }
     if not any(id(parameter) in rates for parameter in model.parameters()):
         return True
-    return any(p.requires_grad and rates.get(id(p), 0) != 0 for p in model.backbone.parameters())
+    backbone = model.get_submodule('backbone')
+    return any(p.requires_grad and rates.get(id(p), 0) != 0 for p in backbone.parameters())
 
 
 def _is_zero(value: Any) -> bool:

@@ -217,8 +217,9 @@ def _read_loader(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
     loader = cfg.get('train_dataloader')
     if not isinstance(loader, Mapping):
         raise UserError('train_dataloader', 'none found', 'expected the data to tune and train on')
-    refuse_pairs(loader.get('dataset'))
-    _check_pipelines(loader['dataset'])
+    dataset: Any = loader.get('dataset')
+    refuse_pairs(dataset)
+    _check_pipelines(dataset)
     return loader
 
 
@@ -369,7 +370,7 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
             'set model.decode_head.num_classes',
         )
     require('num_classes', number, INTEGER)
-    number = num_label_values(head, len(names) if number is None else number)
+    number = num_label_values(head, len(names or ()) if number is None else number)
     if not 1 <= number <= 255:
         raise UserError(
             'num_classes',
@@ -407,4 +408,4 @@ def read_background(given: Any, class_names: Sequence[str]) -> int | None:
             f'{given} found',
             f'expected less than {len(class_names)}, the number of classes',
         )
-    return given
+    return None if given is None else int(given)
