@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
-from mm_tuning_plugin.config_types import base_type, full_type, with_named_types
+from mm_tuning_plugin.config_types import base_type, with_named_types
 from mm_tuning_plugin.engine.config import derive_pipelines, user_config
 from mm_tuning_plugin.engine.config.augmentation import augmentation
 from mm_tuning_plugin.engine.config.derive_schedule import schedule
@@ -29,21 +29,10 @@ from mm_tuning_plugin.engine.config.options import like, resolve_options
 from mm_tuning_plugin.engine.hooks.batch_norm import estimate_config
 from mm_tuning_plugin.engine.pictures.hook import pictures_config
 from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.losses.base import loss_config, needs_classifier
 
 SCOPE = 'mm_tuning_plugin'
 TUNING_DIR = 'tuning'
-LOSS_TYPES: dict[str, tuple[dict[str, Any], list[str]]] = {
-    'graph_triplet': (dict(type='GraphTripletLoss'), ['margin']),
-    'expected_triplet': (dict(type='ExpectedTripletLoss'), ['margin']),
-    'supervised_contrastive': (dict(type='SupervisedContrastiveLoss'), ['temperature']),
-    'balanced_contrastive': (
-        dict(type='SupervisedContrastiveLoss', balanced=True), ['temperature']
-    ),
-    'prototype_contrastive': (
-        dict(type='PrototypeContrastiveLoss', channels=None), ['temperature', 'num_classes']
-    ),
-    'cross_entropy': (dict(type='NodeCrossEntropyLoss'), []),
-}  # fmt: skip
 # Taken over from the user's config as they are.
 KEPT_KEYS = (
     'default_scope', 'custom_imports', 'env_cfg', 'launcher', 'log_level', 'randomness',
@@ -138,7 +127,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
     _refuse_nested_checkpoints(backbone, options['chunk_size'])
     size = user_config.read_fixed_size(backbone)
     embedding = dict(projection_channels=options['projection_channels'])
-    if options['loss'] == 'cross_entropy':
+    if needs_classifier(options['loss']):
         embedding = dict(projection_channels=facts.num_classes, hidden_channels=0, normalise=False)
     if like(options['nodes']) == 'patches':
         embedding.update(type=f'{SCOPE}.PooledEmbedding', grid_size=options['grid_size'])
@@ -197,14 +186,8 @@ def _refuse_nested_checkpoints(backbone: Mapping[str, Any], chunk_size: int | No
 
 
 def _criterion(facts: Facts) -> dict:
-    loss = facts.options['loss']
-    if isinstance(loss, Mapping):
-        known = dict(num_classes=facts.num_classes, channels=None)
-        return {**(known if full_type(loss) == f'{SCOPE}.PMLLoss' else {}), **copy.deepcopy(loss)}
-    fixed, parameters = LOSS_TYPES[loss]
-    known = {**facts.options, 'num_classes': facts.num_classes}
-    given = {name: known[name] for name in parameters}
-    return {**fixed, 'type': f'{SCOPE}.{fixed["type"]}', **given}
+    sizes = dict(num_classes=facts.num_classes, channels=None)
+    return loss_config(facts.options['loss'], {**facts.options, **sizes})
 
 
 def _sample(facts: Facts) -> dict:
