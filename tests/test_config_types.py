@@ -35,7 +35,7 @@ from mm_tuning_plugin.engine.config.options import resolve_options
 from mm_tuning_plugin.engine.resume.checkpoint_files import CarefulCheckpointHook, with_careful_hook
 from mm_tuning_plugin.engine.resume.loops import ResumableIterLoop, with_resumable_loop
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.models import PMLLoss
+from mm_tuning_plugin.losses.metric_learning import PMLLoss
 from mm_tuning_plugin.proxies.rotation import RotationModel
 
 RESNETS = {
@@ -133,7 +133,7 @@ def test_stage_one_is_the_same_for_classes_and_names(toy_cfg, tmp_path, nodes):
 
 def test_options_may_be_classes(toy_cfg, tmp_path):
     text = write_new_style(toy_cfg, tmp_path / 'new_style.py').read_text()
-    text = 'from mm_tuning_plugin.models import PMLLoss\n' + (
+    text = 'from mm_tuning_plugin.losses.metric_learning import PMLLoss\n' + (
         'from mmengine.hooks import EMAHook\nfrom mmcv.transforms import RandomFlip\n'
         'from mm_tuning_plugin.datasets import SamplePoints\n'
     ) + text + (

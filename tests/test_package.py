@@ -19,7 +19,7 @@ LAYERS = [
     {'functional'},
     {'registry', 'config_types', 'checkpoint', 'visualization'},
     {'datasets', 'models', 'evaluation'},
-    {'losses', 'paper', 'proxies'},
+    {'losses', 'nodes', 'paper', 'proxies'},
     {'engine'},
     {'inspection', 'demo', 'benchmark'},
     {'cli'},

@@ -70,6 +70,8 @@ def counted_code(package: Path = PACKAGE) -> dict[str, Source]:
             found[path.relative_to(package).as_posix()] = source
             is_package = path.name == '__init__.py'
             left += _imported(module, module if is_package else _above(module), source)
+            if is_package and _imports_folder(source):
+                left += [f'{module}.{file.stem}' for file in path.parent.glob('[!_]*.py')]
             left.append(_above(module))  # a module's packages are imported before it
     return dict(sorted(found.items()))
 
@@ -121,6 +123,11 @@ def _imported(module: str, package: str, source: Source) -> Iterator[str]:
         yield from (f'{stem}.{name}'.lstrip('.') for name in names)
     if module == REGISTRY:
         yield from (text for text in source.texts if text.replace('.', '_').isidentifier())
+
+
+def _imports_folder(source: Source) -> bool:
+    """Whether a package imports all its modules, by `registry.import_modules`."""
+    return any('import_modules' in names for _, _, names in source.imports)
 
 
 def _plain(node: Any) -> Any:

@@ -1,19 +1,11 @@
-"""Registered losses of stage one, one module each, over the functions of `functional`."""
+"""The losses of stage one: one module each, over the functions of `functional`.
 
-from mm_tuning_plugin.losses.metric_learning import PMLLoss
-from mm_tuning_plugin.losses.node_losses import (
-    ExpectedTripletLoss,
-    GraphTripletLoss,
-    NodeCrossEntropyLoss,
-    PrototypeContrastiveLoss,
-    SupervisedContrastiveLoss,
-)
+Every module of this folder is imported here, so a new loss is one new file.
+"""
 
-__all__ = [
-    'ExpectedTripletLoss',
-    'GraphTripletLoss',
-    'NodeCrossEntropyLoss',
-    'PMLLoss',
-    'PrototypeContrastiveLoss',
-    'SupervisedContrastiveLoss',
-]
+from mm_tuning_plugin.losses.base import NodeLoss
+from mm_tuning_plugin.registry import import_modules
+
+__all__ = ['NodeLoss']
+
+import_modules(__name__, __path__)

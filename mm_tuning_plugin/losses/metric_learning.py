@@ -1,6 +1,6 @@
-"""Losses and miners of pytorch-metric-learning, by name, on our nodes.
+"""Losses and miners of pytorch-metric-learning by name, on the nodes of stage one.
 
-The package is not required by ours: whoever names one of its losses installs it.
+pytorch-metric-learning is an optional dependency.
 """
 
 from __future__ import annotations
@@ -9,43 +9,63 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from mm_tuning_plugin import functional
 from mm_tuning_plugin.config_types import TypeName, name_of
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.models.gather import touching_zero
+from mm_tuning_plugin.losses.base import Diagnostics, NodeLoss
+from mm_tuning_plugin.models.gather import connected_zero
 from mm_tuning_plugin.registry import MODELS
+from mm_tuning_plugin.structures import Triplets
 
 LIBRARY = 'pytorch_metric_learning'
-# Where a name is looked for, in this order: they share none.
+# Modules that are searched for a name; no two of them share one.
 MODULES = ('losses', 'miners', 'distances', 'reducers', 'regularizers')
 MATCHES = ('graph', 'own')
 
 
+class Prepared(NamedTuple):
+    """What is drawn before a step.
+
+    Attributes:
+        seed: Of the library's own draws; None: they are not seeded.
+        triplets: Of the graph; None: the loss or a miner pairs the nodes.
+    """
+
+    seed: int | None
+    triplets: Triplets | None
+
+
 @MODELS.register_module()
-class PMLLoss(nn.Module):
-    """A loss of pytorch-metric-learning, fed with the triplets of the class-wise connected graph.
+class PMLLoss(NodeLoss):
+    """A loss of pytorch-metric-learning on the triplets of the class-wise connected graph.
 
     Configs nest: ``dict(type='TripletMarginLoss', distance=dict(type='CosineSimilarity'))`` builds
     both, and ``CrossBatchMemory`` takes a ``loss`` and a ``miner``. ``embedding_size`` and
-    ``num_classes`` are filled in where a class asks for them and the config leaves them out.
+    ``num_classes`` are filled in where a class takes them and the config leaves them out.
 
     Args:
         loss: Name or config of a loss.
         miner: Name or config of a miner, which chooses the pairs or triplets; None: none.
-        match: 'graph': triplets of the graph; 'own': the pairs that the loss takes by itself, of
-            all nodes. None: 'graph' without a miner.
+        match: 'graph': triplets of the graph; 'own': the loss pairs all nodes itself. None:
+            'graph' if there is no miner, else 'own'.
         channels: Width of the embeddings.
         num_classes: Number of classes.
 
     Raises:
         UserError: The library is not installed or has no such class, an argument is wrong, or
             there are both a miner and a graph.
+
+    Examples:
+        >>> loss = PMLLoss('ContrastiveLoss', match='own')  # doctest: +SKIP
+        >>> loss(embeddings, labels)['loss']  # doctest: +SKIP
     """
+
+    options = ('num_classes', 'channels')
 
     def __init__(
         self,
@@ -65,46 +85,50 @@ class PMLLoss(nn.Module):
             )
         known = {
             'embedding_size': channels,
-            'descriptors_dim': channels,  # the same, in P2SGradLoss
+            'descriptors_dim': channels,  # the name in P2SGradLoss
             'num_classes': num_classes,
         }
         self.loss = _build('loss', loss, known)
         self.miner = None if miner is None else _build('miner', miner, known)
         self.match = match or ('graph' if miner is None else 'own')
 
-    def forward(
-        self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def prepare(self, labels: Tensor, generator: Generator | None) -> Prepared | None:
+        """Draw the graph, and the seed of what the library draws itself; None for one node."""
+        if len(labels) < 2:
+            return None
+        seed = None
+        if generator is not None:
+            seed = int(torch.randint(2**31, (), generator=generator))
+        with torch.random.fork_rng(devices=()):
+            graph = self.match == 'graph'
+            triplets = functional.graph_triplets(labels, generator=generator) if graph else None
+        return Prepared(seed, triplets)
+
+    def compute(
+        self, embeddings: Tensor, labels: Tensor, prepared: Any
+    ) -> tuple[Tensor, Diagnostics]:
         """Return the loss, and how many pairs or triplets a miner or the graph chose.
 
-        What the library draws itself comes from torch's own generator, seeded by `generator` for
-        the time: alike on all ranks.
+        The library draws from torch's global generator, which is seeded here for the time: the
+        draws are the same on all ranks.
 
         Raises:
-            UserError: The loss takes no triplets, or gives anything but one number.
+            UserError: The loss takes no triplets, or returns anything but one number.
         """
-        if len(labels) < 2:
-            return {'loss': touching_zero(embeddings, self)}
-        chosen = None
+        if prepared is None:
+            return connected_zero(embeddings, self), {}
+        chosen = None if prepared.triplets is None else tuple(prepared.triplets)
+        if chosen is not None and not len(chosen[0]):
+            return connected_zero(embeddings, self), {'triplets': 0}
         with torch.random.fork_rng(devices=()):
-            if generator is not None:
-                torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-            if self.match == 'graph':
-                chosen = tuple(functional.graph_triplets(labels, generator=generator))
-                if not len(chosen[0]):
-                    zero = touching_zero(embeddings, self)
-                    return {'loss': zero, 'triplets': embeddings.new_zeros(())}
-            elif self.miner is not None:
+            if prepared.seed is not None:
+                torch.manual_seed(prepared.seed)
+            if self.miner is not None:
                 chosen = self.miner(embeddings, labels)
-            value = self._call(embeddings, labels, chosen)
-        # Nothing chosen: some losses return a number that hangs on no embedding.
-        result = {'loss': value + embeddings.sum() * 0}
-        if chosen is not None:
-            count = (
-                sum(len(indices) for indices in chosen[::2]) if len(chosen) == 4 else len(chosen[0])
-            )
-            result['triplets'] = embeddings.new_full((), count, dtype=torch.float32)
-        return result
+            loss = self._call(embeddings, labels, chosen)
+        # If a miner chooses nothing, some losses return a number that is not in the graph.
+        loss = loss + embeddings.sum() * 0
+        return loss, {} if chosen is None else {'triplets': _count(chosen)}
 
     def _call(self, embeddings: Tensor, labels: Tensor, chosen: Any) -> Tensor:
         try:
@@ -121,9 +145,14 @@ class PMLLoss(nn.Module):
             raise UserError(
                 'PMLLoss.loss',
                 f'{type(self.loss).__name__} gives {type(value).__name__}',
-                'expected one number, by a reducer that reduces',
+                'expected one number: a reducer that reduces',
             )
         return value.reshape(())
+
+
+def _count(chosen: Sequence[Tensor]) -> int:
+    """The number of triplets (three vectors), or of pairs (two vectors each, of two kinds)."""
+    return sum(len(i) for i in chosen[::2]) if len(chosen) == 4 else len(chosen[0])
 
 
 def _build(where: str, config: Any, known: Mapping[str, int | None]) -> nn.Module:

@@ -8,6 +8,7 @@ from mm_tuning_plugin.models.gather import gather_nodes
 from mm_tuning_plugin.models.preprocessor import NodeDataPreprocessor
 from mm_tuning_plugin.models.self_supervised import SelfSupervised
 from mm_tuning_plugin.models.tuner import MixAndMatchTuner
+from mm_tuning_plugin.registry import MODELS
 
 __all__ = [
     'MixAndMatchTuner',
@@ -18,28 +19,17 @@ __all__ = [
     'gather_nodes',
 ]
 
-# Where names are that earlier versions had here; configs in mmengine's new style import them.
-MOVED = {
-    **dict.fromkeys(
-        [
-            'ExpectedTripletLoss',
-            'GraphTripletLoss',
-            'NodeCrossEntropyLoss',
-            'PMLLoss',
-            'PrototypeContrastiveLoss',
-            'SupervisedContrastiveLoss',
-        ],
-        'mm_tuning_plugin.losses',
-    ),
-    **dict.fromkeys(
-        ['SummedSoftmaxEncoderDecoder', 'backbones', 'heads'], 'mm_tuning_plugin.paper'
-    ),
-}
+# Earlier versions had these names here, and configs in mmengine's new style import them.
+MOVED_CLASSES = (
+    'ExpectedTripletLoss', 'GraphTripletLoss', 'NodeCrossEntropyLoss', 'PMLLoss',
+    'PrototypeContrastiveLoss', 'SummedSoftmaxEncoderDecoder', 'SupervisedContrastiveLoss',
+)  # fmt: skip
+MOVED_PACKAGES = {'backbones': 'paper.backbones', 'heads': 'paper.heads', 'proxies': 'proxies'}
 
 
 def __getattr__(name: str) -> Any:
-    if name == 'proxies':
-        return import_module('mm_tuning_plugin.proxies')
-    if name in MOVED:
-        return getattr(import_module(MOVED[name]), name)
+    if name in MOVED_CLASSES:
+        return MODELS.get(name)
+    if name in MOVED_PACKAGES:
+        return import_module(f'mm_tuning_plugin.{MOVED_PACKAGES[name]}')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

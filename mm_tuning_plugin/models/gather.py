@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,22 +40,35 @@ def gather_nodes(embeddings: Tensor, labels: Tensor) -> GatheredNodes:
     Returns:
         The nodes of all ranks; the input itself where nothing is distributed.
     """
+    labels, counts = gather_labels(labels)
+    return GatheredNodes(gather_embeddings(embeddings, counts), labels, counts)
+
+
+def gather_labels(labels: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the labels (N,) of all ranks, in rank order, and how many each rank has."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return GatheredNodes(embeddings, labels, (len(labels),))
+        return labels, (len(labels),)
     count = torch.tensor([len(labels)], device=labels.device)
-    counts = [torch.empty_like(count) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, count)
-    sizes = tuple(torch.cat(counts).tolist())
+    every = [torch.empty_like(count) for _ in range(dist.get_world_size())]
+    dist.all_gather(every, count)
+    counts = tuple(torch.cat(every).tolist())
     # Ranks must exchange equal shapes: pad with rows that are cut off again.
-    padding = max(sizes) - len(labels)
-    all_labels = [labels.new_empty(max(sizes)) for _ in sizes]
-    dist.all_gather(all_labels, F.pad(labels, (0, padding)))
-    all_embeddings = _AllGather.apply(F.pad(embeddings, (0, 0, 0, padding)))
-    return GatheredNodes(
-        torch.cat([rows[:n] for rows, n in zip(all_embeddings, sizes)]),
-        torch.cat([rows[:n] for rows, n in zip(all_labels, sizes)]),
-        sizes,
-    )
+    padded = [labels.new_empty(max(counts)) for _ in counts]
+    dist.all_gather(padded, F.pad(labels, (0, max(counts) - len(labels))))
+    return torch.cat([rows[:n] for rows, n in zip(padded, counts)]), counts
+
+
+def gather_embeddings(embeddings: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return the embeddings (N, E) of all ranks, with gradients.
+
+    Args:
+        embeddings: (N_r, E) of this rank.
+        counts: From `gather_labels`.
+    """
+    if len(counts) == 1:
+        return embeddings
+    padded = _AllGather.apply(F.pad(embeddings, (0, 0, 0, max(counts) - len(embeddings))))
+    return torch.cat([rows[:n] for rows, n in zip(padded, counts)])
 
 
 class _AllGather(torch.autograd.Function):
@@ -74,6 +88,6 @@ class _AllGather(torch.autograd.Function):
         return grad[dist.get_rank()]
 
 
-def touching_zero(embeddings: Tensor, loss: nn.Module) -> Tensor:
-    """A loss of 0 that hangs on embeddings and on every parameter of a loss, as DDP demands."""
+def connected_zero(embeddings: Tensor, loss: nn.Module) -> Tensor:
+    """A zero connected to the embeddings and all parameters of a loss, as DDP demands."""
     return sum((each.sum() for each in loss.parameters()), embeddings.sum()) * 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from mmengine.dist import get_dist_info
@@ -19,7 +19,7 @@ from mm_tuning_plugin.functional.embeddings import as_precise, full_precision
 from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
 from mm_tuning_plugin.models.channel_layout import FIRST, bring_forward, channel_dims, layout_name
 from mm_tuning_plugin.models.chunks import embed_in_chunks
-from mm_tuning_plugin.models.gather import gather_nodes, touching_zero
+from mm_tuning_plugin.models.gather import connected_zero, gather_embeddings, gather_labels
 from mm_tuning_plugin.models.outputs import (
     as_maps,
     freeze_unreached,
@@ -37,6 +37,17 @@ from mm_tuning_plugin.registry import MODELS
 from mm_tuning_plugin.structures import NodeBatch
 
 GROUP = 1 << 32  # a node's key is its label and this many times its group: one gather for both
+
+
+@runtime_checkable
+class PreparedLoss(Protocol):
+    """A loss that prepares from labels alone, as `losses.base.NodeLoss` does."""
+
+    def prepare(self, labels: Tensor, generator: torch.Generator | None) -> Any:
+        """Draw, sort or count."""
+
+    def compute(self, embeddings: Tensor, labels: Tensor, prepared: Any) -> Any:
+        """Compute the loss."""
 
 
 @MODELS.register_module()
@@ -153,17 +164,25 @@ class MixAndMatchTuner(BaseModel):
         return embeddings, unread
 
     def _loss(self, nodes: NodeBatch, images: Sequence[int]) -> dict[str, Tensor]:
-        embeddings, unread = self.embed(nodes)
         keys = nodes.labels
         if self.graph_groups > 1:
             keys = keys + GROUP * self._groups(images).to(keys)
-        embeddings, keys, counts = gather_nodes(embeddings, keys)
-        labels, groups = keys % GROUP, keys // GROUP
+        keys, counts = gather_labels(keys)
+        labels, on_host = keys % GROUP, keys.cpu()
         # On the host, where graphs are drawn: the same one on every kind of device.
         generator = torch.Generator().manual_seed(self.seed + 1_000_003 * int(self.step))
         self.step += 1
+        members = self._members(on_host // GROUP)
+        # What depends on labels alone comes before the backbone, while the device is idle.
+        prepared = [self._prepare(on_host[own] % GROUP, generator) for own in members]
+        embeddings, unread = self.embed(nodes)
+        embeddings = gather_embeddings(embeddings, counts)
         with torch.autocast(labels.device.type, enabled=False):
-            losses = self._match(embeddings, labels, groups, generator)
+            parts = [
+                self._criterion(embeddings[own], labels[own], generator, ready)
+                for own, ready in zip(members, prepared)
+            ]
+        losses = _joined(parts)
         losses['loss'] = losses['loss'] + unread + embeddings.sum() * 0.0
         losses.update(_diagnostics(embeddings.detach(), labels))
         if len(counts) > 1:
@@ -178,31 +197,28 @@ class MixAndMatchTuner(BaseModel):
         groups = index * self.graph_groups // max(1, world_size * len(images))
         return groups.repeat_interleave(torch.tensor(images, dtype=torch.int64))
 
-    def _match(
-        self, embeddings: Tensor, labels: Tensor, groups: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """The loss and its diagnostics: means over the groups, and how many triplets in all."""
+    def _members(self, groups: Tensor) -> list[Any]:
+        """Which nodes each group has: masks (N,), from the group of each node."""
         if self.graph_groups == 1:
-            return self._judge(embeddings, labels, generator)
-        members = [groups == group for group in range(self.graph_groups)]
-        parts = [self._judge(embeddings[own], labels[own], generator) for own in members]
-        shared = [name for name in parts[0] if all(name in part for part in parts)]
-        values = {name: torch.stack([part[name] for part in parts]) for name in shared}
-        return {
-            name: value.sum() if name == 'triplets' else value.mean()
-            for name, value in values.items()
-        }
+            return [slice(None)]
+        return [groups == group for group in range(self.graph_groups)]
 
-    def _judge(
-        self, embeddings: Tensor, labels: Tensor, generator: torch.Generator
+    def _prepare(self, labels: Tensor, generator: torch.Generator) -> Any:
+        """What the loss prepares from the labels (N,) of one group; None: nothing."""
+        if not len(labels) or not isinstance(self.criterion, PreparedLoss):
+            return None
+        return self.criterion.prepare(labels, generator)
+
+    def _criterion(
+        self, embeddings: Tensor, labels: Tensor, generator: torch.Generator, prepared: Any
     ) -> dict[str, Tensor]:
-        """What the criterion says of nodes. It need not know of a batch that has none."""
-        if len(labels):
-            return dict(self.criterion(embeddings, labels, generator))
-        return {
-            'loss': touching_zero(embeddings, self.criterion),
-            'triplets': labels.new_zeros((), dtype=torch.float32),
-        }
+        """The loss and the diagnostics of one group; a user's loss never sees an empty one."""
+        if not len(labels):
+            zero = connected_zero(embeddings, self.criterion)
+            return {'loss': zero, 'triplets': labels.new_zeros((), dtype=torch.float32)}
+        if isinstance(self.criterion, PreparedLoss):
+            return dict(self.criterion(embeddings, labels, generator, prepared))
+        return dict(self.criterion(embeddings, labels, generator))
 
     def _predict(self, nodes: NodeBatch, counts: Sequence[int]) -> list[dict[str, Tensor]]:
         images = padded(nodes.images, self.divisor)  # whole ones, of any size
@@ -292,6 +308,17 @@ class MixAndMatchTuner(BaseModel):
                 f'frozen{told}',
                 'tuning needs at least one that trains',
             )
+
+
+def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Means over the groups of all that every group has; of ``triplets`` the sum."""
+    if len(parts) == 1:
+        return parts[0]
+    shared = [name for name in parts[0] if all(name in part for part in parts)]
+    values = {name: torch.stack([part[name] for part in parts]) for name in shared}
+    return {
+        name: value.sum() if name == 'triplets' else value.mean() for name, value in values.items()
+    }
 
 
 def _diagnostics(embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -76,7 +76,7 @@ def test_what_makes_weights_counts(changed_by, name):
     [
         ('models/tuner.py', '1_000_003', '1_000_033'),
         ('engine/config/derive_schedule.py', 'iters * 3 // 4', 'iters * 3 // 5'),
-        ('losses/node_losses.py', "'loss': nodes + ", "'loss': nodes - "),
+        ('losses/prototype_contrastive.py', 'return nodes + ', 'return nodes - '),
         ('engine/config/derive_schedule.py', 'momentum=0.9, weight_decay=5e-4', 'momentum=0.9'),
     ],
 )

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from gloo import end_group, start_ranks
 from torch.nn.parallel import DistributedDataParallel
 
-from mm_tuning_plugin.losses import GraphTripletLoss, SupervisedContrastiveLoss
+from mm_tuning_plugin.losses.graph_triplet import GraphTripletLoss
+from mm_tuning_plugin.losses.supervised_contrastive import SupervisedContrastiveLoss
 from mm_tuning_plugin.models import gather_nodes
 
 LABELS = torch.tensor([0, 1, 1, 2, 0, 1, 2, 2, 0, 1])

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from mm_tuning_plugin.config_types import full_type
 from mm_tuning_plugin.engine.config.initial_weights import with_needed_arguments
 from mm_tuning_plugin.engine.config.options import like
 from mm_tuning_plugin.engine.config.user_config import UserConfig
+from mm_tuning_plugin.losses.base import loss_config, needs_classifier
 from mm_tuning_plugin.registry import SCOPE
-
-LOSS_TYPES: dict[str, tuple[dict[str, Any], list[str]]] = {
-    'graph_triplet': (dict(type='GraphTripletLoss'), ['margin']),
-    'expected_triplet': (dict(type='ExpectedTripletLoss'), ['margin']),
-    'supervised_contrastive': (dict(type='SupervisedContrastiveLoss'), ['temperature']),
-    'balanced_contrastive': (
-        dict(type='SupervisedContrastiveLoss', balanced=True), ['temperature']
-    ),
-    'prototype_contrastive': (
-        dict(type='PrototypeContrastiveLoss', channels=None), ['temperature', 'num_classes']
-    ),
-    'cross_entropy': (dict(type='NodeCrossEntropyLoss'), []),
-}  # fmt: skip
 
 
 def tuner_config(user: UserConfig) -> dict[str, Any]:
     """Config of the tuner: preprocessor, backbone, embedding head, loss."""
     options, norm, size = user.options, user.normalisation, user.image_size
     embedding: dict[str, Any] = dict(projection_channels=options.projection_channels)
-    if options.loss == 'cross_entropy':
+    if needs_classifier(options.loss):
         embedding = dict(projection_channels=user.num_classes, hidden_channels=0, normalise=False)
     if like(options.nodes) == 'patches':
         embedding.update(type=f'{SCOPE}.PooledEmbedding', grid_size=options.grid_size)
@@ -62,11 +47,5 @@ def tuner_config(user: UserConfig) -> dict[str, Any]:
 
 
 def _criterion(user: UserConfig) -> dict[str, Any]:
-    loss = user.options.loss
-    if isinstance(loss, Mapping):
-        known = dict(num_classes=user.num_classes, channels=None)
-        return {**(known if full_type(loss) == f'{SCOPE}.PMLLoss' else {}), **copy.deepcopy(loss)}
-    fixed, parameters = LOSS_TYPES[loss]
-    known = {**asdict(user.options), 'num_classes': user.num_classes}
-    given = {name: known[name] for name in parameters}
-    return {**fixed, 'type': f'{SCOPE}.{fixed["type"]}', **given}
+    sizes = dict(num_classes=user.num_classes, channels=None)
+    return loss_config(user.options.loss, {**asdict(user.options), **sizes})

@@ -10,6 +10,7 @@ from typing import Any
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.config.augmentation import AUGMENTATIONS, is_augmentation
 from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.losses.base import named_losses
 
 Check = Callable[[Any], bool]
 
@@ -130,14 +131,10 @@ def _is_levels(value: Any) -> bool:
 
 
 def _is_loss(value: Any) -> bool:
-    return value in LOSSES or (isinstance(value, Mapping) and 'type' in value)
+    return 'type' in value if isinstance(value, Mapping) else value in tuple(named_losses())
 
 
 NODES = ('points', 'patches')
-LOSSES = (
-    'graph_triplet', 'expected_triplet', 'supervised_contrastive', 'balanced_contrastive',
-    'prototype_contrastive', 'cross_entropy',
-)  # fmt: skip
 
 PICTURES_OF_RETRIEVAL = ('embedding', 'tsne', 'gallery', 'similarity')
 """Pictures of the nodes of node retrieval."""
@@ -319,7 +316,7 @@ class Options:
     loss: str | Mapping[str, Any] = declare_option(
         'prototype_contrastive',
         _is_loss,
-        ', '.join(map(repr, LOSSES)) + ', or the config of a registered loss',
+        ', '.join(map(repr, named_losses())) + ', or the config of a registered loss',
         'What pulls nodes of a class together and pushes classes apart. '
         "'balanced_contrastive': classes weigh alike, however many nodes they have. "
         "'prototype_contrastive': these, and a learnt prototype of each class beside the nodes. "

@@ -7,7 +7,7 @@ from pytorch_metric_learning import distances, losses, miners
 
 from mm_tuning_plugin import functional
 from mm_tuning_plugin.engine import MixAndMatchRunner
-from mm_tuning_plugin.losses import PMLLoss
+from mm_tuning_plugin.losses.metric_learning import PMLLoss
 
 LABELS = torch.tensor([3, 3, 0, 7, 0, 3, 0, 9])
 
@@ -74,7 +74,7 @@ def test_sizes_that_a_class_asks_for_are_filled_in():
         (torch.tensor([1, 1]), {'miner': 'BatchHardMiner'}),
     ],
 )
-def test_nothing_to_compare_is_a_zero_that_hangs_on_the_embeddings(labels, options):
+def test_nothing_to_compare_is_a_zero_connected_to_the_embeddings(labels, options):
     embeddings = rows(len(labels))
     loss = PMLLoss('TripletMarginLoss', **options)(embeddings, labels, seeded())['loss']
     loss.backward()
@@ -82,7 +82,7 @@ def test_nothing_to_compare_is_a_zero_that_hangs_on_the_embeddings(labels, optio
 
 
 @pytest.mark.parametrize('labels', [LABELS[:1], torch.tensor([1, 1])])
-def test_nothing_to_compare_touches_the_parameters_of_a_loss(labels):
+def test_nothing_to_compare_is_a_zero_connected_to_the_parameters_of_a_loss(labels):
     memory = PMLLoss('ProxyAnchorLoss', match='graph', channels=5, num_classes=11)
     memory(rows(len(labels)), labels, seeded())['loss'].backward()
     assert (memory.loss.proxies.grad == 0).all()

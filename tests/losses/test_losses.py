@@ -2,12 +2,10 @@ import pytest
 import torch
 
 from mm_tuning_plugin import functional
-from mm_tuning_plugin.losses import (
-    ExpectedTripletLoss,
-    GraphTripletLoss,
-    NodeCrossEntropyLoss,
-    SupervisedContrastiveLoss,
-)
+from mm_tuning_plugin.losses.cross_entropy import NodeCrossEntropyLoss
+from mm_tuning_plugin.losses.expected_triplet import ExpectedTripletLoss
+from mm_tuning_plugin.losses.graph_triplet import GraphTripletLoss
+from mm_tuning_plugin.losses.supervised_contrastive import SupervisedContrastiveLoss
 from mm_tuning_plugin.registry import MODELS
 
 LOSSES = [
