@@ -25,11 +25,12 @@ from mm_tuning_plugin.engine.config.initial_weights import (
     with_needed_arguments,
 )
 from mm_tuning_plugin.engine.config.normalisation import Normalisation, read_normalisation
-from mm_tuning_plugin.engine.config.options import like, resolve_options
+from mm_tuning_plugin.engine.config.options import resolve_options
 from mm_tuning_plugin.engine.hooks.batch_norm import estimate_config
 from mm_tuning_plugin.engine.pictures.hook import pictures_config
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.losses.base import loss_config, needs_classifier
+from mm_tuning_plugin.nodes.base import DataFacts, embedding_config, node_kind, sample_config
 
 SCOPE = 'mm_tuning_plugin'
 TUNING_DIR = 'tuning'
@@ -129,10 +130,7 @@ def _model(cfg: Mapping[str, Any], facts: Facts) -> dict:
     embedding = dict(projection_channels=options['projection_channels'])
     if needs_classifier(options['loss']):
         embedding = dict(projection_channels=facts.num_classes, hidden_channels=0, normalise=False)
-    if like(options['nodes']) == 'patches':
-        embedding.update(type=f'{SCOPE}.PooledEmbedding', grid_size=options['grid_size'])
-    else:
-        embedding.update(type=f'{SCOPE}.PointEmbedding')
+    embedding.update(embedding_config(options))
     return dict(
         type=f'{SCOPE}.MixAndMatchTuner',
         data_preprocessor=dict(
@@ -191,32 +189,12 @@ def _criterion(facts: Facts) -> dict:
 
 
 def _sample(facts: Facts) -> dict:
-    options, norm = facts.options, facts.normalisation
-    labels = dict(num_classes=facts.num_classes, ignore_values=facts.ignore_values)
-    if isinstance(options['nodes'], Mapping):
-        return {**labels, **{k: v for k, v in options['nodes'].items() if k != 'like'}}
-    if options['nodes'] == 'points':
-        return dict(
-            type=f'{SCOPE}.SamplePoints',
-            points_per_class=options['points_per_class'],
-            max_points=options['nodes_per_image'],
-            border_share=options['border_share'],
-            **labels,
-        )
+    norm = facts.normalisation
     # Outside the image lies the mean, which is 0 once normalised, as in mmseg's padding.
-    fill = norm.mean or [0.0, 0.0, 0.0]
-    return dict(
-        type=f'{SCOPE}.SamplePatches',
-        num_patches=options['nodes_per_image'],
-        size_range=list(options['size_range']),
-        patch_size=options['patch_size'],
-        background_index=facts.background_index,
-        background_ratio=options['background_ratio'],
-        max_overlap=options['max_overlap'],
-        balance=options['balance'],
-        fill=fill[::-1] if norm.swap_channels else list(fill),
-        **labels,
-    )
+    mean = norm.mean or [0.0, 0.0, 0.0]
+    fill = mean[::-1] if norm.swap_channels else mean
+    labels = dict(num_classes=facts.num_classes, ignore_values=facts.ignore_values)
+    return sample_config(facts.options, DataFacts(facts.background_index, fill), labels)
 
 
 def check_labels(facts: Facts) -> dict:
@@ -231,9 +209,8 @@ def check_labels(facts: Facts) -> dict:
 def _kept_transforms(options: Mapping[str, Any]) -> tuple[str, ...]:
     if options['transforms'] != 'auto':
         return tuple(options['transforms'])
-    if like(options['nodes']) == 'points':
-        return derive_pipelines.GEOMETRIC + derive_pipelines.PHOTOMETRIC
-    return derive_pipelines.FLIPS
+    kept = node_kind(options['nodes']).kept_transforms
+    return derive_pipelines.GEOMETRIC + derive_pipelines.PHOTOMETRIC if kept is None else kept
 
 
 def tuning_dataset(cfg: Mapping[str, Any], facts: Facts) -> dict:
@@ -321,7 +298,7 @@ def _validation(cfg: Mapping[str, Any], facts: Facts) -> dict:
 
 def _window(cfg: Mapping[str, Any], facts: Facts) -> list[dict]:
     """What keeps an image from passing the backbone whole that is far larger than training's."""
-    if like(facts.options['nodes']) == 'patches':  # each of which is an image of its own
+    if not node_kind(facts.options['nodes']).whole_images:
         return []
     size = derive_pipelines.crop_size(cfg['train_dataloader']['dataset'])
     return [dict(type=f'{SCOPE}.CutLargeImage', crop_size=size and list(size))]

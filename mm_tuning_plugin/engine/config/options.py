@@ -10,6 +10,7 @@ from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.config.augmentation import AUGMENTATIONS, is_augmentation
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.losses.base import named_losses
+from mm_tuning_plugin.nodes.base import node_kind, node_kinds
 
 Check = Callable[[Any], bool]
 
@@ -75,8 +76,8 @@ def _is_size_range(value: Any) -> bool:
 
 def _is_nodes(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return bool(base_type(value)) and value.get('like', 'points') in NODES
-    return value in NODES
+        return bool(base_type(value)) and value.get('like', 'points') in node_kinds()
+    return value in node_kinds()
 
 
 def _is_levels(value: Any) -> bool:
@@ -88,8 +89,6 @@ def _is_levels(value: Any) -> bool:
 def _is_loss(value: Any) -> bool:
     return 'type' in value if isinstance(value, Mapping) else value in tuple(named_losses())
 
-
-NODES = ('points', 'patches')
 
 PICTURES_OF_RETRIEVAL = ('embedding', 'tsne', 'gallery', 'similarity')
 """Pictures of the nodes of node retrieval."""
@@ -107,9 +106,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     ),
 }
 """What each recipe changes of the defaults; options given explicitly win over both."""
-
-POINTS_PER_IMAGE = 128
-PATCHES_PER_IMAGE = 9
 
 OPTIONS = (
     Option('recipe', 'default', _one_of(*RECIPES), ' or '.join(map(repr, RECIPES)),
@@ -137,13 +133,15 @@ OPTIONS = (
            'A loss that is not finite ends tuning; in mixed precision, more than ten in a row.'),
     Option('images_per_batch', 16, _integer(1), 'an integer from 1',
            'Images of a batch, over all ranks together.'),
-    Option('nodes', 'points', _is_nodes, "'points', 'patches', or the config of a transform",
+    Option('nodes', 'points', _is_nodes,
+           ', '.join(map(repr, node_kinds())) + ', or the config of a transform',
            "'points': pixels of the config's own crops; 'patches': resized squares. A registered "
            "transform draws in their place, `like='points'` (whole images, read at points) or "
            "`like='patches'`; it is also given `num_classes` and `ignore_values`."),
     Option('nodes_per_image', None, _optional(_integer(1)), 'an integer from 1, or None',
-           f'Most nodes of an image. None: {POINTS_PER_IMAGE} points or '
-           f'{PATCHES_PER_IMAGE} patches.'),
+           'Most nodes of an image. None: '
+           + ' or '.join(f'{node_kind(name).nodes_per_image} {name}' for name in node_kinds())
+           + '.'),
     Option('levels', 'head', _is_levels, "'head', 'all', or a list of integers",
            "Levels of the backbone's output that make up a node's embedding: those that the decode "
            'head reads, all of them, or these.'),
@@ -256,19 +254,8 @@ def resolve_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
     resolved.update(RECIPES[given.get('recipe', 'default')])
     resolved.update(given)
     if resolved['nodes_per_image'] is None:
-        points = like(resolved['nodes']) == 'points'
-        resolved['nodes_per_image'] = POINTS_PER_IMAGE if points else PATCHES_PER_IMAGE
+        resolved['nodes_per_image'] = node_kind(resolved['nodes']).nodes_per_image
     return resolved
-
-
-def like(nodes: str | Mapping[str, Any]) -> str:
-    """Whether nodes are 'points' of images or 'patches', images themselves."""
-    return nodes if isinstance(nodes, str) else nodes.get('like', 'points')
-
-
-def nodes_called(nodes: str | Mapping[str, Any]) -> str:
-    """What a person calls the nodes: 'points', 'patches', or the type of a registered sampler."""
-    return nodes if isinstance(nodes, str) else base_type(nodes)
 
 
 def options_table() -> str:

@@ -22,7 +22,7 @@ from mmengine.hooks import Hook
 from mm_tuning_plugin import visualization
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.common.models import unwrap
-from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL, like
+from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL
 from mm_tuning_plugin.engine.pictures.snapshots import (
     Snapshot,
     load_snapshot,
@@ -33,6 +33,7 @@ from mm_tuning_plugin.engine.pictures.sources import batch_sheet, node_tiles
 from mm_tuning_plugin.engine.resume import rng_states
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.evaluation import NodeRetrievalMetric
+from mm_tuning_plugin.nodes.base import node_kind
 from mm_tuning_plugin.registry import HOOKS
 
 PICTURES_DIR = 'pictures'
@@ -55,7 +56,7 @@ class PicturesHook(Hook):
     Args:
         pictures: Of these names.
         class_names: Names of the K classes.
-        nodes: 'points' or 'patches'.
+        nodes: Name of the kind of node.
         interval: Iterations between pictures. None: the batch before the first one, and all else
             at the end.
     """
@@ -73,7 +74,7 @@ class PicturesHook(Hook):
     ) -> None:
         self.pictures = list(pictures)
         self.class_names = list(class_names)
-        self.dense = nodes == 'points'
+        self.dense = node_kind(nodes).whole_images
         self.interval = interval
         self.before: Snapshot | None = None
         self.now: tuple[int, Snapshot] | None = None  # an iteration, and what was measured at it
@@ -262,7 +263,7 @@ def pictures_config(
         type='mm_tuning_plugin.PicturesHook',
         pictures=chosen,
         class_names=list(class_names),
-        nodes=like(options['nodes']),
+        nodes=node_kind(options['nodes']).name,
         interval=options['picture_interval'],
     )
     return [hook] if chosen else []
