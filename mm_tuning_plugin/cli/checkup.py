@@ -47,10 +47,10 @@ def examine(args: argparse.Namespace) -> Iterator[Finding]:
     except UserError as error:
         yield _refused('config', error)
         return
-    from mm_tuning_plugin.engine.config.options import nodes_called
+    from mm_tuning_plugin.nodes.base import node_name
 
     options = facts.options
-    stage_one = f'{options.max_iters} iterations on {nodes_called(options.nodes)}'
+    stage_one = f'{options.max_iters} iterations on {node_name(options.nodes)}'
     found = f'{facts.num_classes} classes; stage one: {stage_one if options.enabled else "off"}'
     yield Finding(OK, 'config', found)
     data = check_data_sets(cfg, facts)

@@ -23,10 +23,10 @@ from mm_tuning_plugin.datasets.label_values import IGNORE, usable_label_table
 from mm_tuning_plugin.datasets.samplers import SeededInfiniteSampler
 from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
 from mm_tuning_plugin.engine.config.derive import derive_tuning_config
-from mm_tuning_plugin.engine.config.options import like
 from mm_tuning_plugin.engine.config.user_config import UserConfig
 from mm_tuning_plugin.functional.box_shares import box_purity, share_covered, share_outside
 from mm_tuning_plugin.functional.runs import find_runs
+from mm_tuning_plugin.nodes.base import node_kind
 from mm_tuning_plugin.visualization import cut_nodes, dataset_palette
 
 WINDOW_SHOWN = 64  # side to which the window around a point is resized, pixels
@@ -168,7 +168,8 @@ def _look_at(
     seg_map = torch.from_numpy(table.take(source['seg_map']).astype(np.int64))
     given = as_picture(sample['inputs'].permute(0, 2, 3, 1).numpy())  # (M, H, W, 3)
     points, boxes = sample['points'], source['boxes']
-    if like(facts.options.nodes) == 'patches':
+    dense = node_kind(facts.options.nodes).whole_images
+    if not dense:
         patches, nodes = given, boxes
     else:
         patches = _windows(given, points.numpy(), window)
@@ -176,7 +177,7 @@ def _look_at(
         nodes = points[:, 1:] if given.shape[:3] == (1, *seg_map.shape) else None
     purity = covered = outside = torch.full(labels.shape, torch.nan)
     if nodes is None:
-        nodes = torch.full((len(labels), 4 if patches is given else 2), torch.nan)
+        nodes = torch.full((len(labels), 2 if dense else 4), torch.nan)
     elif nodes.shape[1] == 4:
         purity = box_purity(seg_map, nodes, labels)
         covered, outside = share_covered(nodes), share_outside(nodes, *seg_map.shape)

@@ -5,13 +5,13 @@ Shape legend: K classes, N nodes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from mm_tuning_plugin.engine.config.options import Options, like, nodes_called
 from mm_tuning_plugin.inspection.node_survey import Survey
+from mm_tuning_plugin.nodes.base import draws_background, more_nodes, node_kind, node_name
 
 BACKGROUND_NAMES = ('background', 'bg', 'void', 'unlabelled', 'unlabeled', 'other', 'clutter')
 MOSTLY = 0.5  # of the pixels: a class that covers more is background, or leaves little else
@@ -32,10 +32,7 @@ def class_rows(seen: Survey) -> list[dict[str, Any]]:
     drawn = sum(
         np.bincount(image.labels, minlength=len(counts)) > 0 for image in seen.images
     )  # (K,) images
-    labels, patches = seen.labels, like(seen.facts.options.nodes) == 'patches'
-    figures = dict(purity=seen.joined('purity'))
-    if patches:
-        figures.update(side=seen.sides, covered=seen.joined('covered'))
+    labels, figures = seen.labels, _figures(seen)
     rows = []
     for index, name in enumerate(seen.facts.class_names):
         medians = {key: _median(values[labels == index]) for key, values in figures.items()}
@@ -59,13 +56,9 @@ def class_rows(seen: Survey) -> list[dict[str, Any]]:
 def summary(seen: Survey) -> dict[str, Any]:
     """Figures over all classes: counts, and quantiles of what single nodes have."""
     facts = seen.facts
-    figures = dict(purity=seen.joined('purity'))
-    if like(facts.options.nodes) == 'patches':
-        names = ('covered', 'outside')
-        figures.update(side=seen.sides, **{name: seen.joined(name) for name in names})
     background = facts.background_index
     return dict(
-        node_kind=nodes_called(facts.options.nodes),
+        node_kind=node_name(facts.options.nodes),
         dataset_images=seen.dataset_size,
         images=len(seen.images),
         images_without_nodes=sum(len(image.labels) == 0 for image in seen.images),
@@ -76,7 +69,7 @@ def summary(seen: Survey) -> dict[str, Any]:
         background=None if background is None else facts.class_names[background],
         quantiles={
             name: {f'{q:g}': _quantile(values, q) for q in QUANTILES}
-            for name, values in figures.items()
+            for name, values in _figures(seen).items()
         },
     )
 
@@ -101,7 +94,7 @@ def sampling_warnings(seen: Survey) -> list[str]:
     if len(missed):
         lines.append(
             f'sampling: {len(missed)} of {len(names)} classes occur but are never drawn in '
-            f'{looked} ({_list(names, missed)}); {_more_nodes(seen.facts.options)}'
+            f'{looked} ({_list(names, missed)}); {more_nodes(vars(seen.facts.options))}'
         )
     empty = sum(len(image.labels) == 0 for image in seen.images)
     if empty:
@@ -112,20 +105,15 @@ def sampling_warnings(seen: Survey) -> list[str]:
     return lines + _background_warnings(seen)
 
 
-def _more_nodes(options: Options) -> str:
-    if isinstance(options.nodes, Mapping):
-        return f'let {nodes_called(options.nodes)} draw more of them'
-    if options.nodes == 'points':
-        return 'raise mix_and_match.nodes_per_image or points_per_class'
-    if options.balance == 'pixel':
-        return "set mix_and_match.balance='class', or raise nodes_per_image"
-    return 'raise mix_and_match.nodes_per_image'
+def _figures(seen: Survey) -> dict[str, np.ndarray]:
+    """What is measured of each node (N,), by name."""
+    names = ('purity', *node_kind(seen.facts.options.nodes).figures)
+    return {name: seen.sides if name == 'side' else seen.joined(name) for name in names}
 
 
 def _background_warnings(seen: Survey) -> list[str]:
-    """Only our own patches are drawn with a share of background."""
     facts, names = seen.facts, seen.facts.class_names
-    if facts.options.nodes != 'patches':
+    if not draws_background(vars(facts.options)):
         return []
     shares = seen.pixels[:-1] / max(1, seen.pixels[:-1].sum())
     index, ratio = facts.background_index, facts.options.background_ratio

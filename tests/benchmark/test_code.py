@@ -12,7 +12,7 @@ MAKING = [
     'structures.py', 'registry.py', 'config_types.py', 'functional/points.py',
     'checkpoint/load.py', 'checkpoint/io/read.py', 'checkpoint/match/fit.py',
     'checkpoint/verdict/judge.py', 'checkpoint/naming/swin.py', 'checkpoint/io/caffe/layers.py',
-    'datasets/samplers.py', 'models/tuner.py', 'losses/metric_learning.py',
+    'datasets/samplers.py', 'models/tuner.py', 'losses/metric_learning.py', 'nodes/patches.py',
     'paper/backbones/vgg.py', 'paper/heads/hypercolumn.py', 'proxies/rotation.py',
     'engine/runner.py', 'engine/common/models.py', 'engine/config/derive.py',
     'engine/config/initial_weights.py', 'engine/resume/runner.py', 'engine/hooks/batch_norm.py',
@@ -28,7 +28,8 @@ NEVER_RUN = {
     'checkpoint/known.py', 'engine/preflight/disk_space.py', 'functional/box_shares.py',
 }  # fmt: skip
 WHOLE = (
-    'functional', 'models', 'losses', 'paper', 'proxies', 'datasets', 'engine', 'checkpoint',
+    'functional', 'models', 'losses', 'nodes', 'paper', 'proxies', 'datasets', 'engine',
+    'checkpoint',
 )  # fmt: skip
 
 

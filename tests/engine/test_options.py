@@ -6,10 +6,10 @@ from mistakes import mistake
 from mm_tuning_plugin.engine.config.options import (
     OPTIONS,
     RECIPES,
-    nodes_called,
     options_table,
     resolve_options,
 )
+from mm_tuning_plugin.nodes.base import node_name
 
 
 def test_defaults_pass_their_own_checks():
@@ -90,8 +90,8 @@ def test_values_out_of_range_are_refused_by_name(name, value):
 
 
 def test_nodes_are_called_by_a_word():
-    assert [nodes_called(nodes) for nodes in ('points', 'patches')] == ['points', 'patches']
-    assert nodes_called(dict(type='my.SampleGrid', like='patches')) == 'SampleGrid'
+    assert [node_name(nodes) for nodes in ('points', 'patches')] == ['points', 'patches']
+    assert node_name(dict(type='my.SampleGrid', like='patches')) == 'SampleGrid'
 
 
 def test_an_unknown_option_offers_the_nearest_known_one():

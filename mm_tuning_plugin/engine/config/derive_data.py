@@ -10,38 +10,19 @@ from mm_tuning_plugin.engine.config import derive_pipelines as pipelines
 from mm_tuning_plugin.engine.config.augmentation import augmentation
 from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
 from mm_tuning_plugin.engine.config.entry_types import steps_of
-from mm_tuning_plugin.engine.config.options import Options, like
+from mm_tuning_plugin.engine.config.options import Options
 from mm_tuning_plugin.engine.config.user_config import UserConfig
+from mm_tuning_plugin.nodes.base import DataFacts, node_kind, sample_config
 from mm_tuning_plugin.registry import SCOPE
 
 
 def _sample(user: UserConfig) -> dict[str, Any]:
-    options, norm = user.options, user.normalisation
+    norm = user.normalisation
+    # Outside the image lies the mean, which is 0 after normalisation, as in mmseg's padding.
+    mean = norm.mean or [0.0, 0.0, 0.0]
+    facts = DataFacts(user.background_index, mean[::-1] if norm.swap_channels else mean)
     labels = dict(num_classes=user.num_classes, ignore_values=user.ignore_values)
-    if isinstance(options.nodes, Mapping):
-        return {**labels, **{k: v for k, v in options.nodes.items() if k != 'like'}}
-    if options.nodes == 'points':
-        return dict(
-            type=f'{SCOPE}.SamplePoints',
-            points_per_class=options.points_per_class,
-            max_points=options.nodes_per_image,
-            border_share=options.border_share,
-            **labels,
-        )
-    # Outside the image lies the mean, which is 0 once normalised, as in mmseg's padding.
-    fill = norm.mean or [0.0, 0.0, 0.0]
-    return dict(
-        type=f'{SCOPE}.SamplePatches',
-        num_patches=options.nodes_per_image,
-        size_range=list(options.size_range),
-        patch_size=options.patch_size,
-        background_index=user.background_index,
-        background_ratio=options.background_ratio,
-        max_overlap=options.max_overlap,
-        balance=options.balance,
-        fill=fill[::-1] if norm.swap_channels else list(fill),
-        **labels,
-    )
+    return sample_config(vars(user.options), facts, labels)
 
 
 def label_check(user: UserConfig) -> dict[str, Any]:
@@ -56,9 +37,8 @@ def label_check(user: UserConfig) -> dict[str, Any]:
 def _kept_transforms(options: Options) -> tuple[str, ...]:
     if options.transforms != 'auto':
         return tuple(options.transforms)
-    if like(options.nodes) == 'points':
-        return pipelines.GEOMETRIC + pipelines.PHOTOMETRIC
-    return pipelines.FLIPS
+    kept = node_kind(options.nodes).kept_transforms
+    return pipelines.GEOMETRIC + pipelines.PHOTOMETRIC if kept is None else kept
 
 
 def tuning_dataset(user: UserConfig) -> dict[str, Any]:
@@ -130,7 +110,7 @@ def validation(user: UserConfig) -> dict[str, Any]:
 
 def _window(user: UserConfig) -> list[dict[str, Any]]:
     """What keeps an image from passing the backbone whole that is far larger than training's."""
-    if like(user.options.nodes) == 'patches':  # each of which is an image of its own
+    if not node_kind(user.options.nodes).whole_images:
         return []
     size = pipelines.crop_size(user.train_dataset)
     return [dict(type=f'{SCOPE}.CutLargeImage', crop_size=size and list(size))]

@@ -6,8 +6,8 @@ from typing import Any
 
 from mm_tuning_plugin.engine.config import derive_pipelines as pipelines
 from mm_tuning_plugin.engine.config.derive_data import label_check
-from mm_tuning_plugin.engine.config.options import like
 from mm_tuning_plugin.engine.config.user_config import UserConfig
+from mm_tuning_plugin.nodes.base import node_kind
 from mm_tuning_plugin.registry import SCOPE
 
 
@@ -58,7 +58,7 @@ def _picture_hooks(user: UserConfig) -> list[dict[str, Any]]:
             type=f'{SCOPE}.PicturesHook',
             pictures=list(user.pictures),
             class_names=list(user.class_names),
-            nodes=like(user.options.nodes),
+            nodes=node_kind(user.options.nodes).name,
             interval=user.options.picture_interval,
         )
     ]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from mm_tuning_plugin.engine.config.initial_weights import with_needed_arguments
-from mm_tuning_plugin.engine.config.options import like
 from mm_tuning_plugin.engine.config.user_config import UserConfig
 from mm_tuning_plugin.losses.base import loss_config, needs_classifier
+from mm_tuning_plugin.nodes.base import embedding_config
 from mm_tuning_plugin.registry import SCOPE
 
 
@@ -18,10 +17,7 @@ def tuner_config(user: UserConfig) -> dict[str, Any]:
     embedding: dict[str, Any] = dict(projection_channels=options.projection_channels)
     if needs_classifier(options.loss):
         embedding = dict(projection_channels=user.num_classes, hidden_channels=0, normalise=False)
-    if like(options.nodes) == 'patches':
-        embedding.update(type=f'{SCOPE}.PooledEmbedding', grid_size=options.grid_size)
-    else:
-        embedding.update(type=f'{SCOPE}.PointEmbedding')
+    embedding.update(embedding_config(vars(options)))
     return dict(
         type=f'{SCOPE}.MixAndMatchTuner',
         data_preprocessor=dict(
@@ -48,4 +44,4 @@ def tuner_config(user: UserConfig) -> dict[str, Any]:
 
 def _criterion(user: UserConfig) -> dict[str, Any]:
     sizes = dict(num_classes=user.num_classes, channels=None)
-    return loss_config(user.options.loss, {**asdict(user.options), **sizes})
+    return loss_config(user.options.loss, {**vars(user.options), **sizes})

@@ -11,6 +11,7 @@ from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.config.augmentation import AUGMENTATIONS, is_augmentation
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.losses.base import named_losses
+from mm_tuning_plugin.nodes.base import node_kind, node_kinds
 
 Check = Callable[[Any], bool]
 
@@ -120,8 +121,8 @@ def _is_size_range(value: Any) -> bool:
 
 def _is_nodes(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return bool(base_type(value)) and value.get('like', 'points') in NODES
-    return value in NODES
+        return bool(base_type(value)) and value.get('like', 'points') in node_kinds()
+    return value in node_kinds()
 
 
 def _is_levels(value: Any) -> bool:
@@ -134,15 +135,11 @@ def _is_loss(value: Any) -> bool:
     return 'type' in value if isinstance(value, Mapping) else value in tuple(named_losses())
 
 
-NODES = ('points', 'patches')
-
 PICTURES_OF_RETRIEVAL = ('embedding', 'tsne', 'gallery', 'similarity')
 """Pictures of the nodes of node retrieval."""
 
 PICTURES = ('mosaic', *PICTURES_OF_RETRIEVAL)
 
-POINTS_PER_IMAGE = 128
-PATCHES_PER_IMAGE = 9
 RECIPES = ('default', 'paper')
 
 
@@ -233,7 +230,7 @@ class Options:
     nodes: str | Mapping[str, Any] = declare_option(
         'points',
         _is_nodes,
-        "'points', 'patches', or the config of a transform",
+        ', '.join(map(repr, node_kinds())) + ', or the config of a transform',
         "'points': pixels of the config's own crops; 'patches': resized squares. A registered "
         "transform draws in their place, `like='points'` (whole images, read at points) or "
         "`like='patches'`; it is also given `num_classes` and `ignore_values`.",
@@ -243,7 +240,9 @@ class Options:
         None,
         _optional(_integer(1)),
         'an integer from 1, or None',
-        f'Most nodes of an image. None: {POINTS_PER_IMAGE} points or {PATCHES_PER_IMAGE} patches.',
+        'Most nodes of an image. None: '
+        + ' or '.join(f'{node_kind(name).nodes_per_image} {name}' for name in node_kinds())
+        + '.',
         paper=9,
     )
     levels: str | Sequence[int] = declare_option(
@@ -476,21 +475,9 @@ def resolve_options(given: Mapping[str, Any] | None, kind: type[Options] = Optio
         given = {**{name: option.paper for name, option in table.items()}, **given}
     options = kind(**given)
     if options.nodes_per_image is None:
-        points = like(options.nodes) == 'points'
-        options = replace(
-            options, nodes_per_image=POINTS_PER_IMAGE if points else PATCHES_PER_IMAGE
-        )
+        number = node_kind(options.nodes).nodes_per_image
+        options = replace(options, nodes_per_image=number)
     return options
-
-
-def like(nodes: str | Mapping[str, Any]) -> str:
-    """Whether nodes are 'points' of images or 'patches', images themselves."""
-    return nodes if isinstance(nodes, str) else nodes.get('like', 'points')
-
-
-def nodes_called(nodes: str | Mapping[str, Any]) -> str:
-    """What a person calls the nodes: 'points', 'patches', or the type of a registered sampler."""
-    return nodes if isinstance(nodes, str) else base_type(nodes)
 
 
 def options_table() -> str:

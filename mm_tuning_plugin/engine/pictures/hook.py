@@ -33,6 +33,7 @@ from mm_tuning_plugin.engine.pictures.sources import batch_sheet, node_tiles
 from mm_tuning_plugin.engine.resume import rng_states
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.evaluation import NodeRetrievalMetric
+from mm_tuning_plugin.nodes.base import node_kind
 from mm_tuning_plugin.registry import HOOKS
 
 PICTURES_DIR = 'pictures'
@@ -55,7 +56,7 @@ class PicturesHook(Hook):
     Args:
         pictures: Of these names.
         class_names: Names of the K classes.
-        nodes: 'points' or 'patches'.
+        nodes: Name of the kind of node.
         interval: Iterations between pictures. None: the batch before the first one, and all else
             at the end.
     """
@@ -74,7 +75,7 @@ class PicturesHook(Hook):
         self.pictures = list(pictures)
         self.of_retrieval = any(kind in PICTURES_OF_RETRIEVAL for kind in pictures)
         self.class_names = list(class_names)
-        self.dense = nodes == 'points'
+        self.dense = node_kind(nodes).whole_images
         self.interval = interval
         self.before: Snapshot | None = None
         self.now: tuple[int, Snapshot] | None = None  # an iteration, and what was measured at it
