@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics: left alone while something is recomputed, or estimated anew.
+"""BatchNorm's running statistics: unchanged by a recomputation, or estimated anew.
 
 Shape legend: K channels of one layer, B images of a batch, W ranks.
 """
@@ -6,16 +6,19 @@ Shape legend: K channels of one layer, B images of a batch, W ranks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
+Norm = Any  # a module with running statistics
 
-def tracking_norms(network: nn.Module) -> list[nn.Module]:
-    """Every layer that keeps running statistics: BatchNorm in all its forms, synchronised or not.
 
-    Found by what they hold, not by their class: mmcv's synchronised one and mmengine's
+def tracking_norms(network: nn.Module) -> list[Norm]:
+    """All layers with running statistics: every form of BatchNorm, synchronised or not.
+
+    They are found by their attributes, not by their class: mmcv's SyncBatchNorm and mmengine's
     replacement of it do not derive from torch's BatchNorm.
     """
     return [
@@ -25,18 +28,26 @@ def tracking_norms(network: nn.Module) -> list[nn.Module]:
     ]
 
 
-class HeldMomentum:
-    """Inside, layers keep running statistics by another momentum, and their counters count copies.
+class momentum_override:
+    """Context in which layers update their running statistics with another momentum.
 
-    0 leaves the statistics as they are, to the bit; 1 records the last batch alone. A context that
-    can be entered again, as a second backward pass over one graph does.
+    With 0 the statistics do not change by a bit, with 1 they are those of the last batch. The
+    layers' counters of batches do not change. The context can be entered several times: a second
+    backward pass over the same graph does so.
 
     Args:
         norms: The layers.
-        momentum: Weight of a new batch.
+        momentum: Weight of a new batch, in [0, 1].
+
+    Examples:
+        >>> norm = nn.BatchNorm1d(1)
+        >>> with momentum_override([norm], 0.0):
+        ...     output = norm(torch.tensor([[2.0], [4.0]]))
+        >>> norm.running_mean
+        tensor([0.])
     """
 
-    def __init__(self, norms: Sequence[nn.Module], momentum: float) -> None:
+    def __init__(self, norms: Sequence[Norm], momentum: float) -> None:
         self.norms = norms
         self.momentum = momentum
         self.kept: list[tuple[float | None, Tensor | None]] = []
@@ -54,17 +65,17 @@ class HeldMomentum:
 
 @torch.no_grad()
 def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int:
-    """Replace the running statistics by their averages over `batches`, all ranks together.
+    """Replace the running statistics by their averages over `batches` of all ranks.
 
-    Each layer normalises by its batch, as in training, and what it would record of a batch (the
-    mean, and the variance with the denominator n - 1) is averaged in float64, each batch with the
-    weight of its images: the cumulative average of `torch.optim.swa_utils.update_bn`, which
-    knows neither ranks nor frozen layers. All else is in evaluation mode: nothing is random.
-    Weights, counters, momenta and modes are left as they were.
+    Each layer normalises by its batch, as in training. Its batch statistics (the mean, and the
+    variance with the denominator n - 1) are averaged in float64, weighted by the number of images.
+    This is the cumulative average of `torch.optim.swa_utils.update_bn`, which does not support
+    ranks and frozen layers. All other layers are in evaluation mode, so nothing is random. Weights,
+    counters, momenta and modes do not change.
 
-    Only layers that `network.train()` leaves in training mode take part; frozen ones, those under
-    ``norm_eval``, and those that are never called stay. Synchronised layers exchange every batch,
-    so ranks must bring equally many batches.
+    Only layers that `network.train()` puts into training mode are updated: frozen layers, layers
+    under ``norm_eval`` and layers that are never called keep their statistics. Synchronised layers
+    communicate in every batch, so all ranks need the same number of batches.
 
     Args:
         network: The backbone.
@@ -72,10 +83,10 @@ def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int:
             one on every rank.
 
     Returns:
-        The number of layers whose statistics were replaced; `batches` is not read where it is 0.
+        The number of layers whose statistics were replaced; if it is 0, `batches` was not read.
     """
     modes = {module: module.training for module in network.modules()}
-    network.train()  # mmseg's backbones freeze here, and return nothing
+    network.train()  # mmseg's backbones freeze layers here, and return None
     norms = [norm for norm in tracking_norms(network) if norm.training]
     try:
         if norms:
@@ -83,7 +94,7 @@ def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int:
             for norm in norms:
                 norm.training = True
             records = _record(network, norms, batches)
-            all_reduce(records)  # one exchange; does nothing where there is one rank
+            all_reduce(records)  # no-op with one rank
             lengths = [1 + 2 * len(norm.running_mean) for norm in norms]
             norms = [n for n, row in zip(norms, records.split(lengths)) if _assign(n, row)]
     finally:
@@ -92,23 +103,23 @@ def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int:
     return len(norms)
 
 
-def _record(network: nn.Module, norms: Sequence[nn.Module], batches: Iterable[Tensor]) -> Tensor:
-    """Sums over the calls of each layer, weighted by their images, of (1, mean, variance).
+def _record(network: nn.Module, norms: Sequence[Norm], batches: Iterable[Tensor]) -> Tensor:
+    """Sum (1, mean, variance) over the calls of each layer, weighted by the number of images.
 
     Returns:
-        The rows (1 + 2 K,) of all layers behind one another, float64, on the CPU.
+        The rows (1 + 2 K,) of all layers, concatenated, float64, on the CPU.
     """
     rows = {norm: torch.zeros(1 + 2 * len(norm.running_mean)).double() for norm in norms}
 
-    def add(norm: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def add(norm: Norm, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         recorded = [statistic.cpu().double() for statistic in (norm.running_mean, norm.running_var)]
         rows[norm] += len(inputs[0]) * torch.cat([torch.ones(1).double(), *recorded])
 
     kept = [(norm.running_mean, norm.running_var) for norm in norms]
     handles = [norm.register_forward_hook(add) for norm in norms]
     try:
-        with HeldMomentum(norms, 1.0):
-            for norm in norms:  # what is not finite would outlast the weight 0 of the old
+        with momentum_override(norms, 1.0):
+            for norm in norms:  # 0 * nan is nan: start from finite values
                 norm.running_mean = torch.zeros_like(norm.running_mean)
                 norm.running_var = torch.ones_like(norm.running_var)
             for batch in batches:
@@ -120,8 +131,8 @@ def _record(network: nn.Module, norms: Sequence[nn.Module], batches: Iterable[Te
     return torch.cat(list(rows.values()))
 
 
-def _assign(norm: nn.Module, row: Tensor) -> bool:
-    """Give a layer its averages; one that was never called keeps what it has."""
+def _assign(norm: Norm, row: Tensor) -> bool:
+    """Set the averages of a layer; return False if it was never called."""
     if row[0] == 0:
         return False
     mean, variance = (row[1:] / row[0]).chunk(2)

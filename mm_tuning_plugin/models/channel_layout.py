@@ -1,6 +1,7 @@
-"""Where the channels of a backbone's maps are.
+"""Which dimension of a backbone's feature maps holds the channels.
 
-mmseg reads (B, C, H, W); a Swin of timm's, for one, gives (B, H, W, C). Neither says so in a shape.
+mmseg expects (B, C, H, W); timm's Swin, for example, returns (B, H, W, C). A shape alone does not
+tell which it is.
 Shape legend: B images, C channels, (H, W) cells of a map.
 """
 
@@ -17,27 +18,27 @@ from mm_tuning_plugin.models.outputs import run_probe
 
 FIRST = 1  # the dimension of channels that mmseg reads
 FORMATS = {'NCHW': FIRST, 'NHWC': 3}  # timm's names
-# Sizes at which a backbone is asked again, in the sides of the first image: a small one is cheap,
-# larger ones tell of coarse maps, and where a small one is refused.
+# Sizes of further images, relative to the first. A small one is cheap; larger ones help with
+# coarse maps and with backbones that refuse small images.
 OTHER_SIDES = ((0.75, 0.5), (1.5, 2.0), (2.0, 3.0))
 
 
 def channel_dims(backbone: nn.Module, image: Tensor, maps: Sequence[Tensor]) -> list[int]:
     """The dimension of each map that holds its channels.
 
-    Height and width follow the image's size, so a second size tells, wherever the backbone takes
-    one. Where it does not, its shapes and what timm says of a network of its own decide.
+    Height and width change with the image's size, so an image of another size shows which they
+    are. If the backbone accepts one size only, its shapes decide, and timm's own information.
 
     Args:
-        backbone: It; no mode, weight or random state of it changes.
-        image: (1, C, H, W) that it takes.
-        maps: What it gives of that image in evaluation.
+        backbone: Its modes, weights and random state do not change.
+        image: (1, C, H, W) of a size that it accepts.
+        maps: Its outputs for that image in evaluation mode.
 
     Returns:
         1 for (B, C, H, W), 3 for (B, H, W, C), 2 for (B, H, C, W).
 
     Raises:
-        UserError: All dimensions of a map follow the image's size, so none holds channels.
+        UserError: All dimensions of a map change with the image's size, so none holds channels.
     """
     shapes = [tuple(level.shape) for level in maps]
     follow = _following(backbone, image, shapes)
@@ -65,18 +66,23 @@ def channel_dim(
     channels: int | None = None,
     told: int | None = None,
 ) -> int:
-    """The dimension of a map that holds channels, by what is known of it.
+    """The dimension of a map that holds channels, from what is known of the map.
 
     Args:
         shape: Of the map, (B, and three more).
-        size: (H, W) of the images that it is of, pixels.
-        follow: Its dimensions that are known to follow the size of images.
-        channels: How many there are; None: not known.
-        told: What the network says of itself; None: nothing.
+        size: (H, W) of the images, pixels.
+        follow: Dimensions that are known to change with the size of images.
+        channels: Number of channels; None: not known.
+        told: The dimension according to the network itself; None: not known.
 
     Returns:
-        The one that two others leave. Else, of first and last: the one with that many channels;
-        the one whose removal leaves the image's proportions; the one told; the first.
+        If two dimensions follow the image, the third. Else the first or the last one, decided by,
+        in this order: the number of channels, the proportions of the image, `told`; at last the
+        first.
+
+    Examples:
+        >>> channel_dim((1, 8, 4, 96), size=(64, 32))
+        3
     """
     if len(follow) == 2:
         return next(dim for dim in (1, 2, 3) if dim not in follow)
@@ -89,31 +95,31 @@ def channel_dim(
 
 
 def told_by_timm(backbone: nn.Module, number: int) -> tuple[int | None, list[int | None]]:
-    """What timm says of a network that `backbone` wraps: the dimension and number of channels.
+    """The dimension of channels and their numbers, as timm states them.
 
-    Only of mmseg's own wrapper, which gives what timm gives: a user's may have permuted it.
+    Only for mmseg's own wrapper, which returns timm's maps unchanged: a user's may permute them.
     """
     network: Any = getattr(backbone, 'timm_model', None)
     told = FORMATS.get(getattr(getattr(network, 'output_fmt', None), 'value', ''))
-    info = getattr(network, 'feature_info', None)
+    info: Any = getattr(network, 'feature_info', None)
     channels = info.channels() if hasattr(info, 'channels') else []
     return told, list(channels) if len(channels) == number else [None] * number
 
 
 def bring_forward(level: Tensor, dim: int) -> Tensor:
-    """The map as (B, C, H, W), of one with its channels in `dim`; the same memory."""
+    """View a map with its channels in `dim` as (B, C, H, W)."""
     return level if dim == FIRST else level.movedim(dim, FIRST)
 
 
 def layout_name(dim: int) -> str:
-    """What a map with its channels in `dim` is called: (B, H, W, C)."""
+    """The layout of a map with its channels in `dim`, as text: '(B, H, W, C)'."""
     letters = ['H', 'W']
     letters.insert(dim - 1, 'C')
     return f'(B, {", ".join(letters)})'
 
 
 def _distortion(cells: Sequence[int], size: Sequence[int]) -> float:
-    """How far from the proportions of an image (H, W) a grid of cells is, in [0, 1]."""
+    """How much the proportions of a grid differ from those of an image (H, W), in [0, 1]."""
     down, right = cells[0] / size[0], cells[1] / size[1]
     return abs(down - right) / max(down, right)
 
@@ -122,14 +128,14 @@ def _distortion(cells: Sequence[int], size: Sequence[int]) -> float:
 def _following(
     backbone: nn.Module, image: Tensor, shapes: Sequence[tuple[int, ...]]
 ) -> list[set[int]]:
-    """The dimensions of each map that follow the image's size, as far as it can be asked."""
+    """The dimensions of each map that change with the image's size, as far as sizes can vary."""
     follow: list[set[int]] = [set() for _ in shapes]
     for down, right in OTHER_SIDES:
         sides = (max(1, int(image.shape[-2] * down)), max(1, int(image.shape[-1] * right)))
         try:
             with torch.random.fork_rng(devices=[]):
                 others = run_probe(backbone, image.new_zeros(*image.shape[:2], *sides), False)
-        except Exception:  # a size that it does not take
+        except Exception:  # a size that it does not accept
             continue
         if len(others) != len(shapes):
             continue

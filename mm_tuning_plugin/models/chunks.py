@@ -1,7 +1,7 @@
-"""A batch through a network in chunks of images, each computed again in the backward pass.
+"""Embed a batch in chunks of images; the backward pass computes each chunk again.
 
-So a step holds the activations of one chunk, however many images the batch has, and a second set
-of the parameters' gradients: autograd adds up there what the chunks bring.
+So a step holds the activations of one chunk only, regardless of the batch size, and a second set of
+parameter gradients, in which autograd adds up those of the chunks.
 Shape legend: M images, N nodes, K chunks, E channels of the embedding.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mm_tuning_plugin.errors import UserError
-from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
+from mm_tuning_plugin.models.batch_norm import momentum_override, tracking_norms
 
 SINGLE_VALUE = 'more than 1 value per channel'  # in torch's message
 Embed = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -26,21 +26,21 @@ def embed_in_chunks(
 ) -> tuple[Tensor, Tensor]:
     """Embed a batch chunk by chunk; its gradient is that of the whole batch.
 
-    Layers that look across images (BatchNorm in training) see their chunk. Their running
-    statistics move once a chunk: the recomputation leaves them alone, draws the same random
-    numbers and runs under the same autocast.
+    Layers that mix images (BatchNorm in training) see one chunk. Their running statistics are
+    updated once per chunk; the recomputation does not update them. It draws the same random numbers
+    and runs under the same autocast.
 
     Args:
         embed: From images and points to embeddings (N, E) and a scalar to be summed.
         images: (M, C, H, W).
         points: (N, 3) int64, (image, y, x), in any order.
-        chunk_size: Most images of a chunk, from 1. Chunks differ by one image at most: no small
-            rest is left over, whose statistics would be poor.
-        network: All that `embed` computes with; its statistics are kept in the recomputation.
+        chunk_size: Most images of a chunk, from 1. Sizes of chunks differ by at most one image:
+            a small last chunk would have poor statistics.
+        network: All modules that `embed` uses; the recomputation does not update their statistics.
 
     Returns:
-        What `embed` returns, of all chunks together and in the order of `points`. A batch of one
-        chunk or none is not recomputed.
+        What `embed` returns for the whole batch, in the order of `points`. If the batch fits in one
+        chunk, nothing is recomputed.
 
     Raises:
         UserError: A chunk is too small for BatchNorm to train on.
@@ -52,15 +52,15 @@ def embed_in_chunks(
 
     norms = tracking_norms(network)
 
-    def contexts() -> tuple[nullcontext, HeldMomentum]:
-        # Without track_running_stats instead, fewer tensors would be saved than the first time,
-        # and checkpoint refuses that.
-        return nullcontext(), HeldMomentum(norms, 0.0)
+    def contexts() -> tuple[nullcontext[None], momentum_override]:
+        # Setting track_running_stats=False would save fewer tensors than the first pass did,
+        # which checkpoint refuses.
+        return nullcontext(), momentum_override(norms, 0.0)
 
     done = []
     for chunk in chunks:
         try:
-            # The tensors must be arguments: whose device's random state is kept is read off them.
+            # The tensors must be arguments: checkpoint keeps the random state of their devices.
             done.append(checkpoint(embed, *chunk, use_reentrant=False, context_fn=contexts))
         except ValueError as error:
             if SINGLE_VALUE not in str(error):
@@ -71,7 +71,7 @@ def embed_in_chunks(
 
 
 def _too_small(images: Tensor, chunk_size: int) -> UserError:
-    """The message comes with the first chunk, since only the backbone knows its stride."""
+    """The error for a chunk whose maps are too small; only the backbone knows its stride."""
     count, size = len(images), ' x '.join(map(str, images.shape[-2:]))
     return UserError(
         'mix_and_match.chunk_size',
@@ -84,7 +84,7 @@ def _too_small(images: Tensor, chunk_size: int) -> UserError:
 def split_nodes(
     images: Tensor, points: Tensor, parts: int
 ) -> tuple[Iterable[tuple[Tensor, Tensor]], Tensor]:
-    """Split images evenly, and hand each point to the chunk of its image.
+    """Split images evenly, and assign each point to the chunk of its image.
 
     Args:
         images: (M, C, H, W).
@@ -92,8 +92,8 @@ def split_nodes(
         parts: K, from 1 to M.
 
     Returns:
-        K pairs of images and points, whose first coordinate counts the images of their chunk; a
-        chunk may have no point. And the order (N,) in which the chunks list the points.
+        K pairs of images and points, whose first coordinate is an index into the chunk's images (a
+        chunk may have no point), and the order (N,) in which the chunks list the points.
     """
     chunks = images.tensor_split(parts)
     sizes = torch.tensor([len(chunk) for chunk in chunks])

@@ -1,4 +1,4 @@
-"""From feature maps to one embedding a node.
+"""Embedding heads: from feature maps to one embedding per node.
 
 Shape legend: M images, N nodes, D channels of the embedding before projection, E after.
 """
@@ -18,15 +18,14 @@ from mm_tuning_plugin.registry import MODELS
 
 
 class _EmbeddingHead(BaseModule):
-    """Project and L2-normalise what `describe` reads off the feature maps.
+    """Project and L2-normalise the descriptors that `describe` reads from the feature maps.
 
     Args:
         channels: D.
-        projection_channels: E, of a projection that is dropped after tuning; None or 0: none, the
-            descriptor itself is the embedding.
-        hidden_channels: Width of the hidden layer that makes the projection a multi-layer
-            perceptron; 0: none, it is linear.
-        normalise: Whether embeddings have length 1. Not so for scores of classes.
+        projection_channels: E, the width of a projection that is dropped after tuning; None or 0:
+            no projection, the descriptor is the embedding.
+        hidden_channels: Width of the hidden layer of the projection; 0: the projection is linear.
+        normalise: Whether embeddings have length 1; class scores do not.
     """
 
     def __init__(
@@ -60,8 +59,7 @@ class _EmbeddingHead(BaseModule):
             image_size: (H, W) of the images, pixels.
 
         Returns:
-            (N, E), with rows of length 1 if `normalise`; float32, or float64 where the features
-            are.
+            (N, E), with rows of length 1 if `normalise`; float32, or float64 for float64 features.
         """
         embeddings = self.projection(self.describe(features, points, image_size))
         return F.normalize(embeddings) if self.normalise else embeddings
@@ -69,16 +67,16 @@ class _EmbeddingHead(BaseModule):
     def describe(
         self, features: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
     ) -> Tensor:
-        """Read (N, D) descriptors, at least float32: what the backbone alone says of the nodes."""
+        """Read descriptors (N, D), at least float32, from the backbone's maps alone."""
         raise NotImplementedError
 
 
 @MODELS.register_module()
 class PooledEmbedding(_EmbeddingHead):
-    """One embedding for a whole image: pool to a small grid and flatten it.
+    """One embedding per image: pool each level to a small grid and flatten it.
 
-    The paper flattens the last map without pooling (4 x 4 for patches of 128 at stride 32); a
-    grid of that size gives the same there, and the same length at every other stride.
+    The paper flattens the last map without pooling (4 x 4 for patches of 128 at stride 32). With a
+    grid of 4 the result is the same, and its length does not depend on the stride.
 
     Args:
         in_channels: Channels of each level.
@@ -104,19 +102,19 @@ class PooledEmbedding(_EmbeddingHead):
     def describe(
         self, features: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
     ) -> Tensor:
-        """Pool each level to the grid; node i gets the row of its image."""
+        """Pool each level to the grid; each node gets the row of its image."""
         grids = [self._pool(as_precise(level)).flatten(1) for level in features]
         return torch.cat(grids, dim=1).index_select(0, points[:, 0])
 
     def _pool(self, level: Tensor) -> Tensor:
         if level.shape[-2:] == (self.grid_size, self.grid_size):
-            return level  # what pooling gives here, at the cost of much more
+            return level  # pooling gives the same, but costs much more
         return F.adaptive_avg_pool2d(level, self.grid_size)
 
 
 @MODELS.register_module()
 class PointEmbedding(_EmbeddingHead):
-    """One embedding a point: a bilinear read of every level (`functional.read_at_points`).
+    """One embedding per point: each level is read bilinearly (`functional.reading`).
 
     Args:
         in_channels: Channels of each level.

@@ -1,4 +1,4 @@
-"""One set of nodes over all ranks, with gradients."""
+"""Gather the nodes of all ranks into one set, with gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class GatheredNodes(NamedTuple):
     Attributes:
         embeddings: (N, E), N = sum of `counts`.
         labels: (N,) int64.
-        counts: How many nodes each rank brought, W of them; 0 where a rank had none.
+        counts: (W,) number of nodes of each rank.
     """
 
     embeddings: Tensor
@@ -31,14 +31,14 @@ def gather_nodes(embeddings: Tensor, labels: Tensor) -> GatheredNodes:
 
     The gather's backward sums over ranks. Each rank computes the loss of all nodes, and DDP
     averages gradients over ranks, so the gradient is that of one process holding all nodes.
-    Ranks may hold different numbers of nodes, or none.
+    Ranks may have different numbers of nodes, or none.
 
     Args:
         embeddings: (N_r, E).
         labels: (N_r,) int64.
 
     Returns:
-        The nodes of all ranks; the input itself where nothing is distributed.
+        The nodes of all ranks; the input itself if there is one process.
     """
     labels, counts = gather_labels(labels)
     return GatheredNodes(gather_embeddings(embeddings, counts), labels, counts)
@@ -67,12 +67,12 @@ def gather_embeddings(embeddings: Tensor, counts: Sequence[int]) -> Tensor:
     """
     if len(counts) == 1:
         return embeddings
-    padded = _AllGather.apply(F.pad(embeddings, (0, 0, 0, max(counts) - len(embeddings))))
+    padded: Tensor = _AllGather.apply(F.pad(embeddings, (0, 0, 0, max(counts) - len(embeddings))))
     return torch.cat([rows[:n] for rows, n in zip(padded, counts)])
 
 
 class _AllGather(torch.autograd.Function):
-    """Gather with gradient; torch's own is deprecated, and what replaces it is not in torch 2.1."""
+    """Gather with gradient; torch's own is deprecated, and its replacement is not in torch 2.1."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:  # (K, E), K the same on every rank

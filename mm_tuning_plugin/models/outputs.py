@@ -1,6 +1,7 @@
-"""What a backbone gives: which of its outputs are the feature maps that a head reads.
+"""The outputs of a backbone: which of them are the feature maps that a head reads.
 
-B images, C channels, (H, W) cells of a map. Where in a map the channels are: `layout`.
+Shape legend: B images, C channels, (H, W) cells of a map. For the dimension of the channels see
+`channel_layout`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from mm_tuning_plugin.errors import UserError
 
 DIVISORS = (1, 2, 4, 8, 16, 32)  # of the sides of images, pixels
-# mmpretrain's classes give class tokens or pooled vectors unless one of these says otherwise.
+# Without these options, mmpretrain's classes return class tokens or pooled vectors.
 MAP_OPTIONS = {
     'out_type': "out_type='featmap'",
     'gap_before_final_norm': 'gap_before_final_norm=False',
@@ -26,11 +27,11 @@ MAP_OPTIONS = {
 def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
     """The outputs of a backbone as a list of maps, (B, C, H, W) or with channels elsewhere.
 
-    A single map is a list of one. Of (map, class token) pairs the map is taken, of a dict all that
-    it holds, in its order. Where the channels are: `channel_dims`.
+    A single map gives a list of one, a dict its values in order, and (map, class token) pairs give
+    the maps. For the dimension of the channels see `channel_dims`.
 
     Raises:
-        UserError: Something else came, class tokens for instance.
+        UserError: The outputs are something else, for example class tokens.
     """
     outputs = [outputs] if isinstance(outputs, Tensor) else outputs
     outputs = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
@@ -44,7 +45,7 @@ def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
     for item in maps:
         if not isinstance(item, Tensor) or item.ndim != 4:
             what = tuple(item.shape) if isinstance(item, Tensor) else type(item).__name__
-            hints = [told for name, told in MAP_OPTIONS.items() if hasattr(backbone, name)]
+            hints = [option for name, option in MAP_OPTIONS.items() if hasattr(backbone, name)]
             hint = f', for which set {hints[0]}' if hints else ''
             raise UserError(
                 'model.backbone',
@@ -55,15 +56,19 @@ def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
 
 
 def level_names(outputs: Any, maps: Sequence[Tensor]) -> list[Any]:
-    """What the maps of a backbone are called: the keys of a dict, else their numbers."""
+    """Names of a backbone's maps: the keys of a dict, else their positions."""
     return list(outputs) if isinstance(outputs, Mapping) else list(range(len(maps)))
 
 
 def place_of(index: Any, names: Sequence[Any]) -> int | None:
-    """Where among levels is the one that an ``in_index`` means: by name, else by position.
+    """The position of the level that an entry of ``in_index`` means: by name, else by position.
 
     Returns:
-        Its position, from 0; None where there is none.
+        The position, from 0; None if there is no such level.
+
+    Examples:
+        >>> place_of('res3', ['res2', 'res3']), place_of(-1, [0, 1, 2]), place_of(3, [0, 1, 2])
+        (1, 2, None)
     """
     if index in names:
         return list(names).index(index)
@@ -72,7 +77,7 @@ def place_of(index: Any, names: Sequence[Any]) -> int | None:
 
 
 def probe_image(config: Mapping[str, Any], backbone: nn.Module, size: Sequence[int]) -> Tensor:
-    """One image (1, C, H, W) of noise, the same at every call.
+    """One image (1, C, H, W) of noise, the same in every call.
 
     C is ``in_channels`` of the config, else that of the first convolution.
     """
@@ -85,11 +90,11 @@ def probe_image(config: Mapping[str, Any], backbone: nn.Module, size: Sequence[i
 
 
 @contextmanager
-def calm(backbone: nn.Module, training: bool) -> Iterator[None]:
-    """Evaluate; with `training`, set the mode of training for modules that hold others.
+def eval_leaf_modules(backbone: nn.Module, training: bool) -> Iterator[None]:
+    """Evaluate a backbone; with `training`, modules that have children are in training mode.
 
-    A backbone that returns other things in training says so in its own forward: so it is asked for
-    them while layers (BatchNorm, dropout, stochastic depth) stay still.
+    A backbone that returns other outputs in training decides so in its own forward. This context
+    gets these outputs while layers (BatchNorm, dropout, stochastic depth) are in evaluation mode.
     """
     before = [(module, module.training) for module in backbone.modules()]
     if training:
@@ -101,28 +106,28 @@ def calm(backbone: nn.Module, training: bool) -> Iterator[None]:
         yield
     finally:
         if not training:
-            backbone.train(before[0][1])  # some keep things for evaluation, and let go of them here
+            backbone.train(before[0][1])  # some backbones drop here what they cache for evaluation
         for module, flag in before:
             module.training = flag
 
 
 def run_probe(backbone: nn.Module, images: Tensor, training: bool) -> list[Tensor]:
-    """The maps of `images`, in the structure of one mode.
+    """The maps of `images` in one mode.
 
     Raises:
-        UserError: The backbone fails on images of this size, or gives no maps.
+        UserError: The backbone fails on images of this size, or returns no maps.
     """
     return as_maps(probed(backbone, images, training), backbone)
 
 
 def probed(backbone: nn.Module, images: Tensor, training: bool) -> Any:
-    """What a backbone gives of `images` in one mode, as it is.
+    """The outputs of a backbone for `images` in one mode, unchanged.
 
     Raises:
         UserError: The backbone fails on images of this size.
     """
     try:
-        with calm(backbone, training):
+        with eval_leaf_modules(backbone, training):
             return backbone(images)
     except (AssertionError, RuntimeError, ValueError, IndexError) as error:
         height, width = images.shape[-2:]
@@ -136,15 +141,15 @@ def probed(backbone: nn.Module, images: Tensor, training: bool) -> Any:
 
 @torch.no_grad()
 def needed_divisor(backbone: nn.Module, image: Tensor) -> int:
-    """What must divide the height and width of images, found by trying.
+    """The number that must divide the height and width of images, found by trial.
 
     Args:
-        backbone: It.
-        image: (1, C, H, W) that it takes, with sides that every one of `DIVISORS` divides.
+        backbone: The backbone.
+        image: (1, C, H, W) that it accepts, with sides divisible by all `DIVISORS`.
 
     Returns:
-        The smallest of `DIVISORS` that suffices; 1 where none does, since then only its own size is
-        accepted.
+        The smallest of `DIVISORS` that suffices; 1 if none does, because the backbone then accepts
+        only the size of `image`.
     """
     for divisor in DIVISORS:
         try:
@@ -157,9 +162,13 @@ def needed_divisor(backbone: nn.Module, image: Tensor) -> int:
 
 
 def padded(images: Tensor, divisor: int) -> Tensor:
-    """Pad (B, C, H, W) below and right to sides that `divisor` divides.
+    """Pad (B, C, H, W) below and right to sides that are multiples of `divisor`.
 
-    With 0, which is the mean once images are normalised, as in mmseg's own padding.
+    The value is 0, the mean of normalised images, as in mmseg's own padding.
+
+    Examples:
+        >>> padded(torch.zeros(1, 3, 5, 8), 4).shape
+        torch.Size([1, 3, 8, 8])
     """
     height, width = images.shape[-2:]
     if height % divisor or width % divisor:
@@ -170,21 +179,21 @@ def padded(images: Tensor, divisor: int) -> Tensor:
 def training_order(
     kept: Sequence[Tensor], given: Sequence[Tensor], backbone: nn.Module
 ) -> list[int]:
-    """In which order to read what the backbone gives in training.
+    """The order in which to read the backbone's outputs in training.
 
-    DDRNet and PIDNet give maps in training that only auxiliary losses read; heads are evaluated on
-    what is given in evaluation, so that is what is tuned.
+    DDRNet and PIDNet return further maps in training, for auxiliary losses only. Heads are
+    evaluated on the maps of evaluation mode, so these are tuned.
 
     Args:
-        kept: The maps of an image in evaluation.
-        given: The maps of the same image in training.
-        backbone: What gave them, for its name.
+        kept: The maps of an image in evaluation mode.
+        given: The maps of the same image in training mode.
+        backbone: Only its name is used.
 
     Returns:
-        Places in `given`: first those of `kept`, in their order, then the auxiliary ones.
+        Positions in `given`: first those of `kept`, in their order, then the auxiliary maps.
 
     Raises:
-        UserError: An output of evaluation is none of training's.
+        UserError: A map of evaluation mode is not among those of training mode.
     """
     if len(given) == len(kept):
         return list(range(len(kept)))
@@ -208,19 +217,19 @@ def training_order(
 
 
 def freeze_unreached(backbone: nn.Module, maps: Sequence[Tensor]) -> list[str]:
-    """Freeze the parameters that none of the maps depends on, such as a classifier's last layer.
+    """Freeze parameters that no map depends on, such as the last layer of a classifier.
 
-    Nothing can tune them, and DDP would wait for their gradients.
+    They cannot be tuned, and DDP would wait for their gradients.
 
     Args:
-        backbone: It; its parameters get no gradients here.
-        maps: All that it gives, computed with gradient.
+        backbone: The backbone; gradients of its parameters are reset.
+        maps: All its outputs, computed with gradient.
 
     Returns:
-        Their names.
+        Names of the frozen parameters.
 
     Raises:
-        UserError: No map depends on any parameter that trains.
+        UserError: No map depends on any trainable parameter.
     """
     unreached = unreached_parameters(backbone, maps)
     if len(unreached) == sum(p.requires_grad for p in backbone.parameters()):
@@ -236,10 +245,10 @@ def freeze_unreached(backbone: nn.Module, maps: Sequence[Tensor]) -> list[str]:
 
 
 def unreached_parameters(backbone: nn.Module, maps: Sequence[Tensor]) -> dict[str, nn.Parameter]:
-    """The parameters that train and get no gradient from `maps`, by name."""
+    """The trainable parameters that get no gradient from `maps`, by name."""
     total = torch.stack([level.sum() for level in maps]).sum()
     if total.requires_grad:
-        # Not torch.autograd.grad: reentrant checkpointing (with_cp) knows .backward() alone.
+        # Not torch.autograd.grad: reentrant checkpointing (with_cp) supports only .backward().
         total.backward(retain_graph=True)
     trained = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
     unreached = {name: p for name, p in trained.items() if p.grad is None}

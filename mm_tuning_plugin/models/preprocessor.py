@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,8 @@ from mm_tuning_plugin.structures import NodeBatch
 class NodeDataPreprocessor(BaseDataPreprocessor):
     """Move nodes to the device, normalise their images, mix the batch.
 
-    Mean, std and channel order are those of the user's own preprocessor; they are stated here
-    rather than asked of it, because its class differs between the distributions of the stack and
-    refuses stacks of patches.
+    Mean, std and channel order are those of the user's own preprocessor. That one is not used
+    itself: its class differs between the two stacks, and it does not accept stacks of patches.
 
     Args:
         mean: Per channel, in the order after the channel conversion; None: no normalisation.
@@ -36,14 +36,14 @@ class NodeDataPreprocessor(BaseDataPreprocessor):
         swap_channels: bool = False,
         size: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(non_blocking=True)  # of effect with a loader that pins its memory
+        super().__init__(non_blocking=True)  # has an effect if the loader pins memory
         self.swap_channels = swap_channels
-        self.size = tuple(size) if size is not None else None
+        self.size = None if size is None else (size[0], size[1])
         for name, values in (('mean', mean), ('std', std)):
             tensor = None if values is None else torch.tensor(values).float().view(1, -1, 1, 1)
             self.register_buffer(name, tensor, persistent=False)
 
-    def forward(self, data: dict, training: bool = False) -> dict:
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
         """Mix a batch.
 
         Args:
@@ -56,7 +56,7 @@ class NodeDataPreprocessor(BaseDataPreprocessor):
         """
         inputs = self.cast_data(data['inputs'])
         images = self._normalise(inputs)
-        # A node's first coordinate counts the images of its own sample: shift it to the batch's.
+        # The first coordinate is an index into the images of one sample; make it one of the batch.
         counts = [len(image) for image in inputs]
         starts = [sum(counts[:i]) for i in range(len(counts))]
         shift = torch.tensor([[start, 0, 0] for start in starts])
@@ -70,7 +70,7 @@ class NodeDataPreprocessor(BaseDataPreprocessor):
     def _normalise(self, inputs: Sequence[Tensor]) -> Tensor:
         """Normalise image stacks into one, padded below and right with 0, the mean, to one size.
 
-        In place on the result: fresh memory for each step costs several times the arithmetic.
+        In place on the result: new memory for each operation costs several times the arithmetic.
         """
         height = max(images.shape[-2] for images in inputs)
         width = max(images.shape[-1] for images in inputs)
@@ -87,12 +87,12 @@ class NodeDataPreprocessor(BaseDataPreprocessor):
 
 
 def _resize(images: Tensor, points: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Resize images and move points along: to the pixel that holds a point's old pixel centre."""
+    """Resize images, and move each point to the pixel that contains its old pixel's centre."""
     old = torch.tensor(images.shape[-2:])
     new = torch.tensor(size)
     moved = (2 * points[:, 1:] + 1) * new // (2 * old)  # floor((p + 0.5) * new / old), exactly
     if len(images):
         images = F.interpolate(images, size=size, mode='bilinear', align_corners=False)
-    else:  # nothing to interpolate, but the size still tells the tuner what its backbone takes
+    else:  # nothing to interpolate, but the backbone needs images of this size
         images = images.new_zeros((0, images.shape[1], *size))
     return images, torch.cat([points[:, :1], moved], dim=1)

@@ -1,8 +1,8 @@
 """``init_cfg`` of type ``mm_tuning_plugin.SelfSupervised``: the loader inside any mmseg config.
 
-mmengine asks an initializer *before* the children of a module initialise themselves, and some
-backbones draw random values after that. So what is loaded here is defended: children come first and
-are marked as initialised, and the first forward pass checks that the weights are still there.
+mmengine calls an initializer *before* the children of a module initialise themselves, and some
+backbones draw random values after that. To protect the loaded weights, children are initialised
+first and marked as such, and the first forward pass checks that the weights are still there.
 """
 
 from __future__ import annotations
@@ -30,20 +30,19 @@ SAMPLES = 64  # values of each tensor that the first forward pass compares
 
 @WEIGHT_INITIALIZERS.register_module()
 class SelfSupervised:
-    """Loads any self-supervised file into the backbone, all of it or an error.
+    """Load any self-supervised file into the backbone; anything that does not fit is an error.
 
-    Put it on the *model*, where it works for every backbone, whatever loader that has of its own::
+    Put it on the *model*, where it works for every backbone, also for one with its own loader::
 
         model = dict(type='EncoderDecoder',
                      init_cfg=dict(type='mm_tuning_plugin.SelfSupervised', checkpoint=FILE), ...)
 
-    As ``backbone.init_cfg`` it works wherever the backbone leaves its ``init_cfg`` to mmengine: in
-    all of mmseg's but three, which never call it, so that no error of ours can be read in a plain
-    run of mmseg. ``SwinTransformer`` and ``PIDNet`` take ``checkpoint`` out of it and load that
-    file by themselves, not strictly: names other than theirs are dropped *silently*.
-    ``TIMMBackbone`` with its default ``pretrained=True`` skips every ``init_cfg``. Written as a
-    list, ``init_cfg=[dict(...)]``, the first two end with an AssertionError of mmseg's instead.
-    `MixAndMatchRunner` finds it in either place and gives it to its own loader.
+    As ``backbone.init_cfg`` it works for all backbones that leave ``init_cfg`` to mmengine. Three
+    backbones of mmseg do not, and a plain run of mmseg then shows no error. ``SwinTransformer`` and
+    ``PIDNet`` read ``checkpoint`` from it and load that file themselves, not strictly: unknown
+    names are dropped *silently*. If ``init_cfg`` is a list, ``init_cfg=[dict(...)]``, they raise an
+    AssertionError instead. ``TIMMBackbone`` with its default ``pretrained=True`` skips every
+    ``init_cfg``. `MixAndMatchRunner` finds it in either place and uses its own loader.
 
     Args:
         checkpoint: The file.
@@ -80,7 +79,7 @@ class SelfSupervised:
                 _initialise(child)
         report = load_backbone_checkpoint(backbone, self.checkpoint, **self.options)
         print_log(f'start of the backbone:\n{report}', logger='current')
-        if hasattr(backbone, '_params_init_info'):  # mmengine's account of who set what
+        if hasattr(backbone, '_params_init_info'):  # mmengine's record of initialisations
             update_init_info(backbone, f'SelfSupervised: loaded from {self.checkpoint}')
         missing = set(report.missing)
         _Watch(backbone, self.checkpoint, [n for n in backbone.state_dict() if n not in missing])
@@ -88,7 +87,7 @@ class SelfSupervised:
 
 
 def _refuse_company(module: nn.Module) -> None:
-    """Refuse what runs after this initializer and overwrites what it loads."""
+    """Refuse initializers that run after this one and overwrite what it loads."""
     given = getattr(module, 'init_cfg', None)
     others = [given] if isinstance(given, Mapping) else list(given or [])
     kinds = [base_type(item) for item in others]
@@ -102,7 +101,11 @@ def _refuse_company(module: nn.Module) -> None:
 
 
 def _backbone_of(model: nn.Module) -> nn.Module:
-    """The backbone of a segmentor, if nothing else names weights for it."""
+    """The backbone of a segmentor.
+
+    Raises:
+        UserError: There is none, or its own ``init_cfg`` names weights as well.
+    """
     kind = type(model).__name__
     backbone = getattr(model, 'backbone', None)
     if not isinstance(backbone, nn.Module):
@@ -123,8 +126,8 @@ def _backbone_of(model: nn.Module) -> nn.Module:
     return backbone
 
 
-def _initialise(module: nn.Module) -> None:
-    """Initialise a child now, and mark it, so that mmengine does not do it later."""
+def _initialise(module: Any) -> None:
+    """Initialise a child module now, and mark it, so that mmengine does not do it later."""
     if hasattr(module, 'init_weights'):
         if not getattr(module, 'is_init', False):
             module.init_weights()
@@ -132,10 +135,11 @@ def _initialise(module: nn.Module) -> None:
 
 
 class _Watch:
-    """Checks at the first forward pass that the weights are those that were loaded.
+    """Check at the first forward pass that the weights are those that were loaded.
 
     A backbone may draw random values after its initializers (mmpretrain's vision transformers draw
-    their positions). Once a state dict was loaded (resume, ``load_from``), nothing is checked.
+    their position embeddings). If a state dict is loaded later (resume, ``load_from``), nothing is
+    checked.
 
     Args:
         backbone: Watched until its first forward pass.
@@ -152,7 +156,7 @@ class _Watch:
         )
 
     def end(self, *_: Any) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         for handle in self.handles:
             handle.remove()
 
@@ -160,11 +164,11 @@ class _Watch:
         """Compare, once.
 
         Raises:
-            UserError: Something has set weights after they were loaded.
+            UserError: Weights were overwritten after they were loaded.
         """
         self.end()
         for name, now in _samples(backbone, self.samples):
-            # nearly: the model may have been cast to half precision meanwhile
+            # approximately: the model may have been cast to half precision meanwhile
             if not torch.allclose(now, self.samples[name], rtol=0.02, atol=1e-3):
                 raise UserError(
                     self.path,
@@ -182,4 +186,4 @@ def _samples(module: nn.Module, names: Any) -> Iterator[tuple[str, Tensor]]:
         if isinstance(tensor, Tensor) and tensor.is_floating_point():
             flat = tensor.detach().flatten()
             step = max(1, flat.numel() // SAMPLES)
-            yield name, flat[::step].to('cpu', torch.float32, copy=True)  # a view would follow
+            yield name, flat[::step].to('cpu', torch.float32, copy=True)  # no view

@@ -13,10 +13,10 @@ from mmengine.model import BaseModel
 from torch import Tensor
 
 from mm_tuning_plugin import functional
-from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
+from mm_tuning_plugin.checkpoint import LoadReport, load_backbone_checkpoint
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional.embeddings import as_precise, full_precision
-from mm_tuning_plugin.models.batch_norm import HeldMomentum, tracking_norms
+from mm_tuning_plugin.models.batch_norm import momentum_override, tracking_norms
 from mm_tuning_plugin.models.channel_layout import FIRST, bring_forward, channel_dims, layout_name
 from mm_tuning_plugin.models.chunks import embed_in_chunks
 from mm_tuning_plugin.models.gather import connected_zero, gather_embeddings, gather_labels
@@ -36,7 +36,7 @@ from mm_tuning_plugin.models.outputs import (
 from mm_tuning_plugin.registry import MODELS
 from mm_tuning_plugin.structures import NodeBatch
 
-GROUP = 1 << 32  # a node's key is its label and this many times its group: one gather for both
+GROUP = 1 << 32  # the key of a node is label + GROUP * group, so that one gather serves both
 
 
 @runtime_checkable
@@ -52,39 +52,39 @@ class PreparedLoss(Protocol):
 
 @MODELS.register_module()
 class MixAndMatchTuner(BaseModel):
-    """Tune a backbone so that nodes of one class come together and classes come apart.
+    """Tune a backbone: embeddings of one class move together, those of other classes apart.
 
-    Only the backbone outlives stage one.
+    Only the backbone is kept after stage one.
 
     Args:
         backbone: Config of the backbone, the user's own.
-        embedding: Config of the embedding head, without ``in_channels``: these are measured by
-            one forward pass, so that any backbone fits.
+        embedding: Config of the embedding head, without ``in_channels``, which one forward pass
+            measures.
         criterion: Config of the loss on embeddings. ``channels=None`` in it stands for their width.
         in_index: Levels of the backbone's output that are embedded: those that the user's decode
-            head reads. None: all. A head behind a neck may read levels that the backbone itself
-            does not have: for these the last one is read.
+            head reads. None: all. A head after a neck may read levels that the backbone does not
+            have: the last level is read instead.
         seed: Seed of the graphs; the i-th training step draws from (seed, i) on every rank.
         probe_size: (H, W) of the image of that forward pass, pixels.
-        checkpoint: Self-supervised weights to start from; None: the backbone's own init.
+        checkpoint: Self-supervised weights to start from; None: the backbone's own initialisation.
         min_matched: See `load_backbone_checkpoint`.
         allow_pickle: See `load_backbone_checkpoint`.
         prefix: See `load_backbone_checkpoint`.
         data_preprocessor: Config of the preprocessor.
-        chunk_size: Most images that pass the backbone at once in training, each chunk being
-            recomputed in the backward pass (`embed_in_chunks`); None: all of them, once.
-        graph_groups: Groups of images, in order over all ranks, each of which is matched by itself:
-            the loss is the mean of theirs. 1: one graph over the whole batch.
+        chunk_size: Most images in one forward pass of the backbone in training; each chunk is
+            recomputed in the backward pass (`embed_in_chunks`). None: the whole batch, once.
+        graph_groups: Groups of images, in order over all ranks, which are matched separately: the
+            loss is the mean over the groups. 1: one graph over the whole batch.
 
     Raises:
-        UserError: No parameter of the backbone trains; it gives no feature maps.
+        UserError: All parameters of the backbone are frozen; it returns no feature maps.
     """
 
     def __init__(
         self,
-        backbone: dict,
-        embedding: dict,
-        criterion: dict,
+        backbone: dict[str, Any],
+        embedding: dict[str, Any],
+        criterion: dict[str, Any],
         in_index: Sequence[int] | None = None,
         seed: int = 0,
         probe_size: Sequence[int] = (64, 64),
@@ -92,14 +92,14 @@ class MixAndMatchTuner(BaseModel):
         min_matched: float = 0.9,
         allow_pickle: bool = False,
         prefix: str | None = None,
-        data_preprocessor: dict | None = None,
+        data_preprocessor: dict[str, Any] | None = None,
         chunk_size: int | None = None,
         graph_groups: int = 1,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         self.backbone = MODELS.build(backbone)
         self.in_index = None if in_index is None else list(in_index)
-        self.backbone.train()  # some freeze their stages only here
+        self.backbone.train()  # some backbones freeze stages only here
         self._refuse_frozen(backbone)
         channels = self._measure_outputs(probe_image(backbone, self.backbone, probe_size))
         self.embedding = MODELS.build(dict(embedding, in_channels=channels))
@@ -110,30 +110,30 @@ class MixAndMatchTuner(BaseModel):
         self.graph_groups = graph_groups
         self.seed = seed
         self.checkpoint = checkpoint
-        self.checkpoint_options = dict(
+        self.checkpoint_options: dict[str, Any] = dict(
             min_matched=min_matched, allow_pickle=allow_pickle, prefix=prefix
         )
-        self.load_report = None
-        # Counts training steps, so that it is saved and resumed with the weights.
+        self.load_report: LoadReport | None = None
+        # The number of training steps; a buffer, so that it is saved and resumed with the weights.
         self.register_buffer('step', torch.zeros((), dtype=torch.int64))
 
     def init_weights(self) -> None:
-        """Initialise as any mmengine model, then load the start into the backbone."""
+        """Initialise as mmengine does, then load the self-supervised weights."""
         super().init_weights()
         if self.checkpoint is not None:
             self.load_report = load_backbone_checkpoint(
                 self.backbone, self.checkpoint, **self.checkpoint_options
             )
 
-    def forward(self, nodes: NodeBatch, counts: Sequence[int], mode: str = 'tensor'):
+    def forward(self, nodes: NodeBatch, counts: Sequence[int], mode: str = 'tensor') -> Any:
         """Embed nodes.
 
         Args:
             nodes: The mixed nodes of the batch.
-            counts: How many of them each image of the batch brought.
-            mode: 'loss': a dict of losses and diagnostics. 'predict': a list with one dict an
-                image of ``embeddings`` (P_i, D) and ``labels`` (P_i,), unprojected. 'tensor':
-                (N, E) embeddings.
+            counts: Number of nodes of each image of the batch.
+            mode: 'loss': returns a dict of losses and diagnostics. 'predict': returns for each
+                image a dict of ``embeddings`` (P_i, D), without projection, and ``labels`` (P_i,).
+                'tensor': returns the embeddings (N, E).
         """
         if mode == 'loss':
             return self._loss(nodes, counts)
@@ -142,9 +142,9 @@ class MixAndMatchTuner(BaseModel):
         return self.embed(nodes)[0]
 
     def embed(self, nodes: NodeBatch) -> tuple[Tensor, Tensor]:
-        """Return (N, E) embeddings, and a zero that touches every parameter they leave.
+        """Return embeddings (N, E), and a zero connected to all parameters that they do not use.
 
-        Half precision is widened to float32; float64 stays.
+        Half precision becomes float32; float64 stays.
         """
         if self.chunk_size is None:
             return self._embed(nodes.images, nodes.points)
@@ -156,8 +156,8 @@ class MixAndMatchTuner(BaseModel):
         read = self._select(outputs)
         unread = images.new_zeros(())
         if self.touches_unread:
-            # DDP must find every parameter used, also those behind outputs that nobody reads.
-            unread = sum(as_precise(output).sum() for output in outputs) * 0.0
+            # DDP needs a gradient for each parameter, also of outputs that are not read.
+            unread = sum((as_precise(output).sum() for output in outputs), unread) * 0.0
         with full_precision(images):
             levels = [as_precise(level) for level in read]
             embeddings = self.embedding(levels, points, tuple(images.shape[-2:]))
@@ -169,11 +169,11 @@ class MixAndMatchTuner(BaseModel):
             keys = keys + GROUP * self._groups(images).to(keys)
         keys, counts = gather_labels(keys)
         labels, on_host = keys % GROUP, keys.cpu()
-        # On the host, where graphs are drawn: the same one on every kind of device.
+        # On the CPU, where graphs are drawn: the same draws on every kind of device.
         generator = torch.Generator().manual_seed(self.seed + 1_000_003 * int(self.step))
         self.step += 1
         members = self._members(on_host // GROUP)
-        # What depends on labels alone comes before the backbone, while the device is idle.
+        # What depends on labels alone comes first: after the backbone it would wait for the device.
         prepared = [self._prepare(on_host[own] % GROUP, generator) for own in members]
         embeddings, unread = self.embed(nodes)
         embeddings = gather_embeddings(embeddings, counts)
@@ -191,10 +191,10 @@ class MixAndMatchTuner(BaseModel):
         return losses
 
     def _groups(self, images: Sequence[int]) -> Tensor:
-        """The group of each node of this rank (N_r,), of nodes by image."""
+        """The group of each node of this rank (N_r,), from the number of nodes of each image."""
         rank, world_size = get_dist_info()
         index = torch.arange(len(images)) + rank * len(images)
-        groups = index * self.graph_groups // max(1, world_size * len(images))
+        groups: Tensor = index * self.graph_groups // max(1, world_size * len(images))
         return groups.repeat_interleave(torch.tensor(images, dtype=torch.int64))
 
     def _members(self, groups: Tensor) -> list[Any]:
@@ -212,13 +212,13 @@ class MixAndMatchTuner(BaseModel):
     def _criterion(
         self, embeddings: Tensor, labels: Tensor, generator: torch.Generator, prepared: Any
     ) -> dict[str, Tensor]:
-        """The loss and the diagnostics of one group; a user's loss never sees an empty one."""
+        """The loss and diagnostics of one group; a user's loss is not called for an empty group."""
+        criterion: Any = self.criterion
         if not len(labels):
-            zero = connected_zero(embeddings, self.criterion)
+            zero = connected_zero(embeddings, criterion)
             return {'loss': zero, 'triplets': labels.new_zeros((), dtype=torch.float32)}
-        if isinstance(self.criterion, PreparedLoss):
-            return dict(self.criterion(embeddings, labels, generator, prepared))
-        return dict(self.criterion(embeddings, labels, generator))
+        given = (prepared,) if isinstance(criterion, PreparedLoss) else ()
+        return dict(criterion(embeddings, labels, generator, *given))
 
     def _predict(self, nodes: NodeBatch, counts: Sequence[int]) -> list[dict[str, Tensor]]:
         images = padded(nodes.images, self.divisor)  # whole ones, of any size
@@ -230,11 +230,11 @@ class MixAndMatchTuner(BaseModel):
 
     def _outputs(self, images: Tensor) -> list[Tensor]:
         if not len(images):
-            # No node on this rank: blank images keep every parameter in the graph. Two of them:
-            # BatchNorm refuses a single value a channel, which one small image may leave. They
-            # leave its running statistics alone.
+            # No node on this rank: blank images connect every parameter to the graph. Two of them,
+            # because BatchNorm refuses a single value per channel. Its running statistics do not
+            # change.
             images = images.new_zeros((2, *images.shape[1:]))
-            with HeldMomentum(tracking_norms(self.backbone), 0.0):
+            with momentum_override(tracking_norms(self.backbone), 0.0):
                 outputs = self.backbone(images)
         else:
             outputs = self.backbone(images)
@@ -242,14 +242,14 @@ class MixAndMatchTuner(BaseModel):
         return [maps[i] for i in self.order] if self.backbone.training else maps
 
     def _select(self, outputs: Sequence[Tensor]) -> list[Tensor]:
-        """The levels that are read, each (M, C, h, w); behind them are those of training alone."""
+        """The levels that are read, each (M, C, h, w), without those that only training has."""
         return [bring_forward(outputs[i], self.channel_dims[i]) for i in self.read]
 
     def _measure_outputs(self, image: Tensor) -> list[int]:
-        """Find what the backbone gives in both modes; the channels of the levels that are read.
+        """Find the backbone's outputs in both modes; return the channels of the levels read.
 
-        Some parameters may serve unread outputs alone, as the norms of Swin's levels do. Touching
-        whole outputs in every step costs more than the loss does where it is not needed.
+        Some parameters serve unread outputs only, for example the norms of Swin's levels. Only then
+        are whole outputs connected to the loss, which costs more than the loss itself.
         """
         with torch.no_grad():
             outputs = probed(self.backbone, image, training=False)
@@ -266,29 +266,29 @@ class MixAndMatchTuner(BaseModel):
             self.touches_unread = bool(unreached_parameters(self.backbone, read))
         if frozen:
             print_log(
-                f'backbone: {len(frozen)} parameters of {type(self.backbone).__name__} reach none '
-                f'of its outputs and stay as they are, {frozen[0]} for one',
+                f'backbone: {len(frozen)} parameters of {type(self.backbone).__name__} do not '
+                f'reach an output and stay as they are, for example {frozen[0]}',
                 logger='current',
                 level=logging.WARNING,
             )
         moved = sorted({layout_name(dim) for dim in self.channel_dims if dim != FIRST})
         if moved:
             print_log(
-                f'backbone: {type(self.backbone).__name__} gives {", ".join(moved)}, which this '
-                'stage reads as (B, C, H, W)',
+                f'backbone: {type(self.backbone).__name__} returns {", ".join(moved)}, which '
+                'stage one reads as (B, C, H, W)',
                 logger='current',
             )
         return [int(level.shape[1]) for level in read]
 
     def _places(self) -> list[int]:
-        """Which of the levels are read, by ``in_index``."""
+        """Positions of the levels that ``in_index`` names."""
         count = self.num_levels
         if self.in_index is None:
             return list(range(count))
         found = [place_of(i, self.level_names) for i in self.in_index]
         absent = [i for i, place in zip(self.in_index, found) if place is None]
         if absent:
-            # Usual behind a neck, whose outputs the head counts; worth a word everywhere else.
+            # Usual with a neck, whose outputs ``in_index`` then counts; else a likely mistake.
             print_log(
                 f'in_index: {absent} found, expected levels of the {count} outputs of the '
                 'backbone; its last output is read instead',
@@ -301,17 +301,17 @@ class MixAndMatchTuner(BaseModel):
         parameters = list(self.backbone.parameters())
         if not any(parameter.requires_grad for parameter in parameters):
             stages = config.get('frozen_stages')
-            told = '' if stages is None else f' (frozen_stages={stages})'
+            hint = '' if stages is None else f' (frozen_stages={stages})'
             raise UserError(
                 'model.backbone',
                 f'all {len(parameters)} parameters of {type(self.backbone).__name__} are '
-                f'frozen{told}',
+                f'frozen{hint}',
                 'tuning needs at least one that trains',
             )
 
 
 def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Means over the groups of all that every group has; of ``triplets`` the sum."""
+    """Combine groups: the mean of each value that all groups have, and the sum of ``triplets``."""
     if len(parts) == 1:
         return parts[0]
     shared = [name for name in parts[0] if all(name in part for part in parts)]
@@ -322,10 +322,7 @@ def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _diagnostics(embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What is logged of a batch beside its loss; nothing here waits for the device.
-
-    Of no nodes there is no variance, so it is left out.
-    """
+    """What is logged of a batch beside its loss, without waiting for the device."""
     found = {
         'nodes': labels.new_full((), len(labels), dtype=torch.float32),
         'lone_classes': functional.lone_classes(labels).float(),

@@ -11,7 +11,9 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mm_tuning_plugin.checkpoint.naming import all_namings
 from mm_tuning_plugin.engine import MixAndMatchRunner
+from mm_tuning_plugin.nodes.base import node_kinds
 from mm_tuning_plugin.registry import MODELS as OURS
+from mm_tuning_plugin.registry import TRANSFORMS
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs' / 'extending.md'
 BLOCK = re.compile(r'^```python(?: title="(?P<title>[\w.]+)")?\n(?P<code>.*?)^```$', re.M | re.S)
@@ -48,14 +50,23 @@ def tuned(cfg):
 
 
 def test_the_loss_trains_a_backbone(project):
+    OURS.module_dict.pop('CentreLoss', None)  # of another test
     cfg = project({k: v for k, v in section('A loss').items() if k})
     assert tuned(cfg).model.criterion == dict(type='mm_tuning_plugin.CentreLoss', weight=0.5)
+
+
+def test_the_kind_of_node_trains_a_backbone(project, request):
+    request.addfinalizer(lambda: node_kinds.__globals__['_kinds'].pop('grid'))
+    TRANSFORMS.module_dict.pop('SampleGrid', None)  # of another test
+    sampler = section('A node sampler')['my_sampler.py']
+    cfg = project({'my_sampler.py': sampler, **section('A kind of node')})
+    steps = tuned(cfg).train_dataloader.dataset.dataset.pipeline
+    assert steps[-2]['type'] == 'mm_tuning_plugin.SampleGrid'
 
 
 @pytest.mark.parametrize(
     ('labels', 'distance'),
     [
-        ([], 0),
         ([4], 0),
         ([2, 0, 7], 0),  # no class twice
         ([3, 3, 3], 8 / 9),  # one class: unit vectors along x, x and -x
@@ -83,6 +94,7 @@ def test_the_loss_of_the_library_trains_a_backbone(toy_cfg):
 
 
 def test_the_sampler_draws_the_nodes(project):
+    TRANSFORMS.module_dict.pop('SampleGrid', None)  # of another test
     cfg = project(section('A node sampler'))
     steps = tuned(cfg).train_dataloader.dataset.dataset.pipeline
     (own,) = [step for step in steps if step['type'] == 'mm_tuning_plugin.SampleGrid']

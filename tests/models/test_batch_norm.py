@@ -8,7 +8,11 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mm_tuning_plugin.models.batch_norm import HeldMomentum, estimate_statistics, tracking_norms
+from mm_tuning_plugin.models.batch_norm import (
+    estimate_statistics,
+    momentum_override,
+    tracking_norms,
+)
 from mm_tuning_plugin.registry import MODELS
 
 RESNET = {
@@ -167,7 +171,7 @@ def test_synchronised_layers_and_what_mmengine_replaces_them_by():
 def test_held_momentum_ends_with_an_error_too():
     norm = nn.BatchNorm2d(3)
     counter = norm.num_batches_tracked
-    with pytest.raises(RuntimeError), HeldMomentum([norm], 0.0):
+    with pytest.raises(RuntimeError), momentum_override([norm], 0.0):
         norm(torch.rand(2, 3, 4, 4))
         raise RuntimeError
     assert norm.momentum == 0.1 and norm.num_batches_tracked is counter

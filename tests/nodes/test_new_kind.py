@@ -89,8 +89,8 @@ def test_out_of_tree(toy_cfg, diagonal):
 def test_a_transform_of_the_user_s_can_be_like_it(diagonal):
     options = resolve_options(dict(nodes=dict(type='mmseg.Mine', like='diagonal')))
     assert options.nodes_per_image == 20
-    kept = {key: value for key, value in options['nodes'].items() if key == 'type'}
-    assert base.sample_config(options, base.DataFacts(None, [0]), {}) == kept
+    kept = {key: value for key, value in options.nodes.items() if key == 'type'}
+    assert base.sample_config(vars(options), base.DataFacts(None, [0]), {}) == kept
 
 
 def test_an_unknown_kind_is_refused():
