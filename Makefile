@@ -54,7 +54,12 @@ lint: $(VENV)/.installed
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
+# The examples in docstrings are tests, too.
+EXAMPLES := mm_tuning_plugin/functional mm_tuning_plugin/losses mm_tuning_plugin/nodes \
+    mm_tuning_plugin/structures.py
+
 test: lint types
+	$(BIN)/python -m pytest --doctest-modules $(EXAMPLES)
 	$(BIN)/$(PYTEST) -m 'not walk' $(PYTEST_ARGS)
 
 test-original: $(ORIGINAL_VENV)/.installed

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from mistakes import check_mistake
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mm_tuning_plugin'
 # Each may import itself and what stands to its left.
 LAYERS = [
     {'errors'},
-    {'structures'},
+    {'structures', 'extras'},
     {'functional'},
     {'registry', 'config_types', 'checkpoint', 'visualization'},
     {'datasets', 'models', 'evaluation'},
@@ -167,3 +168,39 @@ def test_every_plan_names_configs_and_known_arms(plan, monkeypatch, tmp_path):
         for name in re.findall(r'SSL_ROOT:checkpoints}}/([^\']+)', text):
             (tmp_path / name).touch()
     assert read_plan(str(plan)).seeds
+
+
+LIGHT = """
+import sys
+for name in ('jinja2', 'pandas', 'sklearn'):  # mmseg itself brings matplotlib and scipy
+    sys.modules[name] = None  # an import fails, as where it is not installed
+import mm_tuning_plugin.cli.train, mm_tuning_plugin.engine, mm_tuning_plugin.losses
+import mm_tuning_plugin.nodes, mm_tuning_plugin.proxies, mm_tuning_plugin.visualization
+from mm_tuning_plugin.extras import missing_packages
+assert missing_packages('report') == ['jinja2', 'sklearn'], missing_packages('report')
+from mm_tuning_plugin.cli.main import entry
+print(entry(['benchmark', 'plan.py']), entry(['report', '.']))
+"""
+
+
+def test_training_imports_no_extra():
+    done = subprocess.run([sys.executable, '-c', LIGHT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert done.stdout.split() == ['2', '2']
+    lines = [line for line in done.stderr.splitlines() if 'pip install' in line]
+    for extra, line in zip(('benchmark', 'report'), lines):
+        check_mistake(line.removeprefix('error: '), extra, 'sklearn', f'[{extra}]')
+
+
+def test_a_run_without_the_report_extra_ends_well(toy_cfg, monkeypatch, capsys):
+    from mm_tuning_plugin.engine import MixAndMatchRunner
+
+    for name in ('jinja2', 'sklearn'):
+        monkeypatch.setitem(sys.modules, name, None)
+    toy_cfg.mix_and_match.update(report=True, pictures=['mosaic', 'embedding'])
+    MixAndMatchRunner.from_cfg(toy_cfg).train()
+    said = capsys.readouterr()
+    lines = [line for line in (said.out + said.err).splitlines() if '[report]' in line]
+    assert len(lines) == 2 and 'pictures' in lines[0] and 'report.html' in lines[1]
+    work_dir = Path(toy_cfg.work_dir)
+    assert (work_dir / 'iter_4.pth').is_file() and not (work_dir / 'report.html').exists()

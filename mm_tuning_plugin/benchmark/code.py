@@ -19,7 +19,7 @@ ROOT = 'benchmark.worker.step_kinds'  # makes every cached artefact
 REGISTRY = 'registry'  # it names modules that mmengine imports for it
 # They show, say, measure or name what was made. What only these import does not count either.
 SHOWS = (
-    'visualization', 'evaluation', 'cli', 'errors', 'inspection',
+    'visualization', 'evaluation', 'cli', 'errors', 'extras', 'inspection',
     'engine.monitor', 'engine.report', 'engine.pictures', 'engine.hooks.class_iou',
     'engine.common.messages', 'engine.reuse.fingerprint', 'benchmark.code',
     'benchmark.fingerprints', 'benchmark.settings', 'benchmark.steps',

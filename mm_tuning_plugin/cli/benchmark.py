@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mm_tuning_plugin.cli.environment import require_stack
 from mm_tuning_plugin.cli.run import make_folder, run
 from mm_tuning_plugin.cli.usage import STEP_FAILED, called_as, make_parser
+from mm_tuning_plugin.extras import need_extra
 
 if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.analysis.collect import Collector
@@ -124,6 +125,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """
     args = build_parser(prog).parse_args(argv)
     require_stack()
+    need_extra('benchmark')
     from mm_tuning_plugin.benchmark.design.grid import build_jobs
     from mm_tuning_plugin.benchmark.design.plan import read_plan
     from mm_tuning_plugin.benchmark.fingerprints import made_by_other_code

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mm_tuning_plugin.cli.run import run
 from mm_tuning_plugin.cli.usage import make_parser
+from mm_tuning_plugin.extras import need_extra
 
 SCRIPT = 'report.py'
 
@@ -31,6 +32,7 @@ def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """Run the command."""
     args = build_parser(prog).parse_args(argv)
+    need_extra('report')
     from mm_tuning_plugin.engine.report.run_report import write_report
 
     print(write_report(args.work_dir, args.compare))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.extras import need_extra
 
 from .images import FAINT, INK, blank, swatch
 
@@ -43,9 +43,9 @@ def drawing(page: np.ndarray) -> Iterator[Figure]:
         The figure, without a background. Its display units are pixels.
 
     Raises:
-        UserError: matplotlib is not installed.
+        UserError: The extra ``report`` is not installed.
     """
-    need_matplotlib()
+    need_extra('report')
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -205,15 +205,6 @@ def stack(*parts: np.ndarray) -> np.ndarray:
     return page
 
 
-def need_matplotlib() -> None:
-    """Raises a UserError where matplotlib is not installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        remedy = "pip install 'mm_tuning_plugin[report]'"
-        raise UserError('pictures', 'matplotlib is not installed', remedy) from None
-
-
 @lru_cache(maxsize=64)
 def _font(size: int, bold: bool) -> Any:
     import matplotlib
@@ -225,7 +216,7 @@ def _font(size: int, bold: bool) -> Any:
 
 @lru_cache(maxsize=1)
 def _measure() -> Any:
-    need_matplotlib()
+    need_extra('report')
     from matplotlib.backends.backend_agg import RendererAgg
 
     return RendererAgg(1, 1, _DPI)
@@ -233,7 +224,7 @@ def _measure() -> Any:
 
 @lru_cache(maxsize=1)
 def _glyphs() -> frozenset:
-    need_matplotlib()
+    need_extra('report')
     from matplotlib.font_manager import get_font
 
     return frozenset(get_font(_font(12, False).get_file()).get_charmap())

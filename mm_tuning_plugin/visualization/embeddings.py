@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mm_tuning_plugin.extras import need_extra
+
 from .checks import as_labels, as_size, require, same_length
 from .drawing import Entry, draw_legend, drawing, marker_look, pixel_axes, stack, write
 from .images import FAINT, PAPER, blank
@@ -147,6 +149,7 @@ def _project(embeddings: np.ndarray, method: str, seed: int) -> tuple[np.ndarray
         return np.zeros((count, 2)), note
     if method != 'pca' and count >= 5:
         return _tsne(embeddings, seed), 't-SNE'
+    need_extra('report')
     from sklearn.decomposition import PCA
 
     solver = 'randomized' if min(count, width) > 300 else 'full'

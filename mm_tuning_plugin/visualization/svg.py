@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING
 
-from mm_tuning_plugin.visualization.drawing import need_matplotlib
+from mm_tuning_plugin.extras import need_extra
 from mm_tuning_plugin.visualization.palette import OKABE_ITO
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def as_svg(draw: Callable[..., Figure]) -> Callable[..., str]:
 
     @wraps(draw)
     def drawn(*given: object, **more: object) -> str:
-        need_matplotlib()
+        need_extra('report')
         import matplotlib
 
         with matplotlib.rc_context(STYLE):

@@ -33,6 +33,7 @@ from mm_tuning_plugin.engine.pictures.sources import batch_sheet, node_tiles
 from mm_tuning_plugin.engine.resume import rng_states
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.evaluation import NodeRetrievalMetric
+from mm_tuning_plugin.extras import missing_packages
 from mm_tuning_plugin.nodes.base import node_kind
 from mm_tuning_plugin.registry import HOOKS
 
@@ -89,6 +90,9 @@ class PicturesHook(Hook):
         """Clear pictures of an earlier run away, or take up what an interrupted one kept."""
         if not is_main_process():
             return
+        if missing_packages('report'):
+            warn("pictures: none are drawn; pip install 'mm_tuning_plugin[report]'")
+            self.pictures = []
         kept = self._folder(runner) / BEFORE
         if runner.iter == 0:
             left = [self._folder(runner).glob(f'{kind}_*.png') for kind in PICTURES]

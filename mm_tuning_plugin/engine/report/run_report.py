@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from mm_tuning_plugin.checkpoint import write_aside
 from mm_tuning_plugin.engine.common.files import LOAD_REPORT, write_json
 from mm_tuning_plugin.engine.hooks.class_iou import FILE as CLASS_IOU
@@ -33,7 +31,7 @@ from mm_tuning_plugin.visualization.document import (
     Table,
 )
 from mm_tuning_plugin.visualization.html import to_html
-from mm_tuning_plugin.visualization.svg import COLOURS, STYLE, new_axes, to_svg
+from mm_tuning_plugin.visualization.svg import COLOURS, as_svg, new_axes
 
 REPORT, CIRCUMSTANCES, STAGES = 'report.html', 'circumstances.json', 'stages.json'
 STAGE_NAMES = {'tuning': 'Stage one, tuning', '': 'Stage two, fine-tuning'}
@@ -189,15 +187,15 @@ def _curves(scalars: Mapping[str, Mapping[str, Series]]) -> list[Block]:
     return drawings
 
 
-def _curve(name: str, values: Series) -> str:
-    with matplotlib.rc_context(STYLE):
-        figure, axes = new_axes(2.4)
-        steps = sorted(values)
-        mark = 'o' if len(steps) < 30 else ''
-        axes.plot(steps, [values[step] for step in steps], color=COLOURS[4], marker=mark)
-        axes.set_xlabel('iteration (or epoch, where it is logged by epochs)')
-        axes.set_ylabel(name)
-        return to_svg(figure)
+@as_svg
+def _curve(name: str, values: Series) -> Any:
+    figure, axes = new_axes(2.4)
+    steps = sorted(values)
+    mark = 'o' if len(steps) < 30 else ''
+    axes.plot(steps, [values[step] for step in steps], color=COLOURS[4], marker=mark)
+    axes.set_xlabel('iteration (or epoch, where it is logged by epochs)')
+    axes.set_ylabel(name)
+    return figure
 
 
 def _pictures(work_dir: Path) -> list[Block]:
