@@ -179,7 +179,7 @@ import mm_tuning_plugin.nodes, mm_tuning_plugin.proxies, mm_tuning_plugin.visual
 from mm_tuning_plugin.extras import missing_packages
 assert missing_packages('report') == ['jinja2', 'sklearn'], missing_packages('report')
 from mm_tuning_plugin.cli.main import entry
-print(entry(['benchmark', 'plan.py']), entry(['report', '.']))
+print(entry(['benchmark', 'plan.py', '--work-dir', 'x']), entry(['report', '.']))
 """
 
 
