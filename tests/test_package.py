@@ -138,7 +138,7 @@ def test_every_config_builds(path):
     from mmengine.config import Config
     from mmengine.registry import MODELS, DefaultScope
 
-    from mm_tuning_plugin.cli.inspection import OnMeta
+    from mm_tuning_plugin.cli.common.checkpoint_summary import OnMeta
     from mm_tuning_plugin.cli.train import is_proxy_task
     from mm_tuning_plugin.engine import derive_tuning_config
 

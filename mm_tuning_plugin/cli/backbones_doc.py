@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mm_tuning_plugin.cli.inspection import OnMeta
+from mm_tuning_plugin.cli.common.checkpoint_summary import OnMeta
 from mm_tuning_plugin.cli.sweep_doc import section
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.channel_layout import bring_forward, layout_name

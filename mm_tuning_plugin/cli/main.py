@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mm_tuning_plugin import __version__
-from mm_tuning_plugin.cli.run import run
-from mm_tuning_plugin.cli.usage import STATUSES, status_lines
+from mm_tuning_plugin.cli.common.run import run
+from mm_tuning_plugin.cli.common.usage import STATUSES, status_lines
 from mm_tuning_plugin.errors import UserError
 
 PROG = 'mm-tuning'
