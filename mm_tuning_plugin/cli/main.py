@@ -69,6 +69,9 @@ COMMANDS = {
     'sweep': Command(
         'sweep', 'say which configs of a project can be tuned, and why not', 'my_project/configs'
     ),
+    'list': Command(
+        'list', 'print the losses, nodes, recipes, hooks and so on that are registered', 'losses'
+    ),
     'demo': Command('demo', 'the whole story on a small data set that is drawn for it', ''),
 }
 
