@@ -1,4 +1,4 @@
-"""List what is registered: see ``mm_tuning_plugin/cli/list.py``."""
+"""Print what is registered: see ``mm_tuning_plugin/cli/list.py``."""
 
 import sys
 

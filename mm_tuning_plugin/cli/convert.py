@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import run
-from mm_tuning_plugin.cli.stock_file import SAFETENSORS_NOTE, build_backbone, write_tried
-from mm_tuning_plugin.cli.usage import make_parser
+from mm_tuning_plugin.cli.common.environment import require_stack
+from mm_tuning_plugin.cli.common.run import run
+from mm_tuning_plugin.cli.common.stock_file import SAFETENSORS_NOTE, build_backbone, write_tried
+from mm_tuning_plugin.cli.common.usage import make_parser
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
                 '--inspect', f'DST {args.dst} found', 'expected none, as it writes nothing'
             )
         require_stack()
-        from mm_tuning_plugin.cli.inspection import inspect_checkpoint
+        from mm_tuning_plugin.cli.common.checkpoint_summary import inspect_checkpoint
 
         print(inspect_checkpoint(args.src, args.allow_pickle, args.prefix))
         return

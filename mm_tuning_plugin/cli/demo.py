@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import make_folder, run
-from mm_tuning_plugin.cli.usage import STEP_FAILED, called_as, make_parser
+from mm_tuning_plugin.cli.common.environment import require_stack
+from mm_tuning_plugin.cli.common.run import make_folder, run
+from mm_tuning_plugin.cli.common.usage import STEP_FAILED, called_as, make_parser
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:

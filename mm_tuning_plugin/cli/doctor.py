@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES
 
-from mm_tuning_plugin.cli.environment import (
+from mm_tuning_plugin.cli.common.environment import (
     ERROR,
     INDEX_NAMES,
     NOTE,
@@ -27,8 +27,8 @@ from mm_tuning_plugin.cli.environment import (
     release,
     remedy_for,
 )
-from mm_tuning_plugin.cli.run import run
-from mm_tuning_plugin.cli.usage import add_run_options, make_parser
+from mm_tuning_plugin.cli.common.run import run
+from mm_tuning_plugin.cli.common.usage import add_run_options, make_parser
 from mm_tuning_plugin.errors import UserError
 
 SCRIPT = 'doctor.py'
@@ -194,7 +194,7 @@ def _all_findings(args: argparse.Namespace) -> Iterator[Finding]:
     findings = diagnose()
     yield from findings
     if args.config is not None and _sound(findings):
-        from mm_tuning_plugin.cli.checkup import examine
+        from mm_tuning_plugin.cli.common.config_checks import examine
 
         yield from examine(args)
 

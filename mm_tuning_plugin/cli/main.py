@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mm_tuning_plugin import __version__
-from mm_tuning_plugin.cli.run import run
-from mm_tuning_plugin.cli.usage import STATUSES, status_lines
+from mm_tuning_plugin.cli.common.run import run
+from mm_tuning_plugin.cli.common.usage import STATUSES, status_lines
 from mm_tuning_plugin.errors import UserError
 
 PROG = 'mm-tuning'
@@ -70,7 +70,7 @@ COMMANDS = {
         'sweep', 'say which configs of a project can be tuned, and why not', 'my_project/configs'
     ),
     'list': Command(
-        'list', 'list what is registered: losses, kinds of nodes, proxies, namings, ...', 'losses'
+        'list', 'print the losses, nodes, recipes, hooks and so on that are registered', 'losses'
     ),
     'demo': Command('demo', 'the whole story on a small data set that is drawn for it', ''),
 }

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from mm_tuning_plugin.cli.run import run
-from mm_tuning_plugin.cli.usage import make_parser
+from mm_tuning_plugin.cli.common.run import run
+from mm_tuning_plugin.cli.common.usage import make_parser
 from mm_tuning_plugin.extras import need_extra
 
 SCRIPT = 'report.py'

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.common.environment import require_stack
+from mm_tuning_plugin.cli.common.run import run
 
 
 def build_parser() -> argparse.ArgumentParser:

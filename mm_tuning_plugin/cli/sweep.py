@@ -14,10 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mm_tuning_plugin.cli.derived import check_built, check_plain, check_start, check_types
-from mm_tuning_plugin.cli.environment import missing_package, require_stack
-from mm_tuning_plugin.cli.run import run
-from mm_tuning_plugin.cli.usage import make_parser
+from mm_tuning_plugin.cli.common.derived_config_checks import (
+    check_built,
+    check_plain,
+    check_start,
+    check_types,
+)
+from mm_tuning_plugin.cli.common.environment import missing_package, require_stack
+from mm_tuning_plugin.cli.common.run import run
+from mm_tuning_plugin.cli.common.usage import make_parser
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:

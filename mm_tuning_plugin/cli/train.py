@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mm_tuning_plugin.cli.environment import (
+from mm_tuning_plugin.cli.common.environment import (
     import_error,
     missing_package,
     remedy_for,
     require_stack,
 )
-from mm_tuning_plugin.cli.run import run
-from mm_tuning_plugin.cli.usage import add_run_options, make_parser
+from mm_tuning_plugin.cli.common.run import run
+from mm_tuning_plugin.cli.common.usage import add_run_options, make_parser
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:

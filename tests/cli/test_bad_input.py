@@ -20,7 +20,7 @@ from commands import fails, works
 from mistakes import check_mistake, mistake
 from mmengine.config import Config
 
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.common.run import run
 
 ROOT = Path(__file__).parents[2]
 

@@ -13,8 +13,9 @@ import torch
 from mistakes import check_mistake
 from mmengine.config import Config
 
-from mm_tuning_plugin.cli import checkup, doctor, trial
-from mm_tuning_plugin.cli.environment import ERROR, NOTE, OK
+from mm_tuning_plugin.cli import doctor
+from mm_tuning_plugin.cli.common import config_checks, trial_run
+from mm_tuning_plugin.cli.common.environment import ERROR, NOTE, OK
 from mm_tuning_plugin.datasets.samplers import FirstSampler
 from mm_tuning_plugin.engine.config.options import resolve_options
 from mm_tuning_plugin.engine.preflight.disk_space import bytes_needed, kept_checkpoints
@@ -28,7 +29,7 @@ def examine(project, tmp_path, monkeypatch):
     def run(*argv, with_trial=False):
         words = [str(project[0]), *map(str, argv)]
         words[1:1] = [] if with_trial else ['--no-trial']
-        return list(checkup.examine(doctor.build_parser().parse_args(words)))
+        return list(config_checks.examine(doctor.build_parser().parse_args(words)))
 
     return run
 
@@ -58,7 +59,7 @@ def test_two_steps_of_both_stages_of_which_nothing_stays(
     examine, tmp_path, monkeypatch, forked_processes
 ):
     (tmp_path / 'scratch').mkdir()
-    monkeypatch.setattr(checkup.tempfile, 'tempdir', str(tmp_path / 'scratch'))
+    monkeypatch.setattr(config_checks.tempfile, 'tempdir', str(tmp_path / 'scratch'))
     before = {path for path in tmp_path.rglob('*') if path.is_file()}
     findings = examine('--work-dir', 'results/run', '--trial-seconds', '900', with_trial=True)
     assert levels(findings) == [*SOUND, (OK, 'trial')], findings
@@ -101,20 +102,20 @@ def test_what_does_not_fit_the_first_batch_is_told_without_a_trial(examine):
 )
 def test_the_mistake_that_ended_a_trial(tmp_path, said, told):
     (tmp_path / 'log').write_text(said)
-    assert re.search(told, checkup._last_line(tmp_path / 'log', 1))
+    assert re.search(told, config_checks._last_line(tmp_path / 'log', 1))
 
 
 def test_a_trial_that_takes_too_long_is_ended(examine, tmp_path, monkeypatch):
     (tmp_path / 'scratch').mkdir()
-    monkeypatch.setattr(checkup.tempfile, 'tempdir', str(tmp_path / 'scratch'))
+    monkeypatch.setattr(config_checks.tempfile, 'tempdir', str(tmp_path / 'scratch'))
     children = []
-    popen = checkup.subprocess.Popen
+    popen = config_checks.subprocess.Popen
 
     def recorded(*args, **options):
         children.append(popen(*args, **options))
         return children[-1]
 
-    monkeypatch.setattr(checkup.subprocess, 'Popen', recorded)
+    monkeypatch.setattr(config_checks.subprocess, 'Popen', recorded)
     finding = examine('--trial-seconds', '1', with_trial=True)[-1]
     assert (finding.level, finding.subject) == (NOTE, 'trial')
     assert ' 1 s' in finding.found
@@ -124,7 +125,7 @@ def test_a_trial_that_takes_too_long_is_ended(examine, tmp_path, monkeypatch):
 
 def test_sigterm_leaves_nothing_of_a_trial(examine, tmp_path, monkeypatch):
     (tmp_path / 'scratch').mkdir()
-    monkeypatch.setattr(checkup.tempfile, 'tempdir', str(tmp_path / 'scratch'))
+    monkeypatch.setattr(config_checks.tempfile, 'tempdir', str(tmp_path / 'scratch'))
     children = []
 
     class Told(subprocess.Popen):
@@ -134,7 +135,7 @@ def test_sigterm_leaves_nothing_of_a_trial(examine, tmp_path, monkeypatch):
                 signal.raise_signal(signal.SIGTERM)
             return super().wait(timeout)
 
-    monkeypatch.setattr(checkup.subprocess, 'Popen', Told)
+    monkeypatch.setattr(config_checks.subprocess, 'Popen', Told)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:
         examine(with_trial=True)
@@ -160,7 +161,7 @@ def test_labels_that_do_not_fit_the_classes(examine):
 
 
 def test_a_start_that_fits_and_others(examine, project, tmp_path):
-    from mm_tuning_plugin.cli.stock_file import build_backbone
+    from mm_tuning_plugin.cli.common.stock_file import build_backbone
 
     backbone = build_backbone(Config.fromfile(project[0]).model.backbone)
     torch.save(backbone.state_dict(), tmp_path / 'fits.pth')
@@ -176,7 +177,7 @@ def test_a_start_that_fits_and_others(examine, project, tmp_path):
 
 def test_a_full_disk(examine, monkeypatch):
     usage = namedtuple('usage', 'free')
-    monkeypatch.setattr(checkup.shutil, 'disk_usage', lambda path: usage(1000))
+    monkeypatch.setattr(config_checks.shutil, 'disk_usage', lambda path: usage(1000))
     error = one_error(examine())
     assert error.subject == 'work_dir' and '1e-06 GB free' in error.found
     assert 'max_keep_ckpts' in error.remedy
@@ -240,7 +241,7 @@ def test_options_that_make_no_sense(argv, problem, remedy, capsys):
 def test_a_trial_takes_two_steps_and_its_files_are_as_large_as_foretold(project, tmp_path):
     torch.set_num_threads(1)
     work_dir = tmp_path / 'work'
-    trial.main([str(project[0]), '--work-dir', str(work_dir), '--cfg-options',
+    trial_run.main([str(project[0]), '--work-dir', str(work_dir), '--cfg-options',
                 'default_hooks.checkpoint.interval=100', 'mix_and_match.max_iters=500',
                 'train_cfg.max_iters=100', 'train_cfg.val_interval=100',
                 'visualizer.vis_backends.0.type=NoSuchBackend'])  # fmt: skip
@@ -301,7 +302,7 @@ def test_a_trial_validates_on_two_images_and_tells_nobody(toy_cfg):
     toy_cfg.mix_and_match.bn_crops = 64
     toy_cfg.visualizer.vis_backends = [dict(type='WandbVisBackend', init_kwargs=dict(project='x'))]
     before = toy_cfg.copy()
-    trial.make_cheap(toy_cfg)
+    trial_run.make_cheap(toy_cfg)
     assert toy_cfg.val_dataloader.sampler == dict(type='mm_tuning_plugin.FirstSampler', count=2)
     assert toy_cfg.mix_and_match.bn_crops == toy_cfg.mix_and_match.retrieval_images == 2
     assert toy_cfg.visualizer.vis_backends == [dict(type='LocalVisBackend')]

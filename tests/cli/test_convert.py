@@ -17,7 +17,7 @@ from mmseg_backbones import BACKBONES, as_trained, build, different, initialise
 from torch import nn
 
 from mm_tuning_plugin.checkpoint.known import KNOWN
-from mm_tuning_plugin.cli import inspection
+from mm_tuning_plugin.cli.common import checkpoint_summary
 from mm_tuning_plugin.cli.convert import build_parser, entry
 
 ROOT = Path(__file__).parents[2]
@@ -28,14 +28,14 @@ RESNET = BACKBONES['ResNet']
 def _known_built_once():
     """A process inspects one file, this module many: what they are compared with stays the same."""
     with pytest.MonkeyPatch.context() as patch:
-        plain, built = inspection.build_on_meta, {}
+        plain, built = checkpoint_summary.build_on_meta, {}
 
         def build_once(config):
             if repr(config) not in built:
                 built[repr(config)] = plain(config)
             return built[repr(config)]
 
-        patch.setattr(inspection, 'build_on_meta', build_once)
+        patch.setattr(checkpoint_summary, 'build_on_meta', build_once)
         yield
 
 
@@ -247,7 +247,7 @@ def test_help_says_what_safetensors_is_for():
 def save_like(name, path, prefix=''):
     """A known architecture at full size, in a file of kilobytes: one number for each tensor."""
     weights = {}
-    for key, value in inspection.build_on_meta(KNOWN[name].config).state_dict().items():
+    for key, value in checkpoint_summary.build_on_meta(KNOWN[name].config).state_dict().items():
         small = torch.rand(1) if value.is_floating_point() or value.is_meta else value
         weights[prefix + key] = small.expand(value.shape)
     torch.save({'model': weights, 'epoch': 1}, path)
@@ -301,7 +301,7 @@ def test_inspect_lists_what_is_there(here, capfd):
 def test_the_known_architectures_are_of_the_size_that_is_told():
     """By which they are chosen, before any is built."""
     for name, known in KNOWN.items():
-        backbone = inspection.build_on_meta(known.config)
+        backbone = checkpoint_summary.build_on_meta(known.config)
         if known.config['type'].startswith('mmpretrain.') and backbone is None:
             continue  # not installed here
         parameters = list(backbone.parameters())

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from mistakes import check_mistake, mistake
 
-from mm_tuning_plugin.cli import doctor, environment
-from mm_tuning_plugin.cli.environment import (
+from mm_tuning_plugin.cli import doctor
+from mm_tuning_plugin.cli.common import environment
+from mm_tuning_plugin.cli.common.environment import (
     ERROR,
     NOTE,
     OK,

@@ -11,8 +11,8 @@ import pytest
 from mistakes import check_mistake
 
 from mm_tuning_plugin import __version__
+from mm_tuning_plugin.cli.common.usage import STATUSES
 from mm_tuning_plugin.cli.main import COMMANDS, SOME_FAILED, entry
-from mm_tuning_plugin.cli.usage import STATUSES
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ('torch', 'mmengine', 'mmcv', 'mmseg', 'numpy', 'matplotlib')
@@ -66,7 +66,7 @@ def test_help_imports_nothing_heavy():
     code = f"""
 import contextlib, io, sys
 from mm_tuning_plugin.cli.main import COMMANDS, SOME_FAILED, entry
-from mm_tuning_plugin.cli.usage import STATUSES
+from mm_tuning_plugin.cli.common.usage import STATUSES
 with contextlib.redirect_stdout(io.StringIO()):
     entry(['--help'])
     for name in COMMANDS:

@@ -11,7 +11,7 @@ from mistakes import check_mistake, mistake
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-from mm_tuning_plugin.cli.derived import loading_places
+from mm_tuning_plugin.cli.common.derived_config_checks import loading_places
 from mm_tuning_plugin.cli.sweep import (
     DERIVED,
     FAILED,

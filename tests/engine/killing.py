@@ -48,7 +48,7 @@ def forked(cfg, prepare=lambda: None, after=None, signum=signal.SIGKILL, log=Non
 
     def call():
         prepare()
-        from mm_tuning_plugin.cli.run import run
+        from mm_tuning_plugin.cli.common.run import run
 
         return run(lambda _: train(cfg))
 

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from new_style import write_new_style
 
 from mm_tuning_plugin.checkpoint import read_backbone
-from mm_tuning_plugin.cli import trial
+from mm_tuning_plugin.cli.common import trial_run
 from mm_tuning_plugin.engine.common.files import TUNED_BACKBONE
 
 
@@ -19,7 +19,7 @@ def tried(toy_cfg, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(path):
-        trial.main([path.name, '--work-dir', f'run of {path.stem}'])
+        trial_run.main([path.name, '--work-dir', f'run of {path.stem}'])
         return Path(f'run of {path.stem}')
 
     return run

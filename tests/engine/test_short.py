@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, LOOPS
 from mmengine.runner import IterBasedTrainLoop
 
-from mm_tuning_plugin.cli.environment import installed_version
+from mm_tuning_plugin.cli.common.environment import installed_version
 from mm_tuning_plugin.inspection.short_run import ShortRun
 
 SEEN = []

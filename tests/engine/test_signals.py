@@ -18,7 +18,7 @@ from mmengine.hooks import EMAHook
 from mmengine.registry import HOOKS
 from mmseg.evaluation import IoUMetric
 
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.common.run import run
 from mm_tuning_plugin.engine import single_stage
 from mm_tuning_plugin.engine.resume import signals
 from mm_tuning_plugin.engine.resume.signals import Interruption, OutliveSigterm

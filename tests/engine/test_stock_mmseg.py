@@ -11,7 +11,7 @@ import mmseg
 import pytest
 from mistakes import check_mistake
 
-from mm_tuning_plugin.cli.environment import installed_version
+from mm_tuning_plugin.cli.common.environment import installed_version
 
 TOOLS = Path(mmseg.__file__).parent / '.mim' / 'tools'
 

@@ -220,7 +220,7 @@ def live(cfg):
     """A run whose live line is drawn at every update."""
 
     def act():
-        from mm_tuning_plugin.cli.run import run
+        from mm_tuning_plugin.cli.common.run import run
         from mm_tuning_plugin.engine.monitor.display import LiveDisplay
 
         LiveDisplay.interval = 0

@@ -18,7 +18,7 @@ import torch
 from sweep_section import section
 from torch import Tensor, nn
 
-from mm_tuning_plugin.cli.inspection import OnMeta
+from mm_tuning_plugin.cli.common.checkpoint_summary import OnMeta
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.channel_layout import bring_forward, layout_name
 from mm_tuning_plugin.models.outputs import (

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mm_tuning_plugin.cli.environment import ERROR, NOTE, OK, Finding
+from mm_tuning_plugin.cli.common.environment import ERROR, NOTE, OK, Finding
 from mm_tuning_plugin.errors import UserError
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def check_fine_tuning(look: Look) -> Finding:
 def check_start(cfg: Config, facts: UserConfig) -> Finding:
     """Whether the weights that the backbone is to start from are there and fit it."""
     from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
-    from mm_tuning_plugin.cli.stock_file import build_backbone
+    from mm_tuning_plugin.cli.common.stock_file import build_backbone
     from mm_tuning_plugin.engine.config.initial_weights import split_start, with_needed_arguments
 
     options, subject = facts.options, 'start'
@@ -223,7 +223,7 @@ def try_run(args: argparse.Namespace) -> Finding:
     limit, begun = args.trial_seconds, time.time()
     with _ending_on_sigterm(), tempfile.TemporaryDirectory(prefix='mm_tuning_trial_') as folder:
         words = train_arguments(args, os.path.join(folder, 'run'))
-        command = [sys.executable, '-m', 'mm_tuning_plugin.cli.trial', *words]
+        command = [sys.executable, '-m', 'mm_tuning_plugin.cli.common.trial_run', *words]
         log = Path(folder, 'log')
         with log.open('wb') as opened:
             child = subprocess.Popen(
@@ -262,7 +262,7 @@ def _ending_on_sigterm() -> Iterator[None]:
 
 def _environment() -> dict[str, str]:
     """The child finds this package where this process has it, installed or not."""
-    root = str(Path(__file__).resolve().parents[2])
+    root = str(Path(__file__).resolve().parents[3])
     paths = [root, *filter(None, [os.environ.get('PYTHONPATH')])]
     return dict(os.environ, PYTHONPATH=os.pathsep.join(paths))
 

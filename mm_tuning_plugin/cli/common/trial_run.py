@@ -1,7 +1,7 @@
-"""``python -m mm_tuning_plugin.cli.trial CONFIG ...``: two steps of both stages, for the doctor.
+"""Run two steps of both stages in a process of their own, for the doctor.
 
-It takes the arguments of ``tools/train.py``. What is built, read and written is the same as in the
-whole run, of which these are the first steps.
+``python -m mm_tuning_plugin.cli.common.trial_run CONFIG ...`` takes the arguments of
+``tools/train.py``. It builds, reads and writes the same as the first steps of the whole run.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mm_tuning_plugin.cli.environment import require_stack
-from mm_tuning_plugin.cli.run import run
+from mm_tuning_plugin.cli.common.environment import require_stack
+from mm_tuning_plugin.cli.common.run import run
 from mm_tuning_plugin.cli.train import apply_arguments, build_parser, load_config
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ PROG = 'trial.py'
 
 
 def make_cheap(cfg: Config) -> None:
-    """Cut down what both stages of a config look at beside their steps, and tell nobody of them.
+    """Reduce validation, retrieval and BatchNorm estimation to a few images; log only locally.
 
-    How long they are stays as it is, and all that is measured against it: see `engine.short`.
+    The lengths of both stages stay as they are, as schedules depend on them: `ShortRun` ends early.
     """
     options = dict(cfg['mix_and_match'], overwrite=False)
     for name in ('retrieval_images', 'bn_crops'):
@@ -36,7 +36,7 @@ def make_cheap(cfg: Config) -> None:
     if isinstance(cfg.get('val_dataloader'), Mapping):
         sampler = dict(type='mm_tuning_plugin.FirstSampler', count=STEPS)
         cfg['val_dataloader'] = dict(cfg['val_dataloader'], sampler=sampler)
-    # A backend of the user's could tell the world of a run that is none.
+    # A backend of the user's may publish runs; a trial is not one.
     visualizer = dict(cfg.get('visualizer') or dict(type='Visualizer'))
     cfg['visualizer'] = dict(visualizer, vis_backends=[dict(type='LocalVisBackend')])
     cfg['resume'] = False

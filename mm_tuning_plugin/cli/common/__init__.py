@@ -1,0 +1,1 @@
+"""What several commands share, and the parts of commands that are long."""
