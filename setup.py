@@ -73,7 +73,7 @@ setup(
     entry_points={'console_scripts': ['mm-tuning = mm_tuning_plugin.cli.main:entry']},
     python_requires='>=3.9',
     packages=find_packages(include=['mm_tuning_plugin', 'mm_tuning_plugin.*']),
-    package_data={'mm_tuning_plugin': ['py.typed']},
+    package_data={'mm_tuning_plugin': ['py.typed'], 'mm_tuning_plugin.visualization': ['*.j2']},
     cmdclass={'build_py': BuildWithMim},
     install_requires=[
         'jinja2',

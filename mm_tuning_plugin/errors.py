@@ -1,5 +1,7 @@
 """The one exception for mistakes that a user can correct."""
 
+from importlib import import_module
+
 
 class UserError(ValueError):
     """A user's mistake as one line: `{where}: {problem}; {remedy}`.
@@ -26,3 +28,21 @@ class UserError(ValueError):
         self.where, self.problem, self.remedy = where, problem, remedy
         told = '; '.join(part for part in (problem, remedy) if part)
         super().__init__(f'{where}: {told}' if told else where)
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """Check that the packages of one of our optional extras are installed.
+
+    Args:
+        extra: Its name in `setup.py`.
+        modules: Names to import.
+
+    Raises:
+        UserError: One of them cannot be imported. The remedy is the command that installs it.
+    """
+    for name in modules:
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            command = f"pip install 'mm_tuning_plugin[{extra}]'"
+            raise UserError(name, 'the package is not installed', f'run: {command}') from error

@@ -9,12 +9,9 @@ import matplotlib.axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from mm_tuning_plugin.visualization.palette import OKABE_ITO
+from mm_tuning_plugin.visualization.report_colours import GRID
 
 WIDTH = 4.8  # inches: at the width of a phone the letters are then some 10 px high
-GREY = '#444444'
-# Seen alike by most colour-blind people; the seventh is too light on white.
-COLOURS = [f'#{r:02x}{g:02x}{b:02x}' for r, g, b in OKABE_ITO[:6]]
 STYLE = {
     'svg.fonttype': 'none',
     'svg.hashsalt': 'report',
@@ -25,7 +22,7 @@ STYLE = {
     'axes.spines.right': False,
     'axes.axisbelow': True,
     'axes.grid': True,
-    'grid.color': '#dddddd',
+    'grid.color': GRID,
     'legend.frameon': False,
 }
 

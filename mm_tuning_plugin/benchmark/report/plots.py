@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 
 from mm_tuning_plugin.benchmark.analysis.comparison import Efficiency
 from mm_tuning_plugin.benchmark.analysis.statistics import Change, Paired
-from mm_tuning_plugin.visualization.svg import COLOURS, GREY, STYLE, new_axes, to_svg
+from mm_tuning_plugin.visualization.report_colours import COLOURS, GREY
+from mm_tuning_plugin.visualization.svg import STYLE, new_axes, to_svg
 
 LETTERS = 40  # of a label, at most
 _MARKS = 'osD^vP'

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from mm_tuning_plugin.checkpoint import write_aside
 from mm_tuning_plugin.engine.common.files import LOAD_REPORT, write_json
 from mm_tuning_plugin.engine.hooks.class_iou import FILE as CLASS_IOU
@@ -22,7 +20,7 @@ from mm_tuning_plugin.engine.pictures.captions import captioned
 from mm_tuning_plugin.engine.pictures.hook import PICTURES_DIR
 from mm_tuning_plugin.engine.report.scalars import Series, read_scalars
 from mm_tuning_plugin.engine.report.versions import commit, device_name, versions
-from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.errors import UserError, require_extra
 from mm_tuning_plugin.visualization.document import (
     Block,
     Code,
@@ -33,7 +31,7 @@ from mm_tuning_plugin.visualization.document import (
     Table,
 )
 from mm_tuning_plugin.visualization.html import to_html
-from mm_tuning_plugin.visualization.svg import COLOURS, STYLE, new_axes, to_svg
+from mm_tuning_plugin.visualization.report_colours import COLOURS
 
 REPORT, CIRCUMSTANCES, STAGES = 'report.html', 'circumstances.json', 'stages.json'
 STAGE_NAMES = {'tuning': 'Stage one, tuning', '': 'Stage two, fine-tuning'}
@@ -83,8 +81,9 @@ def write_report(work_dir: Path, compare: Path | None = None) -> Path:
         The file.
 
     Raises:
-        UserError: A folder is of no finished run.
+        UserError: A folder is of no finished run; a package of the extra `report` is missing.
     """
+    require_extra('report', 'jinja2', 'matplotlib')
     check_finished(work_dir)
     if compare is not None:
         check_finished(compare)
@@ -190,6 +189,10 @@ def _curves(scalars: Mapping[str, Mapping[str, Series]]) -> list[Block]:
 
 
 def _curve(name: str, values: Series) -> str:
+    import matplotlib
+
+    from mm_tuning_plugin.visualization.svg import STYLE, new_axes, to_svg
+
     with matplotlib.rc_context(STYLE):
         figure, axes = new_axes(2.4)
         steps = sorted(values)
