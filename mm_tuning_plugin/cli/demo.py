@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mm_tuning_plugin.cli.environment import require_stack
 from mm_tuning_plugin.cli.run import make_folder, run
 from mm_tuning_plugin.cli.usage import STEP_FAILED, called_as, make_parser
-from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.errors import UserError, require_extra
 
 if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.design.plan import Plan
@@ -115,6 +115,8 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """
     args = build_parser(prog).parse_args(argv)
     require_stack()
+    require_extra('benchmark', 'pandas', 'scipy')
+    require_extra('report', 'jinja2', 'matplotlib')
     from mm_tuning_plugin.benchmark.design.grid import build_jobs
     from mm_tuning_plugin.benchmark.report.tables import summary
     from mm_tuning_plugin.benchmark.run.executors import LocalExecutor, local_slots

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mm_tuning_plugin.errors import require_extra
+
 from .canvas import FAINT, PAPER, Canvas, look
 from .checks import as_labels, as_names, as_size, describe, same_length
 from .legend import Entry, draw_legend, plan_legend
@@ -145,6 +147,7 @@ def _project(embeddings: np.ndarray, method: str, seed: int) -> tuple[np.ndarray
         return np.zeros((count, 2)), note
     if method != 'pca' and count >= 5:
         return _tsne(embeddings, seed), 't-SNE'
+    require_extra('report', 'sklearn')
     from sklearn.decomposition import PCA
 
     solver = 'randomized' if min(count, width) > 300 else 'full'
@@ -158,6 +161,7 @@ def _project(embeddings: np.ndarray, method: str, seed: int) -> tuple[np.ndarray
 
 def _tsne(embeddings: np.ndarray, seed: int) -> np.ndarray:
     """Places (N, D) by t-SNE, (N, 2), on one thread: the order in which threads end would show."""
+    require_extra('report', 'sklearn')
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
