@@ -12,7 +12,7 @@ WINDOW = 100
 UNCOUNTED = 1
 
 
-class Left(NamedTuple):
+class TimeLeft(NamedTuple):
     """What is known of the time to go.
 
     Attributes:
@@ -74,18 +74,18 @@ class Pace:
         if self._last is not None:
             self._last += took
 
-    def left(self, iterations: int, validations: int) -> Left:
+    def left(self, iterations: int, validations: int) -> TimeLeft:
         """The time that so much more of this stage takes."""
         seconds, unknown = 0.0, []
         if iterations and not self.iterations:
-            return Left(None, f'{iterations} iterations')
+            return TimeLeft(None, f'{iterations} iterations')
         if iterations:
             seconds += iterations * sum(self.iterations) / len(self.iterations)
         if validations and self.validations:
             seconds += validations * sum(self.validations) / len(self.validations)
         elif validations:
             unknown.append('validation')
-        return Left(seconds, ' + '.join(unknown))
+        return TimeLeft(seconds, ' + '.join(unknown))
 
 
 def validations_left(done: int, total: int, interval: int, begin: int) -> int:

@@ -45,7 +45,7 @@ class ProgressHook(Hook):
         status.loss = status.active = status.validating = None
         for hook in runner.hooks:
             if isinstance(hook, WatchHook):  # knows what was measured before an interruption
-                status.recall = [hook.course.recalls[i] for i in sorted(hook.course.recalls)]
+                status.recall = [hook.history.recalls[i] for i in sorted(hook.history.recalls)]
         status.pace.begin(time.monotonic())
         self._count_validations(runner)
         self.display.update(status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mm_tuning_plugin.engine.monitor.eta import Left, Pace
+from mm_tuning_plugin.engine.monitor.eta import Pace, TimeLeft
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Status:
         return self.iteration / self.of if self.of else 0.0
 
     @property
-    def left(self) -> Left:
+    def left(self) -> TimeLeft:
         """Time to go in all stages: the speed of those that did not run yet is not known."""
         left = self.pace.left(self.of - self.iteration, self.validations)
         later = [f'{stage.name} ({stage.length})' for stage in self.stages[self.index + 1 :]]
