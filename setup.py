@@ -79,7 +79,7 @@ setup(
     entry_points={'console_scripts': ['mm-tuning = mm_tuning_plugin.cli.main:entry']},
     python_requires='>=3.9',
     packages=find_packages(include=['mm_tuning_plugin', 'mm_tuning_plugin.*']),
-    package_data={'mm_tuning_plugin': ['py.typed', 'visualization/page.*']},
+    package_data={'mm_tuning_plugin': ['py.typed', 'visualization/*.j2']},
     cmdclass={'build_py': BuildWithMim},
     # What training needs; the rest comes with an extra.
     install_requires=['numpy', 'packaging', 'rich', 'safetensors>=0.4', 'torch>=2.1'],

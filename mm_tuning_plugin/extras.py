@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+from importlib.util import find_spec
 
 from mm_tuning_plugin.errors import UserError
 
@@ -11,14 +11,8 @@ EXTRAS = {'report': REPORT, 'benchmark': (*REPORT, 'pandas', 'scipy')}
 
 
 def missing_packages(extra: str) -> list[str]:
-    """The packages of an extra that cannot be imported."""
-    missing = []
-    for name in EXTRAS[extra]:
-        try:
-            importlib.import_module(name)
-        except ImportError:
-            missing.append(name)
-    return missing
+    """The packages of an extra that are not installed."""
+    return [name for name in EXTRAS[extra] if find_spec(name) is None]
 
 
 def need_extra(extra: str) -> None:

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from mistakes import check_mistake
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mm_tuning_plugin'
@@ -168,28 +167,6 @@ def test_every_plan_names_configs_and_known_arms(plan, monkeypatch, tmp_path):
         for name in re.findall(r'SSL_ROOT:checkpoints}}/([^\']+)', text):
             (tmp_path / name).touch()
     assert read_plan(str(plan)).seeds
-
-
-LIGHT = """
-import sys
-for name in ('jinja2', 'pandas', 'sklearn'):  # mmseg itself brings matplotlib and scipy
-    sys.modules[name] = None  # an import fails, as where it is not installed
-import mm_tuning_plugin.cli.train, mm_tuning_plugin.engine, mm_tuning_plugin.losses
-import mm_tuning_plugin.nodes, mm_tuning_plugin.proxies, mm_tuning_plugin.visualization
-from mm_tuning_plugin.extras import missing_packages
-assert missing_packages('report') == ['jinja2', 'sklearn'], missing_packages('report')
-from mm_tuning_plugin.cli.main import entry
-print(entry(['benchmark', 'plan.py', '--work-dir', 'x']), entry(['report', '.']))
-"""
-
-
-def test_training_imports_no_extra():
-    done = subprocess.run([sys.executable, '-c', LIGHT], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-1000:]
-    assert done.stdout.split()[-2:] == ['2', '2']
-    lines = [line for line in done.stderr.splitlines() if 'pip install' in line]
-    for extra, line in zip(('benchmark', 'report'), lines):
-        check_mistake(line.removeprefix('error: '), extra, 'sklearn', f'[{extra}]')
 
 
 def test_a_run_without_the_report_extra_ends_well(toy_cfg, monkeypatch, capsys):

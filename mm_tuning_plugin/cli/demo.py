@@ -14,6 +14,7 @@ from mm_tuning_plugin.cli.common.environment import require_stack
 from mm_tuning_plugin.cli.common.run import make_folder, run
 from mm_tuning_plugin.cli.common.usage import STEP_FAILED, called_as, make_parser
 from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.extras import need_extra
 
 if TYPE_CHECKING:
     from mm_tuning_plugin.benchmark.design.plan import Plan
@@ -115,6 +116,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """
     args = build_parser(prog).parse_args(argv)
     require_stack()
+    need_extra('benchmark')
     from mm_tuning_plugin.benchmark.design.grid import build_jobs
     from mm_tuning_plugin.benchmark.report.tables import summary
     from mm_tuning_plugin.benchmark.run.executors import LocalExecutor, local_slots

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import re
+from importlib import resources
 from pathlib import Path
 
 from mm_tuning_plugin.extras import need_extra
@@ -16,31 +17,43 @@ from mm_tuning_plugin.visualization.document import (
     Table,
     Verdict,
 )
-
-HERE = Path(__file__).parent
+from mm_tuning_plugin.visualization.report_colours import PAGE
 
 
 def to_html(document: Document) -> str:
     """Write a document as an HTML5 page.
 
-    The template is ``page.html.j2``, the style ``page.css``. Styles and figures stand in the page.
-    There is no script, and every text is escaped: names come from files that others may have
-    written.
+    Styles and figures are part of the page and there is no script. Every text is escaped, since
+    names come from files that others may have written. The template is `report.html.j2`, the style
+    `report.css.j2`, both beside this module.
+
+    Raises:
+        UserError: The extra `report` is not installed.
     """
     need_extra('report')
     import jinja2
     from markupsafe import Markup
 
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FunctionLoader(_read_template),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
-    environment.filters['runs'] = _runs
     figures = itertools.count(1)
-    environment.filters['numbered'] = lambda svg: Markup(own_ids(svg, f'figure{next(figures)}-'))
-    environment.filters['embedded'] = _embedded
-    page = environment.from_string((HERE / 'page.html.j2').read_text(encoding='utf-8'))
-    style = (HERE / 'page.css').read_text(encoding='utf-8')
-    return page.render(document=document, style=Markup(f'\n{style}')) + '\n'
+    environment.filters.update(
+        runs=_runs,
+        numbered=lambda svg: Markup(own_ids(svg, f'figure{next(figures)}-')),
+        embedded=_embedded,
+    )
+    style = Markup(environment.get_template('report.css.j2').render(colours=PAGE))
+    page = environment.get_template('report.html.j2').render(document=document, style=style)
+    return page + '\n'
+
+
+def _read_template(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding='utf-8')
 
 
 def _embedded(file: Path) -> str:

@@ -9,16 +9,13 @@ from functools import wraps
 from typing import TYPE_CHECKING
 
 from mm_tuning_plugin.extras import need_extra
-from mm_tuning_plugin.visualization.palette import OKABE_ITO
+from mm_tuning_plugin.visualization.report_colours import GRID
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDTH = 4.8  # inches: at the width of a phone the letters are then some 10 px high
-GREY = '#444444'
-# Seen alike by most colour-blind people; the seventh is too light on white.
-COLOURS = [f'#{r:02x}{g:02x}{b:02x}' for r, g, b in OKABE_ITO[:6]]
 STYLE = {
     'svg.fonttype': 'none',
     'svg.hashsalt': 'report',
@@ -29,7 +26,7 @@ STYLE = {
     'axes.spines.right': False,
     'axes.axisbelow': True,
     'axes.grid': True,
-    'grid.color': '#dddddd',
+    'grid.color': GRID,
     'legend.frameon': False,
 }
 

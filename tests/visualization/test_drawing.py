@@ -277,7 +277,7 @@ def test_without_matplotlib_drawing_says_what_to_install():
     try:
         draw()
     except UserError as error:
-        assert error.where == 'pictures' and 'matplotlib' in error.problem
+        assert error.where == 'report' and 'matplotlib' in error.problem
         assert "'mm_tuning_plugin[report]'" in error.remedy
         print('told')
 """

@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 LEVEL = 0.95
 REPLICATES = 5000
@@ -67,6 +66,8 @@ def paired_t(differences: np.ndarray | Sequence[float], level: float = LEVEL) ->
         return Paired(math.nan, math.nan, math.nan, 0)
     mean, half = float(values.mean()), math.nan
     if len(values) > 1:
+        from scipy import stats
+
         quantile = stats.t.ppf((1 + level) / 2, len(values) - 1)
         half = float(quantile * values.std(ddof=1) / math.sqrt(len(values)))
     return Paired(mean, mean - half, mean + half, len(values))
@@ -280,6 +281,8 @@ def _p_value(values: np.ndarray) -> float:
     error = values.std(ddof=1) / math.sqrt(len(values))
     if error == 0:
         return float(values.mean() == 0)
+    from scipy import stats
+
     return float(2 * stats.t.sf(abs(values.mean()) / error, len(values) - 1))
 
 

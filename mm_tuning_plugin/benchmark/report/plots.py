@@ -16,7 +16,8 @@ import numpy as np
 
 from mm_tuning_plugin.benchmark.analysis.comparison import Efficiency
 from mm_tuning_plugin.benchmark.analysis.statistics import Change, Paired
-from mm_tuning_plugin.visualization.svg import COLOURS, GREY, as_svg, new_axes
+from mm_tuning_plugin.visualization.report_colours import COLOURS, GREY
+from mm_tuning_plugin.visualization.svg import as_svg, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,6 +1,6 @@
-"""Where the line of progress is shown: last on a terminal, else as a plain line now and then.
+"""Display of the progress line: live at the bottom of a terminal, else a plain line a minute.
 
-mmengine's own lines stand above it as they are: to the letter, and never wrapped.
+Lines of mmengine and others appear above the live line unchanged and unwrapped.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from mmengine.logging import MMLogger
 
 from mm_tuning_plugin.engine.monitor.status import Status
 
-# Seconds between two plain lines: a night's log gets some hundred, a batch job's owner no riddle.
+# Seconds between two plain lines. A few hundred per night: short, yet shows that a job is alive.
 PLAIN_INTERVAL = 60.0
-# Seconds between two pictures of the live line: more cannot be read, and each costs a millisecond.
+# Seconds between two updates of the live line; each takes a millisecond.
 LIVE_INTERVAL = 0.2
 BAR_WIDTH = 20
 
 
 class Display:
-    """Plain lines: one a minute, and one as a stage ends.
+    """Plain lines: one a minute, and one at the end of a stage.
 
     Args:
-        stream: Where they go; None: stdout at the time.
+        stream: Where they are written; None for the current stdout.
     """
 
     interval = PLAIN_INTERVAL
@@ -45,36 +45,36 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is left to close."""
+        """Nothing to close."""
 
     def update(self, status: Status, *, now: bool = False) -> None:
-        """Show where the run is, if the last time is long enough ago.
+        """Show the progress if `interval` has passed since the last time.
 
         Args:
-            status: Where it is.
-            now: Show it in any case: a stage has ended.
+            status: The progress.
+            now: Show it in any case, at the end of a stage.
         """
         if now or time.monotonic() - self._shown >= self.interval:
             self._shown = time.monotonic()
             try:
                 self.show(status, now)
-            except (OSError, ValueError):  # nobody reads any more, or the stream is closed
+            except (OSError, ValueError):  # the pipe is broken or the stream closed
                 self.interval = math.inf
 
     def show(self, status: Status, ended: bool) -> None:
-        """Show it."""
+        """Write the line."""
         print(f'progress: {status}', file=self.stream or sys.stdout, flush=True)
 
 
 class Above(io.TextIOBase):
-    """A stream whose lines are written above the live line.
+    """A stream that writes its lines above the live line.
 
-    It is no thread's that the line is drawn by, and a process that was forked writes past it: no
-    lock of ours can be held where nobody will open it.
+    A forked process writes to the original stream, as it may have inherited a lock that nobody
+    there releases. rich's own redirection would wrap lines and has no such guard.
 
     Args:
-        stream: The stream itself.
-        console: rich's, which knows of the line.
+        stream: The original stream.
+        console: The console of rich that shows the live line.
     """
 
     def __init__(self, stream: TextIO, console: Any) -> None:
@@ -83,21 +83,21 @@ class Above(io.TextIOBase):
         self._process, self._lock, self._begun = os.getpid(), RLock(), ''
 
     def write(self, text: str) -> int:
-        """Write whole lines; the beginning of one waits for its end."""
+        """Write complete lines; an incomplete one is kept until its end comes."""
         if not self.live or os.getpid() != self._process:
             return self.stream.write(text)
         with self._lock:
             whole, end, begun = (self._begun + text).rpartition('\n')
-            self._begun = begun.rpartition('\r')[2]  # a bar of somebody else's draws over itself
+            self._begun = begun.rpartition('\r')[2]  # another progress bar overwrites itself
             if end:
-                # print, not out: what is in brackets stays, and so do the codes of colours
+                # brackets are no markup here, and colour codes pass through
                 self.console.print(
                     _Raw(whole), markup=False, highlight=False, soft_wrap=True, emoji=False
                 )
         return len(text)
 
     def release(self) -> None:
-        """The live line is gone: from here on it is the stream itself."""
+        """The live line has ended: write to the original stream from now on."""
         self.live = False
         self.stream.write(self._begun)
         self._begun = ''
@@ -121,7 +121,7 @@ class Above(io.TextIOBase):
 
 
 class _Raw:
-    """Text that rich hands on as it is."""
+    """Text that rich prints unchanged."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -134,7 +134,7 @@ class _Raw:
 
 
 class LiveDisplay(Display):
-    """The line at the bottom of a terminal, by rich."""
+    """The live line at the bottom of a terminal, drawn by rich."""
 
     interval = LIVE_INTERVAL
 
@@ -144,7 +144,7 @@ class LiveDisplay(Display):
         from rich.live import Live
 
         self.console = Console(file=self.stream or sys.stdout)
-        # No thread of rich's: workers are forked meanwhile, and would inherit its locks.
+        # No refreshing thread: loading workers are forked, and would inherit its locks.
         self._live = Live(
             console=self.console,
             auto_refresh=False,
@@ -157,7 +157,7 @@ class LiveDisplay(Display):
     def __enter__(self) -> LiveDisplay:
         super().__enter__()
         self._live.start()
-        self.console.show_cursor(True)  # a process that is killed leaves it as it is
+        self.console.show_cursor(True)  # it would stay hidden if the process were killed
         for name in ('stdout', 'stderr'):
             stream = getattr(sys, name)
             if stream.isatty():
@@ -165,18 +165,18 @@ class LiveDisplay(Display):
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._streams, contextlib.suppress(OSError, ValueError):  # of a terminal that is gone
+        with self._streams, contextlib.suppress(OSError, ValueError):  # the terminal may be gone
             self._live.stop()
 
     def show(self, status: Status, ended: bool) -> None:
-        """Draw the line anew; that of a stage which has ended stays."""
+        """Redraw the line; at the end of a stage it also stays as a printed line."""
         line = _draw(status, self.console.width)
         if ended:
             self.console.print(line)
         self._live.update(line, refresh=True)
 
     def _redirect(self, name: str, stream: TextIO) -> None:
-        """Send what is written to a stream, by loggers that have it already too, above the line."""
+        """Write above the line what is sent to a stream, also by loggers that hold it already."""
         above = Above(stream, self.console)
 
         def restore() -> None:
@@ -191,7 +191,7 @@ class LiveDisplay(Display):
 
 
 def make_display() -> Display:
-    """The live line on a terminal that can redraw it, else plain lines."""
+    """A live line on a terminal that can redraw it, else plain lines."""
     if not sys.stdout.isatty() or os.environ.get('TERM', 'dumb') in ('dumb', 'unknown'):
         return Display()
     return LiveDisplay()
@@ -205,7 +205,7 @@ def _change_handlers(old: Any, new: Any) -> None:
 
 
 def _draw(status: Status, width: int) -> Any:
-    """A line of a terminal `width` columns wide: what is cut off is what matters least."""
+    """The line for `width` columns: without the bar, then shortened, if it is too long."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text

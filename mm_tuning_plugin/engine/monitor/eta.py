@@ -1,4 +1,4 @@
-"""How long the rest of a run will take."""
+"""Estimate of the remaining time of a run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections import deque
 from datetime import timedelta
 from typing import NamedTuple
 
-# Iterations whose mean is the speed now: long enough for those that load, save or log.
+# The speed is the mean of this many iterations: enough to include those that load, save or log.
 WINDOW = 100
-# The first of a process starts workers and allocates: it says nothing of the others.
+# Iterations left out at the start of a process: the first starts workers and allocates memory.
 UNCOUNTED = 1
 
 
-class Left(NamedTuple):
-    """What is known of the time to go.
+class TimeLeft(NamedTuple):
+    """The remaining time, as far as it is known.
 
     Attributes:
-        seconds: Of all whose speed is known; None if that is nothing.
-        unknown: What comes on top, in words; '' if nothing does.
+        seconds: Of the parts with a known speed; None if there are none.
+        unknown: The other parts, in words; '' if there are none.
     """
 
     seconds: float | None
@@ -27,7 +27,7 @@ class Left(NamedTuple):
         return ' + '.join(part for part in (self._known(), self.unknown) if part) or '-'
 
     def shortly(self) -> str:
-        """The same, with a plus for all that is not known."""
+        """Short form: a plus stands for all unknown parts."""
         return (self._known() + ('+' if self.unknown else '')) or '-'
 
     def _known(self) -> str:
@@ -35,9 +35,9 @@ class Left(NamedTuple):
 
 
 class Pace:
-    """Speed of one stage, iterations apart from validations.
+    """Speed of one stage, of iterations and validations apart.
 
-    Every time is given by the caller, seconds of any clock that only rises.
+    The caller passes all times, in seconds of a monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -48,11 +48,11 @@ class Pace:
         self._validation: float | None = None
 
     def begin(self, now: float) -> None:
-        """Training begins."""
+        """Start training."""
         self._last = now
 
     def iterated(self, now: float) -> None:
-        """An iteration ends."""
+        """End an iteration."""
         if self._last is not None:
             if self._uncounted:
                 self._uncounted -= 1
@@ -61,11 +61,11 @@ class Pace:
         self._last = now
 
     def begin_validation(self, now: float) -> None:
-        """A validation begins."""
+        """Start a validation."""
         self._validation = now
 
     def validated(self, now: float) -> None:
-        """It ends; its time is no iteration's."""
+        """End the validation; its time does not count as an iteration's."""
         if self._validation is None:
             return
         took = now - self._validation
@@ -74,28 +74,28 @@ class Pace:
         if self._last is not None:
             self._last += took
 
-    def left(self, iterations: int, validations: int) -> Left:
-        """The time that so much more of this stage takes."""
+    def left(self, iterations: int, validations: int) -> TimeLeft:
+        """The time of so many more iterations and validations of this stage."""
         seconds, unknown = 0.0, []
         if iterations and not self.iterations:
-            return Left(None, f'{iterations} iterations')
+            return TimeLeft(None, f'{iterations} iterations')
         if iterations:
             seconds += iterations * sum(self.iterations) / len(self.iterations)
         if validations and self.validations:
             seconds += validations * sum(self.validations) / len(self.validations)
         elif validations:
             unknown.append('validation')
-        return Left(seconds, ' + '.join(unknown))
+        return TimeLeft(seconds, ' + '.join(unknown))
 
 
 def validations_left(done: int, total: int, interval: int, begin: int) -> int:
-    """How many validations mmengine's training loops have still to come.
+    """Number of validations that mmengine's training loop has still to run.
 
     Args:
         done: Iterations (or epochs) done.
-        total: All of them; a validation is due after the last.
+        total: Total number; a validation runs after the last.
         interval: Between validations.
-        begin: None before so many are done.
+        begin: No validation before so many are done.
     """
     regular = range(interval * (done // interval + 1), total, interval)
     return sum(i >= begin for i in regular) + int(done < total and total >= begin)

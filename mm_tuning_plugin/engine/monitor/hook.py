@@ -1,4 +1,4 @@
-"""The hook that watches stage one, and says once, with a remedy, what is not working."""
+"""The hook that monitors stage one and warns, once and with a remedy, of what is not working."""
 
 from __future__ import annotations
 
@@ -7,58 +7,62 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mm_tuning_plugin.engine.common.files import CARRIED
 from mm_tuning_plugin.engine.common.messages import warn
-from mm_tuning_plugin.engine.monitor.rules import SHORTEST_RUN, Course, judge
-from mm_tuning_plugin.engine.monitor.series import block_length
-from mm_tuning_plugin.engine.monitor.singleton_classes import ENOUGH_BATCHES, LoneClasses
+from mm_tuning_plugin.engine.monitor.block_means import block_length
+from mm_tuning_plugin.engine.monitor.rules import (
+    CLASSES_JUDGED_FROM,
+    MIN_BATCHES_WITH_CLASS,
+    SHORTEST_JUDGED_RUN,
+    RunHistory,
+    judge,
+)
+from mm_tuning_plugin.engine.monitor.singleton_classes import SingletonClasses
 from mm_tuning_plugin.registry import HOOKS
 
 RECALL = 'retrieval/recall@1'
 SERIES = ('loss', 'variance', 'active', 'unmatched')
-# Classes are looked at after a tenth of the run, when something can still be changed, and at its
-# end: two lines at most.
-CLASSES_AFTER = 0.1
 
 
 @HOOKS.register_module()
 class WatchHook(Hook):
-    """Warn where tuning is not working: the rules are in `rules.py` and `lone.py`.
+    """Warn if tuning is not working; `rules.py` has the rules and their thresholds.
 
-    It reads what mmengine has logged, on the host already, and the labels before they leave it: no
-    device is waited for, and nothing of the training is touched. What it knows is carried by
-    checkpoints, so that a resumed run says nothing twice and judges the whole run.
+    It reads scalars that mmengine has on the host and labels before they leave it, so it waits for
+    no device and changes nothing of the training. Checkpoints hold its state: a resumed run judges
+    the whole run and repeats no warning.
 
     Args:
         class_names: Names of the classes.
     """
 
-    priority = 'NORMAL'  # after mmengine has taken in the iteration's scalars
+    priority = 'NORMAL'  # after mmengine has logged the iteration
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        self.lone = LoneClasses(class_names)
-        self.course = Course(0)
+        self.singletons = SingletonClasses(class_names)
+        self.history = RunHistory(0)
         self.length = block_length(0)
         self.said: set[str] = set()
         self.warnings: list[str] = []
         self.classes_judged = False
         self.matches = False  # whether the loss counts triplets
 
-    def before_train(self, runner: Any) -> None:
-        """Learn how long the run will be."""
-        self.course.max_iters = runner.max_iters
+    def before_train(self, runner: Runner) -> None:
+        """Read the length of the run."""
+        self.history.max_iters = runner.max_iters
         self.length = block_length(runner.max_iters)
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Count the nodes of each class."""
-        self.lone.add(torch.cat(list(data_batch['labels'])))
+        self.singletons.add(torch.cat(list(data_batch['labels'])))
 
     def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Take in the scalars; judge at the end of a block."""
-        iteration, course = runner.iter + 1, self.course
+        """Add the scalars; judge at the end of a block."""
+        iteration, history = runner.iter + 1, self.history
 
         def logged(name: str) -> float | None:
             if name not in outputs:
@@ -67,71 +71,71 @@ class WatchHook(Hook):
 
         triplets = logged('triplets')
         self.matches = self.matches or triplets is not None
-        course.iteration = iteration
-        course.loss.add(iteration, logged('loss'))
-        course.variance.add(iteration, logged('embedding_variance'))
-        course.active.add(iteration, logged('active_share') if triplets else None)
-        course.unmatched.add(iteration, None if triplets is None else float(triplets == 0))
+        history.iteration = iteration
+        history.loss.add(iteration, logged('loss'))
+        history.variance.add(iteration, logged('embedding_variance'))
+        history.active.add(iteration, logged('active_share') if triplets else None)
+        history.unmatched.add(iteration, None if triplets is None else float(triplets == 0))
         if iteration % self.length:
             return
         for name in SERIES:
-            getattr(course, name).close(iteration)
-        course.lr = _learning_rate(runner)
-        self.lone.exchange()
+            getattr(history, name).close(iteration)
+        history.lr = _learning_rate(runner)
+        self.singletons.exchange()
         self._judge()
-        early = max(ENOUGH_BATCHES, CLASSES_AFTER * course.max_iters)
+        early = max(MIN_BATCHES_WITH_CLASS, CLASSES_JUDGED_FROM * history.max_iters)
         if not self.classes_judged and iteration >= early:
             self.classes_judged = True
             self._judge_classes()
 
-    def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
-        """Take in recall@1."""
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Add recall@1."""
         recall = (metrics or {}).get(RECALL)
         if recall is not None:
-            self.course.recalls[runner.iter] = float(recall)
+            self.history.recalls[runner.iter] = float(recall)
             self._judge()
 
-    def after_train(self, runner: Any) -> None:
-        """Look at the classes once more."""
-        self.lone.exchange()
+    def after_train(self, runner: Runner) -> None:
+        """Judge the classes again."""
+        self.singletons.exchange()
         self._judge_classes()
 
-    def exchange_over_ranks(self, runner: Any) -> None:
-        """Bring together what the ranks saw; every rank comes here before a checkpoint."""
-        self.lone.exchange()
+    def exchange_over_ranks(self, runner: Runner) -> None:
+        """Sum the counts of all ranks; every rank calls this before a checkpoint."""
+        self.singletons.exchange()
 
-    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Carry all of it over an interruption."""
-        course = self.course
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the state to the checkpoint."""
+        history = self.history
         checkpoint.setdefault(CARRIED, {})['watch'] = dict(
             said=sorted(self.said),
             warnings=list(self.warnings),
-            recalls=dict(course.recalls),
+            recalls=dict(history.recalls),
             classes_judged=self.classes_judged,
             matches=self.matches,
-            lone=self.lone.state_dict(),
-            **{name: getattr(course, name).state_dict() for name in SERIES},
+            lone=self.singletons.state_dict(),
+            **{name: getattr(history, name).state_dict() for name in SERIES},
         )
 
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Take it up."""
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Restore the state."""
         carried = checkpoint.get(CARRIED, {}).get('watch')
-        if carried is None:  # of an earlier version: the watch begins here
+        if carried is None:  # from an earlier version: monitoring starts here
             return
         self.said, self.warnings = set(carried['said']), list(carried['warnings'])
-        self.course.recalls = dict(carried['recalls'])
+        self.history.recalls = dict(carried['recalls'])
         self.classes_judged, self.matches = carried['classes_judged'], carried['matches']
-        self.lone.load_state_dict(carried['lone'])
+        self.singletons.load_state_dict(carried['lone'])
         for name in SERIES:
-            getattr(self.course, name).load_state_dict(carried[name])
+            getattr(self.history, name).load_state_dict(carried[name])
 
     def _judge(self) -> None:
-        for finding in judge(self.course, self.said):
+        for finding in judge(self.history, self.said):
             self._say(finding.text)
 
     def _judge_classes(self) -> None:
-        if self.matches and self.course.max_iters >= SHORTEST_RUN:
-            text = self.lone.judge(self.course.iteration)
+        if self.matches and self.history.max_iters >= SHORTEST_JUDGED_RUN:
+            text = self.singletons.judge(self.history.iteration)
             if text is not None:
                 self._say(text)
 
@@ -140,7 +144,7 @@ class WatchHook(Hook):
         warn(text)
 
 
-def _learning_rate(runner: Any) -> float | None:
+def _learning_rate(runner: Runner) -> float | None:
     """The largest of the rates that the optimizers have now."""
     rates = runner.optim_wrapper.get_lr()
     values = [rate for name, group in rates.items() if name.endswith('lr') for rate in group]

@@ -1,4 +1,4 @@
-"""The line of progress of a run: one for all of its stages."""
+"""The progress line of a run, over all of its stages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.dist import is_main_process
+from mmengine.runner import Runner
 
 from mm_tuning_plugin.engine.config.options import Options
 from mm_tuning_plugin.engine.monitor.display import make_display
@@ -17,12 +18,12 @@ TUNING, FINE_TUNING = 'tuning', 'fine-tuning'
 
 
 class ProgressLine(contextlib.ExitStack):
-    """Shows, inside a ``with`` block, where a run is; on the main rank alone.
+    """Context manager that shows the progress of a run, on the main rank only.
 
-    However the block ends, the terminal is as it was before.
+    The terminal is restored however the block ends.
 
     Args:
-        stages: All that will run, in order.
+        stages: All stages that will run, in order.
     """
 
     def __init__(self, stages: Sequence[Stage]) -> None:
@@ -34,12 +35,12 @@ class ProgressLine(contextlib.ExitStack):
         self.display = self.enter_context(make_display()) if is_main_process() else None
         return self
 
-    def follow(self, runner: Any, stage: str) -> None:
-        """Follow the Runner of a stage.
+    def follow(self, runner: Runner, stage: str) -> None:
+        """Show the progress of a stage.
 
         Args:
-            runner: It, before it trains.
-            stage: Name of its stage.
+            runner: Its runner, before it trains.
+            stage: Name of the stage.
         """
         if self.display is not None:
             index = [known.name for known in self.status.stages].index(stage)
@@ -50,7 +51,7 @@ def stages_of(cfg: Mapping[str, Any], options: Options) -> list[Stage]:
     """The stages that a run of a config will have.
 
     Args:
-        cfg: The user's.
+        cfg: The user's config.
         options: Resolved ``mix_and_match``.
     """
     stages = [Stage(FINE_TUNING, length_of(cfg.get('train_cfg') or {}))]
@@ -65,7 +66,7 @@ def tuning_stage(options: Options) -> Stage:
 
 
 def length_of(train_cfg: Mapping[str, Any]) -> str:
-    """How long a training loop will be, in words."""
+    """Length of a training loop, in words."""
     for unit, name in (('max_epochs', 'epochs'), ('max_iters', 'iterations')):
         if train_cfg.get(unit) is not None:
             return f'{train_cfg[unit]} {name}'

@@ -1,4 +1,4 @@
-"""The hook that follows a stage, for the line of progress; on the main rank alone."""
+"""The hook that feeds the progress line; it is registered on the main rank only."""
 
 from __future__ import annotations
 
@@ -8,52 +8,50 @@ from numbers import Real
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mm_tuning_plugin.engine.monitor.display import Display
 from mm_tuning_plugin.engine.monitor.eta import Pace, validations_left
 from mm_tuning_plugin.engine.monitor.hook import RECALL, WatchHook
 from mm_tuning_plugin.engine.monitor.status import Status
 
-# Iterations over which the loss of the line is the mean: as in mmengine's own lines.
+# Iterations over which the loss is averaged, as in mmengine's own lines.
 SMOOTHED = 10
-SCORE = 'mIoU'  # of stage two; where it is not measured, what is first
+SCORE = 'mIoU'  # of stage two; without it the first metric is shown
 
 
 class ProgressHook(Hook):
-    """Follow one stage and show where it is.
-
-    It reads numbers that mmengine has on the host already.
+    """Show the progress of one stage. It reads only numbers that mmengine has on the host.
 
     Args:
-        status: Of the whole run; this hook keeps it.
-        display: Shows it.
-        index: Of the stage.
+        status: Progress of the whole run; this hook updates it.
+        display: Where it is shown.
+        index: Index of the stage.
     """
 
-    # After mmengine's own line of the iteration, and before stage one measures recall as it begins.
+    # After mmengine has logged the iteration, and before stage one first measures recall.
     priority = 'BELOW_NORMAL'
 
     def __init__(self, status: Status, display: Display, index: int) -> None:
         self.status, self.display, self.index = status, display, index
 
-    def before_train(self, runner: Any) -> None:
-        """A stage begins."""
+    def before_train(self, runner: Runner) -> None:
+        """Start a stage."""
         status = self.status
         status.index, status.pace = self.index, Pace()
         status.iteration, status.of = runner.iter, runner.max_iters
         status.loss = status.active = status.validating = None
         for hook in runner.hooks:
-            if isinstance(hook, WatchHook):  # knows what was measured before an interruption
-                status.recall = [hook.course.recalls[i] for i in sorted(hook.course.recalls)]
+            if isinstance(hook, WatchHook):  # has the values from before an interruption
+                status.recall = [hook.history.recalls[i] for i in sorted(hook.history.recalls)]
         status.pace.begin(time.monotonic())
         self._count_validations(runner)
         self.display.update(status)
 
     def after_train_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """An iteration is done."""
+        """Update iteration, speed and figures."""
         status = self.status
         status.pace.iterated(time.monotonic())
         status.iteration = runner.iter + 1
@@ -63,21 +61,25 @@ class ProgressHook(Hook):
                 setattr(status, attribute, float(history.mean(SMOOTHED)))
         self.display.update(status)
 
-    def before_val_epoch(self, runner: Any) -> None:
-        """A validation begins."""
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Start a validation."""
         self.status.iteration = runner.iter
         self.status.pace.begin_validation(time.monotonic())
         self._count_validations(runner)
 
     def after_val_iter(
-        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence | None = None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence | None = None,
     ) -> None:
-        """A batch of it is done."""
+        """Count a validated batch."""
         self.status.validating = (batch_idx + 1, len(runner.val_dataloader))
         self.display.update(self.status)
 
-    def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
-        """It is done."""
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """End a validation and read its metrics."""
         status = self.status
         status.validating = None
         status.pace.validated(time.monotonic())
@@ -90,12 +92,12 @@ class ProgressHook(Hook):
         self._count_validations(runner)
         self.display.update(status)
 
-    def after_train(self, runner: Any) -> None:
-        """The stage has ended."""
+    def after_train(self, runner: Runner) -> None:
+        """Show the last state of the stage."""
         self.status.validations = 0
         self.display.update(self.status, now=True)
 
-    def _count_validations(self, runner: Any) -> None:
+    def _count_validations(self, runner: Runner) -> None:
         loop = runner.train_loop
         if runner.val_loop is None:
             self.status.validations = 0

@@ -1,4 +1,4 @@
-"""Classes of which a batch has a single node: no other of theirs is there to be pulled to.
+"""Singleton classes: a class with a single node in a batch has no positive pair there.
 
 Shape legend: B batches, K classes.
 """
@@ -12,16 +12,16 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor
 
-# Iterations that a class must have occurred in before it is judged.
-ENOUGH_BATCHES = 20
-# A class that is alone in nine batches of ten is pulled together by one in ten.
-LONE_SHARE = 0.9
-# More names make no line.
+from mm_tuning_plugin.engine.monitor.rules import MIN_BATCHES_WITH_CLASS, SINGLETON_SHARE
+
+# More names do not fit a line.
 MOST_NAMES = 8
 
 
-class LoneClasses:
-    """Counts, over all ranks, in how many batches each class occurred and in how many alone.
+class SingletonClasses:
+    """Count the batches in which each class occurs, and those in which it has a single node.
+
+    Batches are counted over all ranks.
 
     Args:
         class_names: K names.
@@ -29,7 +29,7 @@ class LoneClasses:
     Attributes:
         present: (K,) int64, batches with a node of the class.
         alone: (K,) int64, batches with exactly one.
-        told: Classes that were told of.
+        told: Classes already named in a warning.
     """
 
     def __init__(self, class_names: Sequence[str]) -> None:
@@ -40,11 +40,11 @@ class LoneClasses:
         self._batches: list[Tensor] = []  # of this rank, (K,) each
 
     def add(self, labels: Tensor) -> None:
-        """Take in the labels of this rank's share of a batch, on the host."""
+        """Count the labels of this rank's share of a batch; they are on the host."""
         self._batches.append(torch.bincount(labels, minlength=len(self.class_names)))
 
     def exchange(self) -> None:
-        """Add up the ranks' shares of the batches since the last time; every rank must call it."""
+        """Sum the counts since the last call over all ranks. Every rank must call it."""
         if not self._batches:
             return
         nodes = torch.stack(self._batches)  # (B, K)
@@ -54,8 +54,10 @@ class LoneClasses:
         self.alone += (nodes == 1).sum(0)
 
     def judge(self, iteration: int) -> str | None:
-        """One line on classes that are nearly always alone, if there are any not yet told of."""
-        often = (self.present >= ENOUGH_BATCHES) & (self.alone >= LONE_SHARE * self.present)
+        """One line that names new singleton classes, or None."""
+        often = (self.present >= MIN_BATCHES_WITH_CLASS) & (
+            self.alone >= SINGLETON_SHARE * self.present
+        )
         found = [k for k in often.nonzero()[:, 0].tolist() if k not in self.told]
         if not found:
             return None
@@ -72,7 +74,7 @@ class LoneClasses:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, in built-ins and tensors; what is not exchanged yet is this rank's alone."""
+        """The state, in built-ins and tensors. Counts not yet exchanged are of this rank only."""
         return dict(
             present=self.present.clone(),
             alone=self.alone.clone(),
@@ -81,7 +83,7 @@ class LoneClasses:
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.present, self.alone = state['present'].cpu(), state['alone'].cpu()
         self.told = set(state['told'])
         self._batches = [nodes.cpu() for nodes in state['batches']]

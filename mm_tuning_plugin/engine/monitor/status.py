@@ -1,11 +1,11 @@
-"""Where a run of both stages is, and the one line that says so."""
+"""Progress of a run of both stages, and its line of text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mm_tuning_plugin.engine.monitor.eta import Left, Pace
+from mm_tuning_plugin.engine.monitor.eta import Pace, TimeLeft
 
 
 @dataclass
@@ -13,8 +13,8 @@ class Stage:
     """One stage of a run.
 
     Attributes:
-        name: What the line calls it.
-        length: How long it will be, in words, before it runs.
+        name: Its name in the line.
+        length: Its length in words, shown before it runs.
     """
 
     name: str
@@ -23,19 +23,19 @@ class Stage:
 
 @dataclass
 class Status:
-    """Where the run is.
+    """Progress of the run.
 
     Attributes:
         stages: All that will run, in order.
-        index: Which of them runs.
-        iteration: Iterations of it that are done.
-        of: Its iterations.
+        index: The stage that runs.
+        iteration: Its iterations done.
+        of: Its iterations in total.
         pace: Its speed.
-        validations: Still to come in it.
-        validating: (images done, of) of a validation that runs; None: training.
-        loss: Of late; None before the first iteration.
-        active: Share of the triplets that are active; None where the loss has none.
-        recall: Recall@1 as measured, in order.
+        validations: Its validations still to run.
+        validating: (batches done, in total) of the running validation; None while training.
+        loss: Recent mean; None before the first iteration.
+        active: Share of active triplets; None if the loss has no triplets.
+        recall: All measured values of recall@1, in order.
         score: Name and value of the latest validation of fine-tuning.
     """
 
@@ -53,21 +53,21 @@ class Status:
 
     @property
     def share(self) -> float:
-        """Of the running stage that is done, 0 to 1."""
+        """Share of the running stage that is done, 0 to 1."""
         return self.iteration / self.of if self.of else 0.0
 
     @property
-    def left(self) -> Left:
-        """Time to go in all stages: the speed of those that did not run yet is not known."""
+    def left(self) -> TimeLeft:
+        """Remaining time of all stages; the time of later stages is unknown."""
         left = self.pace.left(self.of - self.iteration, self.validations)
         later = [f'{stage.name} ({stage.length})' for stage in self.stages[self.index + 1 :]]
         return left._replace(unknown=' + '.join([*filter(None, [left.unknown]), *later]))
 
     def describe(self, short: bool = False) -> tuple[str, str]:
-        """What stands before the bar and behind it: where the run is; time to go and figures.
+        """The texts left and right of the bar: the position; the remaining time and the figures.
 
         Args:
-            short: In few words.
+            short: Write the remaining time in its short form.
         """
         number = f'stage {self.index + 1}/{len(self.stages)} ' if len(self.stages) > 1 else ''
         where = f'{number}{self.stages[self.index].name} {self.iteration}/{self.of}'

@@ -21,6 +21,7 @@ from mm_tuning_plugin.engine.pictures.hook import PICTURES_DIR
 from mm_tuning_plugin.engine.report.scalars import Series, read_scalars
 from mm_tuning_plugin.engine.report.versions import commit, device_name, versions
 from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.extras import need_extra
 from mm_tuning_plugin.visualization.document import (
     Block,
     Code,
@@ -31,7 +32,8 @@ from mm_tuning_plugin.visualization.document import (
     Table,
 )
 from mm_tuning_plugin.visualization.html import to_html
-from mm_tuning_plugin.visualization.svg import COLOURS, as_svg, new_axes
+from mm_tuning_plugin.visualization.report_colours import COLOURS
+from mm_tuning_plugin.visualization.svg import as_svg, new_axes
 
 REPORT, CIRCUMSTANCES, STAGES = 'report.html', 'circumstances.json', 'stages.json'
 STAGE_NAMES = {'tuning': 'Stage one, tuning', '': 'Stage two, fine-tuning'}
@@ -81,8 +83,9 @@ def write_report(work_dir: Path, compare: Path | None = None) -> Path:
         The file.
 
     Raises:
-        UserError: A folder is of no finished run.
+        UserError: A folder is of no finished run; a package of the extra `report` is missing.
     """
+    need_extra('report')
     check_finished(work_dir)
     if compare is not None:
         check_finished(compare)

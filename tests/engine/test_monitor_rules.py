@@ -1,4 +1,4 @@
-"""Rules on simulated courses whose answer is known: what each finds, and that health is silent."""
+"""Rules on simulated runs with a known answer: what each finds, and none on a healthy run."""
 
 import math
 import random
@@ -7,9 +7,9 @@ import re
 import pytest
 import torch
 
-from mm_tuning_plugin.engine.monitor.rules import RULES, SAID_BY_OTHERS, Course, judge, still
-from mm_tuning_plugin.engine.monitor.series import Series, block_length, block_of, mean_of
-from mm_tuning_plugin.engine.monitor.singleton_classes import LoneClasses
+from mm_tuning_plugin.engine.monitor.block_means import BlockMeans, block_length, block_of, mean_of
+from mm_tuning_plugin.engine.monitor.rules import EXPLAINED_BY, RULES, RunHistory, judge, still
+from mm_tuning_plugin.engine.monitor.singleton_classes import SingletonClasses
 
 SERIES = ('loss', 'variance', 'active', 'unmatched')
 
@@ -26,25 +26,25 @@ def healthy(share, draw):
 
 def simulate(max_iters=1000, seed=0, recalls=None, until=None, **changed):
     """What is said over a run, by rule; `changed` gives scalars by share and draw."""
-    course, said, findings = Course(max_iters), set(), []
-    course.lr, length, draw = 0.01, block_length(max_iters), random.Random(seed)
+    history, said, findings = RunHistory(max_iters), set(), []
+    history.lr, length, draw = 0.01, block_length(max_iters), random.Random(seed)
     recalls = {0: 0.3, max_iters: 0.4} if recalls is None else recalls
-    course.recalls[0] = recalls.get(0)
-    if course.recalls[0] is None:
-        del course.recalls[0]
+    history.recalls[0] = recalls.get(0)
+    if history.recalls[0] is None:
+        del history.recalls[0]
     for iteration in range(1, (until or max_iters) + 1):
         share = iteration / max_iters
         values = healthy(share, draw)
         values.update({name: scalar(share, draw) for name, scalar in changed.items()})
-        course.iteration = iteration
+        history.iteration = iteration
         for name in SERIES:
-            getattr(course, name).add(iteration, values[name])
+            getattr(history, name).add(iteration, values[name])
             if iteration % length == 0:
-                getattr(course, name).close(iteration)
+                getattr(history, name).close(iteration)
         if iteration in recalls:
-            course.recalls[iteration] = recalls[iteration]
+            history.recalls[iteration] = recalls[iteration]
         if iteration % length == 0 or iteration in recalls:
-            findings += judge(course, said)
+            findings += judge(history, said)
     return {finding.rule: finding.text for finding in findings}
 
 
@@ -164,13 +164,13 @@ def test_a_loss_that_the_first_step_throws_up_does_not_ask_for_larger_steps(seed
     (6.5, 0.02, 'lower'), (6.5, 0.5, 'change'),
 ])  # fmt: skip
 def test_the_remedy_of_a_still_loss_depends_on_where_it_began(level, spread, change):
-    course = Course(1000)
-    course.loss.begin, course.iteration = 5.0, 300
+    history = RunHistory(1000)
+    history.loss.begin, history.iteration = 5.0, 300
     for iteration in range(1, 301):
-        course.loss.add(iteration, level * (1 + (-1) ** iteration * spread))
+        history.loss.add(iteration, level * (1 + (-1) ** iteration * spread))
         if iteration % 50 == 0:
-            course.loss.close(iteration)
-    assert f'{change} mix_and_match.lr' in still(course)
+            history.loss.close(iteration)
+    assert f'{change} mix_and_match.lr' in still(history)
 
 
 def test_recall_that_stays_or_falls():
@@ -186,19 +186,19 @@ def test_every_rule_speaks_once_and_a_trial_is_not_judged():
     dead = dict(variance=lambda *_: 0.0, recalls=dict.fromkeys(range(0, 1001, 100), 0.5))
     assert simulate(**dead).keys() == {'collapse', 'recall'}
     assert simulate(99, **dead) == {}
-    assert RULES.keys() >= SAID_BY_OTHERS.keys()
+    assert RULES.keys() >= EXPLAINED_BY.keys()
 
 
 def test_a_rule_that_spoke_before_an_interruption_is_silent_after_it():
-    course = Course(1000)
-    course.recalls.update({0: 0.5, 1000: 0.5})
-    assert [finding.rule for finding in judge(course, set())] == ['recall']
-    assert not judge(course, {'recall'})
+    history = RunHistory(1000)
+    history.recalls.update({0: 0.5, 1000: 0.5})
+    assert [finding.rule for finding in judge(history, set())] == ['recall']
+    assert not judge(history, {'recall'})
 
 
 @pytest.mark.parametrize('seed', range(3))
 def test_blocks_equal_means_over_all_values(seed):
-    draw, series, values = random.Random(seed), Series(), []
+    draw, series, values = random.Random(seed), BlockMeans(), []
     for iteration in range(1, 61):
         values.append(draw.gauss(3, 1))
         series.add(iteration, values[-1])
@@ -214,7 +214,7 @@ def test_blocks_equal_means_over_all_values(seed):
 
 
 def test_what_is_missing_or_not_finite_is_left_out():
-    series = Series()
+    series = BlockMeans()
     for iteration, value in enumerate([1.0, None, math.nan, math.inf, 3.0], 1):
         series.add(iteration, value)
     series.close(5)
@@ -223,13 +223,13 @@ def test_what_is_missing_or_not_finite_is_left_out():
 
 
 def test_a_series_goes_on_where_it_was(tmp_path):
-    whole, half = Series(), Series()
+    whole, half = BlockMeans(), BlockMeans()
     for iteration in range(1, 8):
         whole.add(iteration, float(iteration))
         if iteration <= 4:
             half.add(iteration, float(iteration))
     torch.save(half.state_dict(), tmp_path / 'state.pth')
-    resumed = Series()
+    resumed = BlockMeans()
     resumed.load_state_dict(torch.load(tmp_path / 'state.pth', weights_only=True))
     for iteration in range(5, 8):
         resumed.add(iteration, float(iteration))
@@ -245,7 +245,7 @@ def batches(lone, rows):
 
 
 def test_classes_that_are_nearly_always_alone():
-    lone = LoneClasses(['road', 'pole', 'sign', 'car', 'sky'])
+    lone = SingletonClasses(['road', 'pole', 'sign', 'car', 'sky'])
     often = [[0, 0, 1, 3]] * 18 + [[0, 0, 1, 1, 3]] * 2  # pole: alone in 18 of 20
     batches(lone, [*often, *[[0, 0, 2]] * 19])  # sign: always, but in 19 batches only
     text = lone.judge(39)
@@ -259,16 +259,16 @@ def test_classes_that_are_nearly_always_alone():
 
 
 def test_a_class_that_is_alone_now_and_then_is_not_named():
-    lone = LoneClasses(['road', 'pole'])
+    lone = SingletonClasses(['road', 'pole'])
     batches(lone, [[0, 0, 1]] * 17 + [[0, 0, 1, 1]] * 3)
     assert lone.judge(20) is None
 
 
 def test_many_such_classes_make_one_line(tmp_path):
-    lone = LoneClasses([f'c{k}' for k in range(150)])
+    lone = SingletonClasses([f'c{k}' for k in range(150)])
     batches(lone, [list(range(150))] * 20)
     torch.save(lone.state_dict(), tmp_path / 'state.pth')
-    resumed = LoneClasses([f'c{k}' for k in range(150)])
+    resumed = SingletonClasses([f'c{k}' for k in range(150)])
     resumed.load_state_dict(torch.load(tmp_path / 'state.pth', weights_only=True))
     text = resumed.judge(20)
     assert text == lone.judge(20)

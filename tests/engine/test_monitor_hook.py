@@ -1,6 +1,6 @@
 """What the watch says of real runs: of each way in which tuning fails, and nothing of a sound one.
 
-The rules themselves are held to simulated courses in test_watch_rules.py.
+The rules themselves are held to simulated histories in test_monitor_rules.py.
 """
 
 import re
@@ -14,8 +14,8 @@ from gloo import end_group, start_ranks
 from mm_tuning_plugin import functional
 from mm_tuning_plugin.engine import MixAndMatchRunner, derive_tuning_config
 from mm_tuning_plugin.engine.monitor import hook
-from mm_tuning_plugin.engine.monitor.rules import SHORTEST_RUN
-from mm_tuning_plugin.engine.monitor.singleton_classes import LoneClasses
+from mm_tuning_plugin.engine.monitor.rules import SHORTEST_JUDGED_RUN
+from mm_tuning_plugin.engine.monitor.singleton_classes import SingletonClasses
 
 SOUND = dict(lr=3.0)  # of this data set and network: recall rises
 # Names of rules; that on classes alone is none of `RULES`.
@@ -26,7 +26,7 @@ ALONE = dict(images_per_batch=1, points_per_class=1)
 
 def tune(cfg, **options):
     cfg.default_hooks.logger.interval = 1000
-    known = dict(max_iters=SHORTEST_RUN, checkpoint_interval=1000)
+    known = dict(max_iters=SHORTEST_JUDGED_RUN, checkpoint_interval=1000)
     cfg.mix_and_match.update({**known, **options})
     return MixAndMatchRunner.from_cfg(cfg).tune()
 
@@ -34,10 +34,10 @@ def tune(cfg, **options):
 @pytest.fixture(autouse=True)
 def rule_of(monkeypatch):
     """{line: rule} of all that the watch finds."""
-    found, judge, judge_classes = {}, hook.judge, LoneClasses.judge
+    found, judge, judge_classes = {}, hook.judge, SingletonClasses.judge
 
-    def judged(course, said):
-        findings = judge(course, said)
+    def judged(history, said):
+        findings = judge(history, said)
         found.update({finding.text: finding.rule for finding in findings})
         return findings
 
@@ -47,7 +47,7 @@ def rule_of(monkeypatch):
         return text
 
     monkeypatch.setattr(hook, 'judge', judged)
-    monkeypatch.setattr(LoneClasses, 'judge', judged_classes)
+    monkeypatch.setattr(SingletonClasses, 'judge', judged_classes)
     return found
 
 
@@ -94,7 +94,7 @@ def test_what_fails_is_told_of_in_one_line_with_a_remedy(toy_cfg, told, options,
     assert any(remedy in text for _, _, text in said)
     if LONE in expected:
         first = next(i for i, rule, _ in said if rule == LONE)
-        assert first < SHORTEST_RUN, 'while something can still be changed'
+        assert first < SHORTEST_JUDGED_RUN, 'while something can still be changed'
 
 
 def test_a_rate_far_too_high_does_not_ask_for_a_higher_one(toy_cfg, told):
@@ -111,7 +111,7 @@ def test_recall_that_does_not_rise(toy_cfg, told, monkeypatch):
     )
     tune(toy_cfg, **SOUND)
     ((iteration, rule, text),) = told()
-    assert (iteration, rule) == (SHORTEST_RUN, RECALL)
+    assert (iteration, rule) == (SHORTEST_JUDGED_RUN, RECALL)
     assert '0.250' in text and '--no-tuning' in text
 
 
@@ -130,7 +130,7 @@ def test_a_resumed_run_says_nothing_twice_and_judges_the_whole(toy_cfg, told):
     assert rules(early) == {UNMATCHED, LONE} and rules(late) == {RECALL, LONE}
     tuning = Path(toy_cfg.work_dir, 'tuning')
     (tuning / 'tuned_backbone.pth').unlink()
-    (tuning / f'iter_{SHORTEST_RUN}.pth').unlink()
+    (tuning / f'iter_{SHORTEST_JUDGED_RUN}.pth').unlink()
     (tuning / 'last_checkpoint').write_text(str(tuning / 'iter_50.pth'))
     toy_cfg.resume = True
     tune(toy_cfg, **options)
@@ -138,7 +138,7 @@ def test_a_resumed_run_says_nothing_twice_and_judges_the_whole(toy_cfg, told):
 
 
 def test_a_trial_is_not_judged(toy_cfg, told):
-    tune(toy_cfg, max_iters=SHORTEST_RUN - 1, **ALONE)
+    tune(toy_cfg, max_iters=SHORTEST_JUDGED_RUN - 1, **ALONE)
     assert told() == []
 
 
@@ -146,7 +146,7 @@ def count(rank, folder, shares):
     dist.init_process_group(
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=len(shares)
     )
-    lone = LoneClasses(['road', 'pole', 'sign'])
+    lone = SingletonClasses(['road', 'pole', 'sign'])
     for _ in range(10):
         for labels in shares[rank]:
             lone.add(torch.tensor(labels, dtype=torch.int64))

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from mm_tuning_plugin.engine.monitor.eta import WINDOW, Left, Pace, validations_left
+from mm_tuning_plugin.engine.config.options import resolve_options
+from mm_tuning_plugin.engine.monitor.eta import WINDOW, Pace, TimeLeft, validations_left
 from mm_tuning_plugin.engine.monitor.line import length_of, stages_of
 from mm_tuning_plugin.engine.monitor.status import Stage, Status
 
@@ -26,24 +27,28 @@ def ran(steps):
 
 def test_the_first_iteration_and_validations_are_no_part_of_an_iteration():
     pace = ran([60.0, 2.0, ('val', 30.0), 2.0, 2.0])
-    assert pace.left(10, 0) == Left(20.0)
-    assert pace.left(10, 2) == Left(80.0)
-    assert pace.left(0, 0) == Left(0.0)
+    assert pace.left(10, 0) == TimeLeft(20.0)
+    assert pace.left(10, 2) == TimeLeft(80.0)
+    assert pace.left(0, 0) == TimeLeft(0.0)
     assert str(pace.left(10, 2)) == '0:01:20'
 
 
 def test_the_speed_is_that_of_late():
     slow = [5.0] * 50
-    assert ran([9.0, *slow, *[1.0] * WINDOW]).left(7, 0) == Left(7.0)
+    assert ran([9.0, *slow, *[1.0] * WINDOW]).left(7, 0) == TimeLeft(7.0)
 
 
 def test_what_is_not_known_is_said():
-    assert ran([]).left(8, 1) == Left(None, '8 iterations')
+    assert ran([]).left(8, 1) == TimeLeft(None, '8 iterations')
     assert ran([60.0]).left(8, 0).seconds is None, 'the first iteration says nothing'
     some = ran([60.0, 2.0]).left(8, 1)
-    assert some == Left(16.0, 'validation')
+    assert some == TimeLeft(16.0, 'validation')
     assert (str(some), some.shortly()) == ('0:00:16 + validation', '0:00:16+')
-    assert (str(Left(None)), Left(None).shortly(), Left(None, 'all').shortly()) == ('-', '-', '+')
+    assert (str(TimeLeft(None)), TimeLeft(None).shortly(), TimeLeft(None, 'all').shortly()) == (
+        '-',
+        '-',
+        '+',
+    )
 
 
 @pytest.mark.parametrize('total, interval, begin', itertools.product([1, 7, 12], [1, 3, 5], [1, 4]))
@@ -87,7 +92,9 @@ def test_a_single_stage_has_no_number_and_one_that_has_not_begun_no_share():
     (dict(enabled=True, tuned_backbone='a.pth'), ['fine-tuning']),
 ])  # fmt: skip
 def test_the_stages_are_those_that_will_run(options, names):
-    stages = stages_of(dict(train_cfg=dict(max_epochs=3)), dict(max_iters=10, **options))
+    stages = stages_of(
+        dict(train_cfg=dict(max_epochs=3)), resolve_options(dict(max_iters=10, **options))
+    )
     assert [stage.name for stage in stages] == names
     assert stages[-1].length == '3 epochs'
     assert len(stages) == 1 or stages[0].length == '10 iterations'

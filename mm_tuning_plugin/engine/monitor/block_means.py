@@ -1,4 +1,4 @@
-"""A scalar of a run, kept as the means of blocks of iterations: its course in little room."""
+"""A logged scalar as means over blocks of iterations, which takes little memory."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 SHORTEST_BLOCK = 10
-"""Iterations; the standard error of fewer says nothing."""
+"""Iterations; a standard error needs that many."""
 BLOCKS = 100
-"""Of a run that is long enough: rules then see it in steps of a hundredth."""
+"""Blocks of a long run: each is a hundredth of it."""
 FIRST = 5
-"""Iterations kept apart as the very start: what falls within the first block is seen there."""
+"""Iterations whose mean is kept as the start: it shows a fall within the first block."""
 
 
 class Block(NamedTuple):
-    """The mean of a stretch of iterations.
+    """The mean over consecutive iterations.
 
     Attributes:
         last: Its last iteration, counted from 1.
@@ -31,12 +31,12 @@ class Block(NamedTuple):
 
 
 def block_length(max_iters: int) -> int:
-    """Iterations of a block in a run of so many."""
+    """Iterations of a block in a run of `max_iters`."""
     return max(SHORTEST_BLOCK, max_iters // BLOCKS)
 
 
 def mean_of(blocks: Sequence[Block]) -> Block:
-    """Several blocks, at least one, as one; their iterations count alike."""
+    """Merge one or more blocks into one, weighted by their iterations."""
     count = sum(block.count for block in blocks)
     mean = sum(block.mean * block.count for block in blocks) / count
     error = math.sqrt(sum((block.error * block.count) ** 2 for block in blocks)) / count
@@ -44,20 +44,20 @@ def mean_of(blocks: Sequence[Block]) -> Block:
 
 
 def block_of(last: int, values: Sequence[float]) -> Block:
-    """Some values, at least one, as a block."""
+    """The block of one or more values."""
     count = len(values)
     mean = sum(values) / count
     spread = sum((value - mean) ** 2 for value in values) / max(1, count - 1)
     return Block(last, count, mean, math.sqrt(spread / count))
 
 
-class Series:
-    """One scalar, filled in iteration by iteration.
+class BlockMeans:
+    """Block means of one scalar, which is added iteration by iteration.
 
     Attributes:
-        blocks: Those that are full.
-        first: The very start, the mean of its first `FIRST` values; None before there are so many.
-        begin: The first value; of a loss, that of weights which no step has changed yet.
+        blocks: The complete blocks.
+        first: Mean of the first `FIRST` values; None while there are fewer.
+        begin: The first value; a loss before any step has changed the weights.
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Series:
         self._values: list[float] = []  # since the last block
 
     def add(self, iteration: int, value: float | None) -> None:
-        """Take in a value; what is missing or not finite is left out."""
+        """Add a value; None and values that are not finite are skipped."""
         if value is None or not math.isfinite(value):
             return
         self._values.append(value)
@@ -77,13 +77,13 @@ class Series:
             self.first = block_of(iteration, self._values)
 
     def close(self, iteration: int) -> None:
-        """End a block; one without a value leaves no trace."""
+        """End a block; a block without values is dropped."""
         if self._values:
             self.blocks.append(block_of(iteration, self._values))
             self._values = []
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, in built-ins."""
+        """The state, in built-ins."""
         return dict(
             blocks=[list(block) for block in self.blocks],
             first=None if self.first is None else list(self.first),
@@ -92,7 +92,7 @@ class Series:
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.blocks = [Block(*block) for block in state['blocks']]
         self.first = None if state['first'] is None else Block(*state['first'])
         self.begin = state['begin']
