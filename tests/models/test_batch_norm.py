@@ -8,7 +8,11 @@ from mmengine.model.utils import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mm_tuning_plugin.models.batch_norm import momentum_override, estimate_statistics, tracking_norms
+from mm_tuning_plugin.models.batch_norm import (
+    estimate_statistics,
+    momentum_override,
+    tracking_norms,
+)
 from mm_tuning_plugin.registry import MODELS
 
 RESNET = {
