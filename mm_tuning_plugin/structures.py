@@ -1,4 +1,4 @@
-"""What the stages of the method hand to each other: named tuples of tensors, nothing else.
+"""Data between the steps of the method: named tuples of tensors.
 
 Shape legend: P patches of one image, M images, N nodes, T triplets, C channels.
 """
@@ -14,7 +14,7 @@ class PatchBoxes(NamedTuple):
     """Labelled squares on one image.
 
     Attributes:
-        boxes: (P, 4) int64, (y0, x0, y1, x1) in pixels, half-open; may reach outside the image.
+        boxes: (P, 4) int64, (y0, x0, y1, x1) in pixels, half-open; may exceed the image.
         labels: (P,) int64, the class of each square's centre pixel.
     """
 
@@ -26,7 +26,7 @@ class LabelledPoints(NamedTuple):
     """Labelled pixels of one image.
 
     Attributes:
-        points: (P, 2) int64, (y, x) in pixels: the index of the pixel, whose centre is at +0.5.
+        points: (P, 2) int64, (y, x), pixel indices; the centre of a pixel is at +0.5.
         labels: (P,) int64, the class of each pixel.
     """
 
@@ -35,11 +35,11 @@ class LabelledPoints(NamedTuple):
 
 
 class NodeBatch(NamedTuple):
-    """The mixed nodes of a whole batch: what the tuner embeds.
+    """The mixed nodes of a whole batch.
 
     Attributes:
-        images: (M, C, H, W) float32, normalised. For patch nodes every patch is one image.
-        points: (N, 3) int64, (image, y, x): which image a node lies on and at which of its pixels.
+        images: (M, C, H, W) float32, normalised. If nodes are patches, each patch is one image.
+        points: (N, 3) int64, (image, y, x): the image of each node and the pixel on it.
         labels: (N,) int64, the class of each node.
     """
 
@@ -49,7 +49,7 @@ class NodeBatch(NamedTuple):
 
 
 class Triplets(NamedTuple):
-    """Indices into the nodes of one batch: the interface between matching and loss.
+    """Indices of nodes of one batch, from the graph to the loss.
 
     Attributes:
         anchor: (T,) int64.

@@ -1,12 +1,12 @@
 """Random draws from an explicit generator, as arrays on the host.
 
-Graphs, boxes and points are a few hundred numbers that pass through dozens of small steps. A step
+Graphs, boxes and points are a few hundred numbers, computed in dozens of small operations. Each
 costs about 1 us in NumPy, 2 to 7 us in torch on a CPU and a kernel launch on a GPU. So they are
-computed on the host, wherever the tensors are: one copy there, one copy back.
+computed on the host, whatever the device of the tensors, with one copy to the host and one back.
 
-A generator draws on its own device only. That of a CPU is the better one here: it needs no copies,
-and gives the same stream on every rank and for every kind of device. Without a generator, torch's
-default one of the CPU is used.
+A generator draws on its own device only. A CPU generator is preferable: it needs no copies, and its
+draws are the same on every rank and kind of device. Without a generator, torch's default CPU
+generator is used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Indices = NDArray[np.int64]
 
 
 def on_host(tensor: Tensor) -> NDArray[Any]:
-    """Returns a tensor as an array: a view of what is on the CPU, a copy of anything else."""
+    """A tensor as an array: a view if it is on the CPU, else a copy."""
     array: NDArray[Any] = tensor.numpy(force=True)
     return array
 
@@ -32,20 +32,20 @@ def _home(generator: Generator | None) -> torch.device:
 
 
 def permutation(count: int, generator: Generator | None) -> Indices:
-    """Returns 0..count-1 in random order, (count,)."""
+    """0..count-1 in random order, (count,)."""
     return on_host(torch.randperm(count, generator=generator, device=_home(generator)))
 
 
 def integers(high: int, count: int, generator: Generator | None) -> Indices:
-    """Returns `count` uniform integers of [0, high), (count,)."""
+    """`count` uniform integers from [0, high), (count,)."""
     return on_host(torch.randint(high, (count,), generator=generator, device=_home(generator)))
 
 
 def indices_below(spans: Indices, generator: Generator | None) -> Indices:
-    """Returns for each span n >= 1 one uniform integer of [0, n), and 0 for n = 0.
+    """One uniform integer from [0, n) for each span n >= 1, and 0 for n = 0.
 
-    Drawn as floor(u * n) with u of 53 bits: for n below 2**32 no value is favoured by more than
-    one part in 2**21, and u * n never rounds up to n.
+    Drawn as floor(u * n) with u of 53 bits: for n below 2**32 probabilities differ by at most one
+    part in 2**21, and u * n never rounds up to n.
 
     Args:
         spans: (K,), none negative.

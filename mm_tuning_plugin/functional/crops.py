@@ -1,4 +1,4 @@
-"""Cutting patches out of an image and resizing them, for all patches at once.
+"""Crop and resize the patches of an image, all at once.
 
 Shape legend: image (C, H, W), P boxes (y0, x0, y1, x1), patches of side S.
 """
@@ -26,28 +26,34 @@ class _Taps(NamedTuple):
 def crop_and_resize(
     image: Tensor, boxes: Tensor, output_size: int, *, fill: float | Sequence[float] = 0.0
 ) -> Tensor:
-    """Cuts boxes out of an image and resizes each to a square, bilinearly.
+    """Crop boxes of an image and resize each to a square, bilinearly.
 
     Equals padding the image with `fill`, slicing and `cv2.resize` with INTER_LINEAR (pixel centres
-    at +0.5, no antialiasing, the border of the *patch* replicated), which is what the released
-    code does, but for one of its bounds that takes the height for the width. The differentiable
-    path and the one for GPUs; data-loading workers are faster with cv2 itself.
+    at +0.5, no antialiasing, the border of the *patch* replicated). The released code does the
+    same, but uses the height instead of the width in one bound. This function is differentiable and
+    runs on GPUs; in data-loading workers cv2 itself is faster.
 
     Args:
         image: (C, H, W) uint8 or any float.
-        boxes: (P, 4) int64, half-open pixels, each at least one pixel high and wide; may reach, or
-            lie, outside the image.
+        boxes: (P, 4) int64, half-open pixels, each at least one pixel high and wide; may lie
+            partly or wholly outside the image.
         output_size: S, in pixels.
-        fill: Value outside the image, one for all or one for each channel, in the image's units.
+        fill: Value outside the image, one for all or one per channel, in the image's units.
 
     Returns:
         (P, C, S, S) float32 (float64 for a float64 image), differentiable with respect to a float
         image.
 
     Raises:
-        ValueError: On an image that is not (C, H, W) with at least a pixel, boxes that are no
-            integer (P, 4) or (not checked on a GPU) are empty, a size below 1, or a fill that does
-            not match the channels.
+        ValueError: The image is not (C, H, W) with at least one pixel, the boxes are not integers
+            (P, 4) or (not checked on a GPU) are empty, the size is below 1, or the fill does not
+            match the channels.
+
+    Examples:
+        >>> image = torch.arange(4.0).reshape(1, 2, 2)
+        >>> crop_and_resize(image, torch.tensor([[0, 1, 2, 3]]), 2, fill=9.0)
+        tensor([[[[1., 9.],
+                  [3., 9.]]]])
     """
     _check(image, boxes, output_size)
     source = as_precise(image) if image.is_floating_point() else image
@@ -57,7 +63,7 @@ def crop_and_resize(
     rows = _taps(boxes[:, 0], boxes[:, 2], output_size, height, dtype)
     columns = _taps(boxes[:, 1], boxes[:, 3], output_size, width, dtype)
     flat = source.reshape(channels, -1)
-    # (P, S, S): the share of each output pixel that the image gives; the rest is fill
+    # (P, S, S): the weight of the image in each output pixel; the rest is fill
     inside = rows.weight.sum(2)[:, :, None] * columns.weight.sum(2)[:, None, :]
     patches = outside[:, :, None, None] * (1 - inside)  # (C, P, S, S)
     for i in range(2):
@@ -69,10 +75,10 @@ def crop_and_resize(
 
 
 def _taps(low: Tensor, high: Tensor, size: int, limit: int, dtype: torch.dtype) -> _Taps:
-    """Finds what to blend along one axis: from `low` to `high` (P,), in an image of `limit`."""
+    """Pixels and weights along one axis, from `low` to `high` (P,), in `limit` pixels."""
     length = (high - low)[:, None]  # (P, 1)
     centres = torch.arange(size, device=low.device, dtype=torch.float64) + 0.5
-    # float64: at 2,000 pixels, float32 would misplace by 1e-4 of a pixel
+    # float64: with 2,000 pixels, float32 has an error of 1e-4 of a pixel
     place = centres * (length.double() / size) - 0.5
     place = place.clamp_min(0)  # (P, S), in pixels of the patch
     first = torch.minimum(place.long(), length - 1)
@@ -87,7 +93,7 @@ def _taps(low: Tensor, high: Tensor, size: int, limit: int, dtype: torch.dtype) 
 def _fill_values(
     fill: float | Sequence[float], channels: int, image: Tensor, dtype: torch.dtype
 ) -> Tensor:
-    """Returns the value outside the image for each channel, (C, 1)."""
+    """The value outside the image for each channel, (C, 1)."""
     values = [float(fill)] * channels if isinstance(fill, (int, float)) else list(fill)
     if len(values) != channels:
         raise ValueError(

@@ -2,8 +2,8 @@
 
 Shape legend: N embeddings of D dimensions, K classes present, E pairs.
 
-A row shorter than `TINY` has no direction: it counts as the zero vector and gets no gradient (a
-plain division by the clamped norm would multiply the gradient of a dead row by 1e12).
+A row shorter than `TINY` counts as the zero vector and gets no gradient: division by the clamped
+norm would multiply its gradient by 1e12.
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 TINY = 1e-12
-# Numbers per temporary of the pair products: 512 KiB, which stay in the cache of a CPU; on a GPU
-# 128 MiB, as every chunk is three launches.
+# Numbers per temporary of the pair products: 512 KiB, which fit in the cache of a CPU; on a GPU
+# 128 MiB, because every chunk needs three kernel launches.
 _CHUNK, _CHUNK_ON_GPU = 1 << 17, 1 << 25
 
 
 def full_precision(like: Tensor) -> torch.autocast:
-    """Returns a context in which autocast leaves the arithmetic on the tensor's device alone."""
+    """A context without autocast on the device of a tensor."""
     return torch.autocast(like.device.type, enabled=False)
 
 
 def as_precise(embeddings: Tensor) -> Tensor:
-    """Returns float32 and float64 as they are, shorter floats as float32."""
+    """Half precision as float32; float32 and float64 unchanged."""
     if embeddings.dtype in (torch.float32, torch.float64):
         return embeddings
     return embeddings.float()
 
 
 def inverse_lengths(squares: Tensor) -> Tensor:
-    """Returns 1 / length from the squared lengths of rows (N,), 0 for rows without a direction."""
+    """1 / length from the squared lengths of rows (N,), 0 for zero rows."""
     return squares.clamp_min(TINY**2).rsqrt() * (squares > TINY**2)
 
 
 def unit_rows(embeddings: Tensor) -> Tensor:
-    """Returns the rows at unit length; zero rows stay zero. (N, D)."""
+    """The rows (N, D) at unit length; zero rows stay zero."""
     return embeddings * inverse_lengths(embeddings.square().sum(1))[:, None]
 
 
 class ClassSums(NamedTuple):
-    """What the exact expectations need of N unit embeddings."""
+    """Sums over classes of N unit embeddings."""
 
     sums: Tensor  # (K, D) sum of the unit embeddings of each class
-    squares: Tensor  # (K,) sum of their squared lengths: the count, less rows of zeros
+    squares: Tensor  # (K,) sum of their squared lengths: the number of rows that are not zero
     counts: Tensor  # (K,) nodes of each class, in the embeddings' dtype
-    member_of: Tensor  # (N,) int64, which of the K classes each node is of
+    member_of: Tensor  # (N,) int64, index of the class of each node, in 0..K-1
 
 
 def class_sums(unit: Tensor, labels: Tensor) -> ClassSums:
-    """Sums unit embeddings (N, D) by their class (N,)."""
+    """Sum unit embeddings (N, D) by class (N,)."""
     classes, index, counts = torch.unique(labels, return_inverse=True, return_counts=True)
     sums = unit.new_zeros(len(classes), unit.shape[1]).index_add(0, index, unit)
     lengths = torch.linalg.vecdot(unit.detach(), unit.detach()).round()  # 1, or 0: no gradient
@@ -61,12 +61,12 @@ def class_sums(unit: Tensor, labels: Tensor) -> ClassSums:
 
 
 def pair_products(embeddings: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Returns the scalar products of E pairs of rows, without an (E, D) temporary.
+    """Scalar products of E pairs of rows, without an (E, D) temporary.
 
     Args:
         embeddings: (N, D) float.
-        left: (E,) int64, row of each pair's one side.
-        right: (E,) int64, row of its other side.
+        left: (E,) int64, index of the first row of each pair.
+        right: (E,) int64, index of the second row.
 
     Returns:
         (E,), once differentiable with respect to the embeddings.

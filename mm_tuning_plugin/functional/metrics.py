@@ -1,8 +1,9 @@
-"""How well embeddings of one class lie together: retrieval and distances, by cosine.
+"""How close embeddings of one class are to each other: retrieval and distances, by cosine.
 
 Shape legend: Q queries, G gallery items, N embeddings, D dimensions.
 
-Rows of zeros have cosine 0 to everything. No gradients; memory stays bounded by chunks of queries.
+Rows of zeros have cosine 0 to all others. There are no gradients. Queries are processed in chunks,
+which bounds the memory.
 """
 
 from __future__ import annotations
@@ -42,22 +43,27 @@ def recall_at_k(
     *,
     exclude_self: bool = False,
 ) -> Tensor:
-    """Share of the queries with an item of their class among the k nearest of the gallery.
+    """The share of queries with an item of their class among the k nearest of the gallery.
 
     Args:
         queries: (Q, D) float; any length, compared by cosine.
         query_labels: (Q,) integers.
         gallery: (G, D) float.
         gallery_labels: (G,) integers.
-        k: How many neighbours count.
+        k: Number of neighbours.
         exclude_self: Whether query i is item i of the gallery and must not find itself.
 
     Returns:
-        Scalar in [0, 1]. A query of a class that the gallery lacks is a miss. Which of several
-        equally near items are among the k is up to the sort.
+        Scalar in [0, 1]. A query whose class is not in the gallery is a miss. Ties are broken
+        arbitrarily.
 
     Raises:
-        ValueError: On empty or mismatching inputs, and if k exceeds the items to choose from.
+        ValueError: The inputs are empty or do not match, or k exceeds the number of items.
+
+    Examples:
+        >>> queries, gallery = torch.eye(2), torch.tensor([[1.0, 0.1], [0.1, 1.0]])
+        >>> recall_at_k(queries, torch.tensor([0, 1]), gallery, torch.tensor([0, 0]))
+        tensor(0.5000)
     """
     _check_retrieval(queries, query_labels, gallery, gallery_labels, exclude_self)
     check_at_least('k', k, 1)
@@ -79,10 +85,11 @@ def mean_average_precision_at_r(
     *,
     exclude_self: bool = False,
 ) -> Tensor:
-    """Mean over the queries of the average precision at R, R the gallery items of its class.
+    """Mean average precision at R, the number of gallery items of the query's class.
 
-    MAP@R of Musgrave et al., "A Metric Learning Reality Check", ECCV 2020 (arXiv 2003.08505): with
-    P(i) the precision among the i nearest, 1 / R * sum over i <= R of P(i) where the i-th is right.
+    MAP@R of Musgrave et al., "A Metric Learning Reality Check", ECCV 2020 (arXiv 2003.08505): the
+    mean over the queries of 1 / R * sum of P(i) over those i <= R whose i-th nearest item has the
+    query's class, with P(i) the precision among the i nearest.
 
     Args:
         queries: (Q, D) float; any length, compared by cosine.
@@ -92,10 +99,16 @@ def mean_average_precision_at_r(
         exclude_self: Whether query i is item i of the gallery and must not find itself.
 
     Returns:
-        Scalar in [0, 1]. A query of a class that the gallery lacks scores 0, as in `recall_at_k`.
+        Scalar in [0, 1]. A query whose class is not in the gallery has precision 0.
 
     Raises:
-        ValueError: On empty or mismatching inputs.
+        ValueError: The inputs are empty or do not match.
+
+    Examples:
+        >>> gallery = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        >>> labels = torch.tensor([0, 1, 0])
+        >>> mean_average_precision_at_r(gallery[:1], labels[:1], gallery, labels)  # R = 2
+        tensor(0.5000)
     """
     _check_retrieval(queries, query_labels, gallery, gallery_labels, exclude_self)
     ranks = torch.arange(1, len(gallery) + 1, device=queries.device)  # (G,)
@@ -114,18 +127,24 @@ def mean_average_precision_at_r(
 def intra_inter_distance(embeddings: Tensor, labels: Tensor) -> ClassDistances:
     """Mean cosine distance of pairs inside classes and of pairs across classes.
 
-    Over all unordered pairs, so that large classes count by their pairs. From the sums of the
-    classes, in float64: O(N D), no pair is formed.
+    All unordered pairs have equal weights. Computed from the sums of the classes, in float64 and
+    O(N D), without forming a pair.
 
     Args:
         embeddings: (N, D) float; any length.
         labels: (N,) integers.
 
     Returns:
-        Both means, float64 scalars; nan where there is no such pair.
+        Both means, float64 scalars; nan if there is no such pair.
 
     Raises:
-        ValueError: On empty or mismatching inputs.
+        ValueError: The inputs are empty or do not match.
+
+    Examples:
+        >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> distances = intra_inter_distance(embeddings, torch.tensor([0, 0, 1]))
+        >>> distances.intra.item(), distances.inter.item()
+        (0.0, 1.0)
     """
     check_embeddings('embeddings', embeddings)
     check_labels('labels', labels, 'embeddings', embeddings)
@@ -143,19 +162,23 @@ def intra_inter_distance(embeddings: Tensor, labels: Tensor) -> ClassDistances:
 def embedding_variance(embeddings: Tensor) -> Tensor:
     """Total variance of the embeddings, each scaled to unit length.
 
-    The mean squared distance of the unit rows to their mean: half the mean cosine distance of all
-    ordered pairs, a row with itself included. Free of scale, so that one threshold tells a collapse
-    for every width and length.
+    The mean squared distance of the unit rows to their mean, which equals the mean cosine distance
+    of all ordered pairs, a row with itself included. It does not depend on the scale, so one
+    threshold detects a collapse for every width and length.
 
     Args:
-        embeddings: (N, D) float; any length. A row of zeros stays one.
+        embeddings: (N, D) float; any length. A row of zeros stays zero.
 
     Returns:
-        Scalar in [0, 1]: 0 where all rows are one direction or all are zero, near 1 where they
-        are spread over all directions.
+        Scalar in [0, 1]: 0 if all rows have one direction or are zero, near 1 if they are spread
+        over all directions.
 
     Raises:
-        ValueError: On empty or malformed input.
+        ValueError: The input is empty or not a float matrix.
+
+    Examples:
+        >>> embedding_variance(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
+        tensor(0.5000)
     """
     check_embeddings('embeddings', embeddings)
     _check_not_empty('embeddings', embeddings)
@@ -166,9 +189,9 @@ def embedding_variance(embeddings: Tensor) -> Tensor:
 
 @torch.no_grad()
 def lone_classes(labels: Tensor) -> Tensor:
-    """How many classes of a batch have a single node: nothing is a positive for it.
+    """The number of singleton classes: classes with a single node, which has no positive.
 
-    By sorting, so that no device is waited for and the number of classes need not be known.
+    Computed by sorting, which does not wait for the device and needs no number of classes.
 
     Args:
         labels: (N,) integers.
@@ -177,7 +200,11 @@ def lone_classes(labels: Tensor) -> Tensor:
         Scalar int64; 0 for no labels.
 
     Raises:
-        ValueError: On other inputs.
+        ValueError: The labels are not an integer vector.
+
+    Examples:
+        >>> lone_classes(torch.tensor([3, 3, 0, 7]))
+        tensor(2)
     """
     check_integers('labels', labels, '(N,)', 1)
     ordered = labels.sort().values
@@ -191,7 +218,7 @@ def lone_classes(labels: Tensor) -> Tensor:
 def _similarities(
     queries: Tensor, gallery: Tensor, exclude_self: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields rows (q,) of the queries and their cosines (q, G), -inf for oneself if excluded."""
+    """Yield indices (q,) of queries and their cosines (q, G); an excluded item has -inf."""
     with full_precision(queries):
         queries = unit_rows(as_precise(queries))
         gallery = unit_rows(as_precise(gallery)).to(queries.dtype)

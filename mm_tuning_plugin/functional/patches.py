@@ -1,16 +1,16 @@
-"""The mix step: where the labelled square patches of an image lie.
+"""The mix step: draw the boxes of labelled square patches of an image.
 
 Shape legend: P patches on one (H, W) label map, K candidates. Boxes are (y0, x0, y1, x1) in pixels,
 half-open; they may reach outside the image.
 
 Facts from Zhan et al., AAAI 2018 (arXiv 1712.00661) and its released code (github
-XiaohangZhan/mix-and-match at 8d4c9df). Deviations, each of them from a slip of the released code:
+XiaohangZhan/mix-and-match at 8d4c9df). Deviations, each from an error in the released code:
 
 * Without a background pixel no background patch is drawn; there, foreground gets the label 0.
-* The ignore label is never a class; there, it becomes one where a crop shows nothing else.
-* Whether there is a background class is an option; there, class 0 always is (road in Cityscapes).
-* Overlap is relative to the area of the candidate; there, to that of the first candidate. What is
-  covered counts wherever it lies; there, inside the image only.
+* The ignore label is never a class; there, it becomes one if a crop contains nothing else.
+* The background class is an option; there, it is always class 0 (road in Cityscapes).
+* Overlap is relative to the area of the candidate; there, to the area of the first candidate. The
+  area outside the image counts too; there, only the area inside.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ._checks import check_at_least, check_integers, check_share, describe
 from ._draws import Indices, integers, on_host
 from ._pixels import Labels, draw_class_pools, draw_pixels
 
-CANDIDATES = 5  # per foreground patch that is wanted
+CANDIDATES = 5  # per wanted foreground patch
 
 Box = tuple[int, int, int, int]
 
@@ -47,36 +47,42 @@ def sample_patches(
     balance: str = 'pixel',
     generator: Generator | None = None,
 ) -> PatchBoxes:
-    """Draws labelled squares on one image: random place, random size, class of the centre pixel.
+    """Draw labelled squares on one image: random centre, random size, class of the centre pixel.
 
-    Of the patches, max(1, int(background_ratio * num_patches)) are background if the map shows
-    any; the rest is foreground. For these, five times as many candidates are drawn; in the
-    order of drawing, a candidate of which more than `max_overlap` is covered by the union of
-    those kept is dropped; if too few are left, the first of the dropped make up the number.
+    If the map has background, max(1, int(background_ratio * num_patches)) of the patches are
+    background, the others foreground. For the foreground, five times as many candidates are drawn.
+    In the order of drawing, a candidate is dropped if the union of those kept covers more than
+    `max_overlap` of it. If too few are left, the first of the dropped ones are taken.
 
     Args:
         seg_map: (H, W) integer class of each pixel.
         num_patches: Patches to draw, at least 1.
-        size_range: Least and greatest side, both inclusive: two ints are pixels, two floats
+        size_range: Smallest and largest side, both inclusive: two ints are pixels, two floats are
             fractions of the map's shorter side. Sides are even and uniform in the range (its ends
-            round inwards if ints, to the nearest even number if fractions).
-        background_index: Class that is background; None if the data set has none.
+            are rounded inwards if ints, to the nearest even number if fractions).
+        background_index: The background class; None if the data set has none.
         background_ratio: Share of background patches, in [0, 1]; one at least is drawn.
         ignore_index: Label of the pixels that belong to no class.
-        max_overlap: Share of a candidate's own area, in [0, 1]. Foreground only. What lies
-            outside the image counts as any other area.
+        max_overlap: Share of a candidate's own area, in [0, 1], including the area outside the
+            image. Foreground only.
         balance: 'pixel' draws the centres uniformly over the foreground pixels; 'class' (not in the
             paper) first draws a class uniformly among the foreground classes of this image, then
-            one of its pixels, none twice before the class is used up.
+            one of its pixels, without repeats until all pixels of the class are used.
         generator: Source of randomness, on the device of the map or on the CPU.
 
     Returns:
-        P = num_patches squares of which the pixel at (side/2, side/2) is the centre; foreground
-        first. Background fills up where there is no foreground and the other way about, so P is 0
-        only where all pixels are ignored (or there are none).
+        P = num_patches squares, foreground first; the centre is the pixel at (side/2, side/2).
+        Without foreground all patches are background, and vice versa; P is 0 only if no pixel has
+        a class.
 
     Raises:
-        ValueError: On a map that is no integer matrix, or an option out of its range.
+        ValueError: The map is not an integer matrix, or an option is out of its range.
+
+    Examples:
+        >>> seg_map = torch.zeros(64, 64, dtype=torch.int64)
+        >>> drawn = sample_patches(seg_map, 1, (8, 8), generator=torch.Generator().manual_seed(0))
+        >>> drawn.boxes[:, 2:] - drawn.boxes[:, :2], drawn.labels
+        (tensor([[8, 8]]), tensor([0]))
     """
     _check_options(
         seg_map, num_patches, background_index, background_ratio, ignore_index, max_overlap, balance
@@ -106,14 +112,14 @@ def sample_patches(
 
 
 def spread_out(boxes: Indices, count: int, max_overlap: float) -> list[int]:
-    """Chooses `count` of K boxes, in order, such that they cover each other little.
+    """Choose `count` of K boxes, in order, that overlap little.
 
-    A box of which more than `max_overlap` of its own area is covered by the union of those
-    kept so far is dropped; if fewer than `count` are kept, the first of the dropped fill up.
+    A box is dropped if the union of those kept so far covers more than `max_overlap` of its area.
+    If fewer than `count` are kept, the first of the dropped ones are added.
 
-    Exact for any boxes, whatever the size of the image. Each decision hangs on all before it, so
-    this is a loop; it ends with the last box needed. A turn handles a few rectangles, for which
-    Python's own integers take a third of the time of arrays.
+    The result is exact for all boxes. Each decision depends on all earlier ones, so this is a loop,
+    which ends with the last box needed. For the few rectangles of one iteration, Python's integers
+    take a third of the time of arrays.
 
     Args:
         boxes: (K, 4).
@@ -121,7 +127,7 @@ def spread_out(boxes: Indices, count: int, max_overlap: float) -> list[int]:
         max_overlap: In [0, 1].
 
     Returns:
-        min(count, K) indices: the kept in order, then the filled up in order.
+        min(count, K) indices: the kept boxes in order, then the added ones in order.
     """
     kept: dict[int, Box] = {}
     dropped: list[int] = []
@@ -136,9 +142,9 @@ def spread_out(boxes: Indices, count: int, max_overlap: float) -> list[int]:
 
 
 def _is_covered(box: Box, others: Iterable[Box], share: float) -> bool:
-    """Returns whether the union of the others covers more than a share of a box.
+    """Whether the union of the others covers more than a share of a box.
 
-    Mostly the single overlaps decide: one alone is more than that, or all together are not.
+    Mostly the single overlaps decide: one exceeds the share, or their sum does not.
     """
     top, left, bottom, right = box
     area = (bottom - top) * (right - left)
@@ -146,7 +152,7 @@ def _is_covered(box: Box, others: Iterable[Box], share: float) -> bool:
     for other in others:
         y0, x0, y1, x1 = other
         if y0 < bottom and y1 > top and x0 < right and x1 > left:
-            # min() and max() would take longer than all the rest
+            # min() and max() would take most of the time
             height = (y1 if y1 < bottom else bottom) - (y0 if y0 > top else top)
             width = (x1 if x1 < right else right) - (x0 if x0 > left else left)
             if height * width > limit:
@@ -157,9 +163,9 @@ def _is_covered(box: Box, others: Iterable[Box], share: float) -> bool:
 
 
 def _free_area(box: Box, others: Iterable[Box]) -> int:
-    """Returns the area of a box that none of the others covers.
+    """The area of a box that none of the others covers.
 
-    Each of them leaves of what is free the parts above, below, to the left and to the right of it.
+    Each of them splits a free rectangle into the parts above, below, left and right of it.
     """
     free = [box]
     for y0, x0, y1, x1 in others:
@@ -190,7 +196,7 @@ def _foreground(
     balance: str,
     generator: Generator | None,
 ) -> Indices:
-    """Draws centres of candidates, (count,) flat positions, or none where nothing is foreground."""
+    """Draw centres of candidates, (count,) flat positions; none if there is no foreground."""
     if count == 0:
         return np.empty(0, dtype=np.int64)
     if balance == 'class':
@@ -209,7 +215,7 @@ def _class_balanced(
     ignore_index: int,
     generator: Generator | None,
 ) -> Indices:
-    """Draws a class uniformly, then one of its pixels, `count` times: (count,) flat positions."""
+    """Draw a class uniformly, then one of its pixels, `count` times: (count,) flat positions."""
     positions, labels = draw_class_pools(flat, count, ignore_index, generator)
     if background_index is not None:
         foreground = labels != background_index
@@ -220,20 +226,20 @@ def _class_balanced(
     picks = integers(len(begins), count, generator)
     order = stable_order(picks)
     picks = picks[order]
-    ranks = find_runs(picks).ranks  # how often the class was picked before
+    ranks = find_runs(picks).ranks  # number of earlier picks of the class
     drawn = np.empty_like(picks)
     drawn[order] = positions[begins[picks] + ranks % sizes[picks]]
     return drawn
 
 
 def _boxes_around(centres: Indices, halves: Indices, width: int) -> Indices:
-    """Returns the squares (K, 4) around flat positions (K,), given half their sides (K,)."""
+    """The squares (K, 4) around flat positions (K,), given half their sides (K,)."""
     y, x = np.divmod(centres, max(1, width))
     return np.array((y - halves, x - halves, y + halves, x + halves)).T
 
 
 def _even_range(size_range: tuple[float, float], shape: torch.Size) -> tuple[int, int]:
-    """Returns the least and the greatest even side, in pixels."""
+    """The smallest and the largest even side, in pixels."""
     problem = 'must be two ints (pixels) or two floats (fractions of the shorter side), '
     if not isinstance(size_range, (tuple, list)) or len(size_range) != 2:
         raise ValueError(f'size_range {problem}got {describe(size_range)}')

@@ -1,4 +1,4 @@
-"""Which pixels are read: dense nodes, class by class, and points of all labelled pixels.
+"""Draw pixels of label maps: per class, as nodes, or from all labelled pixels.
 
 Shape legend: M images, P points on one (H, W) label map.
 """
@@ -21,7 +21,7 @@ from ._checks import check_at_least, check_integers, check_share
 from ._draws import on_host, permutation
 from ._pixels import draw_class_pools
 
-BORDER = 3  # pixels: what counts as near to another label
+BORDER = 3  # pixels: a pixel this close to another label is near a border
 
 
 def sample_points(
@@ -33,26 +33,32 @@ def sample_points(
     ignore_index: int = 255,
     generator: Generator | None = None,
 ) -> LabelledPoints:
-    """Draws at most `max_per_class` pixels of each class of an image, without replacement.
+    """Draw at most `max_per_class` pixels of each class of an image, without replacement.
 
-    Uniform over the pixels of a class. Not part of the paper, whose nodes are patches: a node
-    here is one position of the feature map.
+    Uniform over the pixels of a class. Not part of the paper, whose nodes are patches; here a node
+    is one position of the feature map.
 
     Args:
         seg_map: (H, W) integer class of each pixel.
         max_per_class: Most points of one class; a class with fewer pixels gives all of them.
-        max_points: Most points altogether; a uniform subset is kept of more.
+        max_points: Most points in total; of more, a uniform subset is kept.
         border_share: Share of a class's points that are drawn within `BORDER` pixels of another
-            label, as far as there are such.
+            label, as far as there are such pixels.
         ignore_index: Label of the pixels that belong to no class.
         generator: Source of randomness, on the device of the map or on the CPU.
 
     Returns:
-        P points (y, x) and their labels, in no promised order; empty if all is ignored.
+        P points (y, x) and their labels, in any order; empty if all pixels are ignored.
 
     Raises:
-        ValueError: If the map is no integer matrix, a count is no int of at least 1, or the share
-            is none.
+        ValueError: The map is not an integer matrix, a count is not an int of at least 1, or the
+            share is not in [0, 1].
+
+    Examples:
+        >>> seg_map = torch.tensor([[0, 255, 255], [255, 255, 4]])
+        >>> drawn = sample_points(seg_map, 8, generator=torch.Generator().manual_seed(0))
+        >>> sorted(zip(drawn.points.tolist(), drawn.labels.tolist()))
+        [([0, 0], 0), ([1, 2], 4)]
     """
     check_integers('seg_map', seg_map, '(H, W)', 2)
     check_at_least('max_per_class', max_per_class, 1)
@@ -85,7 +91,7 @@ def near_border(seg_map: Tensor) -> NDArray[np.bool_]:
     """Which pixels have another label within `BORDER` rows and columns.
 
     Args:
-        seg_map: (H, W) integers below 2**24; an ignored pixel has a label of its own.
+        seg_map: (H, W) integers below 2**24; the ignore label counts as another label.
 
     Returns:
         (H, W), on the host.
@@ -114,11 +120,11 @@ def sample_labelled_pixels(
     ignore_index: int = 255,
     generator: Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draws `count` pixels of each image, uniform over the labelled ones, without replacement.
+    """Draw `count` pixels of each image, uniform over the labelled ones, without replacement.
 
-    An image with fewer labelled pixels gives all of them once, and the rest of its points lie on
-    ignored pixels: their label says so, and a loss leaves them out as it does on a whole map. So
-    every image gives as many points, and no pixel counts twice.
+    If an image has fewer labelled pixels, all of them are drawn, and the other points are ignored
+    pixels with the ignore label, which a loss skips as on a whole map. So every image gives the
+    same number of points, and no pixel occurs twice.
 
     Args:
         seg_maps: (M, H, W) integer class of each pixel.
@@ -127,12 +133,19 @@ def sample_labelled_pixels(
         generator: Source of randomness, on the device of the maps.
 
     Returns:
-        Points (M * P, 3) int64, (image, y, x), image by image; their labels (M, P), of the maps'
-        dtype.
+        Points (M * P, 3) int64, (image, y, x), sorted by image, and their labels (M, P), of the
+        maps' dtype.
 
     Raises:
-        ValueError: If the maps are no integers of three dimensions, or `count` is not positive.
-        UserError: If an image has fewer pixels, labelled or not, than points.
+        ValueError: The maps are not an integer tensor of three dimensions, or `count` is not
+            positive.
+        UserError: An image has fewer pixels, labelled or not, than points.
+
+    Examples:
+        >>> seg_maps = torch.tensor([[[255, 2], [255, 255]]])
+        >>> points, labels = sample_labelled_pixels(seg_maps, 1)
+        >>> points, labels
+        (tensor([[0, 0, 1]]), tensor([[2]]))
     """
     check_integers('seg_maps', seg_maps, '(M, H, W)', 3)
     check_at_least('count', count, 1)

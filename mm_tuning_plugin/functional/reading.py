@@ -1,4 +1,4 @@
-"""Reading feature maps at points of the image they were computed from.
+"""Read feature maps at points of the image.
 
 Shape legend: M images, N points, C channels, (H, W) image size, (h, w) map size.
 """
@@ -12,9 +12,9 @@ from torch import Tensor
 def read_at_points(features: Tensor, points: Tensor, image_size: tuple[int, int]) -> Tensor:
     """Read a feature map bilinearly at pixels of the image, at half-pixel centres.
 
-    The same values as resizing the map to the image (bilinear, ``align_corners=False``) and
-    indexing the pixels, without ever making the large map. Positions beyond the centres of the
-    map's border cells read the border, as resizing does.
+    The values equal those of resizing the map to the image (bilinear, ``align_corners=False``) and
+    indexing the pixels, but the large map is never computed. Positions beyond the centres of the
+    border cells get the value of the border, as in resizing.
 
     Args:
         features: (M, C, h, w), floating point.
@@ -25,7 +25,13 @@ def read_at_points(features: Tensor, points: Tensor, image_size: tuple[int, int]
         (N, C), of the features' dtype; differentiable with respect to `features`.
 
     Raises:
-        ValueError: Wrong number of dimensions.
+        ValueError: An argument has a wrong number of dimensions.
+
+    Examples:
+        >>> features = torch.tensor([[[[0.0, 1.0]]]])  # one row of two cells
+        >>> read_at_points(features, torch.tensor([[0, 0, 0], [0, 0, 1]]), (1, 4))
+        tensor([[0.0000],
+                [0.2500]])
     """
     if features.ndim != 4:
         raise ValueError(f'features: expected (M, C, h, w), got shape {tuple(features.shape)}')
@@ -47,9 +53,9 @@ def read_at_points(features: Tensor, points: Tensor, image_size: tuple[int, int]
 def _cells(features: Tensor, image: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """Cells of a map; image (N,), row and column (..., N) -> (..., N, C).
 
-    Rows of channels are read several times faster than channels far apart. A map that is hardly
-    larger than what is read of it is therefore laid out so first; a much larger one is never
-    copied, so that what is held grows with the points and not with the map.
+    Contiguous channels are read several times faster. A map that is not much larger than what is
+    read of it is therefore copied to that layout first. A much larger map is not copied, so memory
+    grows with the number of points, not with the map.
     """
     images, channels, height, width = features.shape
     in_rows = features.is_contiguous(memory_format=torch.channels_last)

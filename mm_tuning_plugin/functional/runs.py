@@ -1,4 +1,4 @@
-"""Sorting into runs of equal values: what counting inside classes comes down to."""
+"""Sort into runs of equal values, to count within classes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from mm_tuning_plugin.functional._draws import Indices
 class Runs(NamedTuple):
     """The R runs of a sorted vector of K values."""
 
-    begins: Indices  # (R,) at which entry each run begins
-    sizes: Indices  # (R,) how many entries it has
-    ranks: Indices  # (K,) how many entries of its run stand before each entry
+    begins: Indices  # (R,) index of the first entry of each run
+    sizes: Indices  # (R,) number of its entries
+    ranks: Indices  # (K,) number of earlier entries in the run of each entry
 
 
 def stable_order(values: NDArray[Any]) -> Indices:
-    """Returns the order (K,) that sorts integers (K,) and leaves equal ones as they stand."""
-    short = values.astype(np.int16)  # NumPy sorts these by radix: a fifth of the time at K = 4,096
+    """The order (K,) that sorts integers (K,) stably."""
+    short = values.astype(np.int16)  # radix sort: a fifth of the time at K = 4,096
     fits = (short == values).all()
     order: Indices = (short if fits else values).argsort(kind='stable')
     return order
 
 
 def find_runs(values: NDArray[Any]) -> Runs:
-    """Finds the runs of a sorted vector (K,)."""
+    """Find the runs of a sorted vector (K,)."""
     count = len(values)
     fences = np.flatnonzero(values[1:] != values[:-1]) + 1
     fences = np.concatenate(([0], fences, [count])) if count else fences
