@@ -1,4 +1,4 @@
-"""What the benchmark sets in the configs that it runs, the same for all arms."""
+"""Settings that the benchmark makes in every config that it runs, the same for all arms."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mm_tuning_plugin.datasets.cached import cache_loading
 from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
 from mm_tuning_plugin.errors import UserError
 
-STEP_OPTIONS = 'benchmark_step'  # the key of a config under which a step's own options are
+STEP_OPTIONS = 'benchmark_step'  # key of a config that holds the options of a step
 RUN = 'run'
 OBSERVE = f'mm_tuning_plugin.{ObserveHook.__name__}'
 METRIC = 'mm_tuning_plugin.ImageIoUMetric'
 
 
 def with_options(cfg: Config, options: Mapping[str, Any]) -> Config:
-    """Put options, by dotted names, over a config, in place.
+    """Override entries of a config, in place, by dotted names.
 
     Raises:
-        UserError: An option leads nowhere.
+        UserError: An option does not fit the config.
     """
     try:
         cfg.merge_from_dict(dict(options))
@@ -40,13 +40,13 @@ def with_options(cfg: Config, options: Mapping[str, Any]) -> Config:
 
 
 def comparable(cfg: Config) -> Config:
-    """A copy fit for comparing arms.
+    """A copy whose arms can be compared.
 
-    It begins from no weights that the config names, validates at its end alone (nothing is chosen
-    by validation labels), keeps one checkpoint, and writes what it counted on each image.
+    Pretrained weights of the config are removed. It validates only at the end, so that validation
+    labels select nothing; it keeps one checkpoint; and it writes the areas of each image.
 
     Raises:
-        UserError: It has no schedule by iterations, no validation, or no IoUMetric.
+        UserError: It has no schedule in iterations, no validation, or no IoUMetric.
     """
     cfg = copy.deepcopy(cfg)
     if not (cfg.get('train_cfg') or {}).get('max_iters'):
@@ -71,12 +71,12 @@ def comparable(cfg: Config) -> Config:
 
 
 def placed(cfg: Config, kind: str, folder: Path, cache_images: bool) -> Config:
-    """A copy that runs in a step's folder; nothing set here changes what is computed.
+    """A copy that writes to the folder of a step. Nothing set here changes the computation.
 
     Args:
-        cfg: What the step runs.
-        kind: Of the step.
-        folder: Of the step.
+        cfg: The config of the step.
+        kind: The kind of step.
+        folder: The folder of the step.
         cache_images: Whether its training images are kept in memory.
     """
     cfg = cache_loading(cfg) if cache_images else copy.deepcopy(cfg)
@@ -85,7 +85,7 @@ def placed(cfg: Config, kind: str, folder: Path, cache_images: bool) -> Config:
         *(cfg.get('custom_hooks') or []), dict(type=OBSERVE, folder=str(folder))
     ]  # fmt: skip
     if kind == 'tuning':
-        cfg['mix_and_match'].setdefault('pictures', ())  # they would count among its seconds
+        cfg['mix_and_match'].setdefault('pictures', ())  # drawing takes time, which is measured
         kept = cfg['mix_and_match'].get('keep_hooks') or ()
         cfg['mix_and_match']['keep_hooks'] = [*kept, ObserveHook.__name__]
     if kind == 'fine_tuning':
@@ -97,7 +97,7 @@ def placed(cfg: Config, kind: str, folder: Path, cache_images: bool) -> Config:
 
 
 def _by_image(evaluator: Any) -> Any:
-    """Copy an evaluator with `ImageIoUMetric` in the place of mmseg's IoUMetric.
+    """A copy of an evaluator in which `ImageIoUMetric` replaces mmseg's IoUMetric.
 
     Raises:
         UserError: There is not exactly one.

@@ -1,9 +1,8 @@
-"""Steps: the pieces of work that jobs share, each run by a process of its own.
+"""Steps of a benchmark: each runs in its own process, and several jobs may share one.
 
-A step is data: what it runs (a config), where, what it needs, and the one file that tells that it
-is finished. `prepare` writes it down; ``python -m mm_tuning_plugin.cli.step FOLDER`` runs it. Who
-runs steps needs to know no more: a step may start once every path in `Step.needs` exists, and it is
-finished exactly when `Step.product` exists.
+A step is data: the config that it runs, its folder, the files that it needs, and its product.
+`prepare` writes a step to its folder; ``python -m mm_tuning_plugin.cli.step FOLDER`` runs it. It
+may start when every path in `Step.needs` exists. It is finished when `Step.product` exists.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ RECORD_FILE = 'record.json'
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of work.
+    """One step.
 
     Attributes:
         kind: 'proxy', 'tuning', 'first_pass' or 'fine_tuning'.
-        name: Shown to people.
-        folder: Where it runs. Its name has a fingerprint of all that determines the product: a step
-            with another config has another folder.
-        product: The file that exists exactly when it is finished.
-        cfg: What it runs; the paths of the products it needs are in it.
+        name: For messages.
+        folder: Where it runs. Its name contains a digest of all that determines the product, so a
+            step with another config has another folder.
+        product: The file that exists if and only if the step is finished.
+        cfg: The config that it runs, with the paths of the products that it needs.
         needs: Products of other steps, which must exist before it starts.
         iterations: Training iterations.
-        flops: Of the whole step, from one measured batch; 0: unknown.
-        seconds: Likewise, an estimate for this machine: forward and backward passes alone.
+        flops: FLOPs of the whole step, from one measured batch; 0: unknown.
+        seconds: Estimated time of its forward and backward passes on this machine; 0: unknown.
     """
 
     kind: str
@@ -68,7 +67,7 @@ class Job(NamedTuple):
         fraction: Share of the training labels.
         fold: Index of the fold.
         seed: Seed of subset, data order, augmentation, head and sampling.
-        steps: All it takes, in order; those of other jobs may be among them. The last is its own.
+        steps: All its steps, in order. Other jobs may share them, except the last.
     """
 
     name: str
@@ -82,23 +81,23 @@ class Job(NamedTuple):
 
 
 def distinct_steps(jobs: Sequence[Job]) -> list[Step]:
-    """The steps of all jobs, each once, in an order in which they can be run."""
+    """The steps of all jobs without repeats, in dependency order."""
     return list({step.product: step for job in jobs for step in job.steps}.values())
 
 
 def missing_steps(jobs: Sequence[Job]) -> list[Step]:
-    """The distinct steps of the jobs that are not finished.
+    """The distinct steps of unfinished jobs.
 
-    What only finished jobs needed is not made again: their large weights may have been deleted, or
-    left on another machine.
+    Steps that only finished jobs need are left out: their products may have been deleted to save
+    space, or be on another machine.
     """
     return distinct_steps([job for job in jobs if not job.steps[-1].finished])
 
 
 def prepare(step: Step) -> None:
-    """Write what a step's process reads: ``step.json`` and ``config.py`` in the step's folder.
+    """Write ``step.json`` and ``config.py``, which the process of a step reads, to its folder.
 
-    A step prepared again keeps what its folder holds of an unfinished run.
+    Other files in the folder, such as those of an unfinished run, are kept.
 
     Raises:
         UserError: The folder cannot be written.
@@ -144,14 +143,14 @@ def read_step(folder: Path) -> Step:
 
 
 class Outcome(NamedTuple):
-    """What became of a step.
+    """The outcome of a step.
 
     Attributes:
         status: 'done' or 'failed'.
-        seconds: Its process ran, in this pool; 0 where it was not run here.
+        seconds: How long its process ran; 0 if this pool did not run it.
         error: One line; empty if done.
-        tail: The last lines that it printed, if it failed itself.
-        log: All that it printed, if it failed itself.
+        tail: The last lines of its output, if its own process failed.
+        log: The file of its whole output, if its own process failed.
     """
 
     status: str

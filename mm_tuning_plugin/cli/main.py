@@ -1,7 +1,6 @@
-"""``mm-tuning COMMAND ...``: all commands behind one name, also as ``python -m mm_tuning_plugin``.
+"""``mm-tuning COMMAND ...``, also ``python -m mm_tuning_plugin COMMAND ...``: run a command.
 
-A command's module is imported when it is asked for, and its own parser reads what stands behind its
-name: no option is known here.
+The module of a command is imported only when the command is run. Its own parser reads its options.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from mm_tuning_plugin.cli.common.usage import STATUSES, status_lines
 from mm_tuning_plugin.errors import UserError
 
 PROG = 'mm-tuning'
-SOME_FAILED = 'benchmark, demo: a step failed; sweep: a config did; everything else is finished'
+SOME_FAILED = 'benchmark, demo: a step failed; sweep: a config failed; the rest is finished'
 
 
 class Command(NamedTuple):
@@ -27,7 +26,7 @@ class Command(NamedTuple):
     Attributes:
         module: In `mm_tuning_plugin.cli`; its ``entry(argv, prog)`` returns the exit status.
         summary: What it does, in half a line.
-        example: Its arguments in a call that makes sense.
+        example: Arguments of an example call.
     """
 
     module: str
@@ -48,7 +47,7 @@ COMMANDS = {
     ),
     'convert': Command(
         'convert',
-        'write a checkpoint that stock mmseg loads in full, or look into one',
+        'write a checkpoint that stock mmseg loads in full, or inspect one',
         'moco_r50.pth.tar r50.pth --config my_config.py',
     ),
     'browse': Command(
@@ -58,21 +57,23 @@ COMMANDS = {
     ),
     'doctor': Command(
         'doctor',
-        'check the installation and, with a config, all that a run needs',
+        'check the installation and, with a config, everything a run needs',
         'my_config.py --ssl-checkpoint moco_r50.pth',
     ),
     'report': Command(
         'report',
-        'write the report of a finished run once more, beside another run',
+        'write the report of a finished run again, compared with another run',
         'work_dirs/my_config --compare work_dirs/my_config_no-tuning',
     ),
     'sweep': Command(
-        'sweep', 'say which configs of a project can be tuned, and why not', 'my_project/configs'
+        'sweep',
+        'list which configs can be tuned, and why others cannot',
+        'my_project/configs',
     ),
     'list': Command(
         'list', 'print the losses, nodes, recipes, hooks and so on that are registered', 'losses'
     ),
-    'demo': Command('demo', 'the whole story on a small data set that is drawn for it', ''),
+    'demo': Command('demo', 'run all steps on a small synthetic data set', ''),
 }
 
 
@@ -104,7 +105,7 @@ def find_command(name: str) -> Command:
     """Look up a command.
 
     Raises:
-        UserError: There is none of this name.
+        UserError: It does not exist.
     """
     if name in COMMANDS:
         return COMMANDS[name]

@@ -1,4 +1,4 @@
-"""Which values label maps have, in the files and behind the user's own transforms.
+"""Count the values of label maps, in the files and after the user's transforms.
 
 Shape legend: K classes.
 """
@@ -18,20 +18,20 @@ from mm_tuning_plugin.engine.config.derive_pipelines import tuning_pipeline, wit
 from mm_tuning_plugin.engine.preflight.data import build_dataset
 from mm_tuning_plugin.engine.preflight.data_files import LABELS, find_leaf, find_readers
 
-MUCH_DROPPED = 0.15  # of the pixels: more than data sets leave unlabelled as a rule
+MUCH_DROPPED = 0.15  # share of the pixels; data sets rarely leave more unlabelled
 Counts = dict[int, int]
-"""How many pixels have a value."""
+"""Label value -> number of pixels."""
 
 
 class LabelCensus(NamedTuple):
     """The values of some label maps.
 
     Attributes:
-        images: How many were read.
-        loaded: Behind the transforms that load and map labels, before anything is checked.
-        in_files: In the files of the maps with ``reduce_zero_label``; empty where none has it.
-        reduced: In how many of the maps ``reduce_zero_label`` is set.
-        jpegs: How many of the files are JPEGs.
+        images: Number of images read.
+        loaded: Values after the transforms that load and map labels, before any check.
+        in_files: Values in the files, of the maps with ``reduce_zero_label``.
+        reduced: Number of maps with ``reduce_zero_label``.
+        jpegs: Number of files that are JPEGs.
     """
 
     images: int
@@ -51,14 +51,14 @@ def take_census(
 
     Args:
         dataset: The user's config of the data set.
-        indices: From the number of images to those that are read, each once.
+        indices: Gives the indices of the images to read, from the number of images.
         scope: The config's ``default_scope``.
-        where: Its place in the config.
+        where: Where the data set is in the config, for messages.
 
     Raises:
         UserError: The data set cannot be built, or a file is missing or cannot be read.
     """
-    # what stage one does before it checks and samples
+    # the steps of stage one before it checks labels and samples nodes
     config = with_pipeline(dataset, lambda steps: tuning_pipeline(steps, (), {}, {})[:-3])
     loaded: Counts = {}
     in_files: Counts = {}
@@ -79,7 +79,7 @@ def take_census(
 
 
 def _add(counts: Counts, seg_map: np.ndarray | None, path: str) -> None:
-    if seg_map is None:  # of a format that the user's own loader reads
+    if seg_map is None:  # a format that only the user's own loader reads
         return
     values, numbers = np.unique(as_integers(seg_map, path), return_counts=True)
     for value, number in zip(values.tolist(), numbers.tolist()):
@@ -89,7 +89,7 @@ def _add(counts: Counts, seg_map: np.ndarray | None, path: str) -> None:
 def label_warnings(
     census: LabelCensus, class_names: Sequence[str], ignore_values: Iterable[int]
 ) -> list[str]:
-    """What the values say against ``reduce_zero_label`` and the classes, with remedies.
+    """Warnings about ``reduce_zero_label`` and the classes, from the values found.
 
     Args:
         census: From `take_census`.
@@ -103,7 +103,7 @@ def label_warnings(
     lines = _absorbed_classes(census, class_names, ignored) + _not_lossless(census)
     if census.reduced:
         lines += _against_reducing(census, class_names)
-    if not census.jpegs:  # whose values are nobody's
+    if not census.jpegs:  # lossy compression changes values
         lines += _beyond_classes(census, class_names, ignored)
     return lines + _much_ignored(census, ignored)
 
@@ -131,7 +131,7 @@ def _absorbed_classes(
 
 
 def _against_reducing(census: LabelCensus, class_names: Sequence[str]) -> list[str]:
-    """``reduce_zero_label`` takes 1..K for 0..K-1: do the files have 0..K-1 to begin with?"""
+    """Warn if the files have 0..K-1 already: ``reduce_zero_label`` expects 1..K."""
     number = len(class_names)
     values = {value for value in census.in_files if 0 <= value < 255}
     share = census.in_files.get(0, 0) / max(1, sum(census.in_files.values()))
@@ -178,7 +178,7 @@ def _beyond_classes(
 
 
 def _much_ignored(census: LabelCensus, ignored: set[int]) -> list[str]:
-    """255 is a class of many binary masks, and is absorbed by the ignored."""
+    """Warn if most pixels are ignored, or 255 is the second value of a binary mask."""
     total = sum(census.loaded.values())
     if census.loaded.get(255) and not census.reduced and set(census.loaded) <= {0, 255}:
         return [

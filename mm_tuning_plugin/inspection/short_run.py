@@ -1,7 +1,7 @@
-"""Runs that end after a few iterations, with all that is measured against their length kept whole.
+"""End a run after a few iterations without changing its config.
 
-A config with a smaller ``max_iters`` is another run: its schedulers begin behind its end, and hooks
-refuse it. Here the config stays as it is, with its loop, and the run stops as if it were done.
+A smaller ``max_iters`` would make it another run: schedulers would begin after its end, and hooks
+would refuse it. So the config keeps its length, and the run stops early as if it were complete.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mm_tuning_plugin.engine.runner import MixAndMatchRunner
 
 
 class Enough(Exception):
-    """The iterations that were wanted are done; it never leaves this module."""
+    """The wanted iterations are done. Raised and caught in this module."""
 
 
 def cut_short(kind: type[ResumableRunner], iterations: int) -> type[ResumableRunner]:
-    """A kind of Runner that ends after a few iterations as if they were all.
+    """A subclass of a Runner that ends after `iterations` iterations.
 
-    It then writes a checkpoint, validates if the run ever does, and calls the hooks of the end.
-    That goes for any training loop; a run that is shorter ends by itself.
+    It then writes a checkpoint, validates if the config has a validation, and calls the hooks of
+    the end. It works with any training loop. A shorter run ends by itself.
 
     Args:
-        kind: Of Runner.
-        iterations: How many, from 1.
+        kind: The class of the Runner.
+        iterations: At least 1.
     """
 
     class Short(kind):  # type: ignore[valid-type, misc]
@@ -35,16 +35,16 @@ def cut_short(kind: type[ResumableRunner], iterations: int) -> type[ResumableRun
 
         def call_hook(self, fn_name: str, **kwargs: Any) -> None:
             super().call_hook(fn_name, **kwargs)
-            if fn_name == 'after_train_iter':  # every hook has been there
+            if fn_name == 'after_train_iter':  # every hook has been called
                 self.taken += 1
                 if self.taken == iterations:
                     raise Enough
 
         def build_train_loop(self, loop: Any) -> Any:
             built = super().build_train_loop(loop)
-            if not isinstance(loop, BaseLoop):  # else it was built before
-                whole = built.run
-                built.run = lambda: self.run_short(built, whole)
+            if not isinstance(loop, BaseLoop):  # a loop that is already built is wrapped already
+                run_whole = built.run
+                built.run = lambda: self.run_short(built, run_whole)
             return built
 
         def run_short(self, loop: Any, run: Any) -> Any:
@@ -52,7 +52,7 @@ def cut_short(kind: type[ResumableRunner], iterations: int) -> type[ResumableRun
                 return run()
             except Enough:
                 pass
-            loop._iter += 1  # a loop counts behind its hooks
+            loop._iter += 1  # a loop counts an iteration after its hooks
             if not self.is_kept:
                 self._save_now()
             self.call_hook('after_train_epoch')
@@ -67,7 +67,7 @@ def cut_short(kind: type[ResumableRunner], iterations: int) -> type[ResumableRun
 
 
 class ShortRun(MixAndMatchRunner):
-    """Both stages, each ended after `iterations` iterations."""
+    """Both stages, each of which ends after `iterations` iterations."""
 
     iterations = 2
 

@@ -1,4 +1,4 @@
-"""Figures of a survey: a row for each class, a summary, and what speaks against the settings.
+"""Summarise a survey of nodes: a row for each class, totals, and warnings about settings.
 
 Shape legend: K classes, N nodes.
 """
@@ -14,7 +14,7 @@ from mm_tuning_plugin.inspection.node_survey import Survey
 from mm_tuning_plugin.nodes.base import draws_background, more_nodes, node_kind, node_name
 
 BACKGROUND_NAMES = ('background', 'bg', 'void', 'unlabelled', 'unlabeled', 'other', 'clutter')
-MOSTLY = 0.5  # of the pixels: a class that covers more is background, or leaves little else
+MOSTLY = 0.5  # share of the pixels; a class above it is probably background
 QUANTILES = (0.1, 0.5, 0.9)
 _NAMES_SHOWN = 8
 
@@ -23,9 +23,9 @@ def class_rows(seen: Survey) -> list[dict[str, Any]]:
     """One row for each class.
 
     Returns:
-        K rows: its index and name; its share of the pixels that count; its nodes and their share;
-        in how many images it has pixels and nodes; medians over its nodes of purity, side and
-        covered share (None without nodes; of points the last two are None).
+        K rows: index and name; share of the pixels that are not ignored; number and share of its
+        nodes; number of images with its pixels and with its nodes; medians over its nodes of
+        purity, side and covered share (None without nodes; the last two are None for points).
     """
     pixels, counts = seen.pixels[:-1], seen.counts
     present = sum(image.pixels[:-1] > 0 for image in seen.images)
@@ -54,7 +54,7 @@ def class_rows(seen: Survey) -> list[dict[str, Any]]:
 
 
 def summary(seen: Survey) -> dict[str, Any]:
-    """Figures over all classes: counts, and quantiles of what single nodes have."""
+    """Figures over all classes: counts, and quantiles over the nodes."""
     facts = seen.facts
     background = facts.background_index
     return dict(
@@ -75,7 +75,7 @@ def summary(seen: Survey) -> dict[str, Any]:
 
 
 def sampling_warnings(seen: Survey) -> list[str]:
-    """What speaks against the settings, with remedies: classes without nodes, the background.
+    """Warnings about classes without nodes, images without nodes and the background class.
 
     Returns:
         Lines of the form 'thing: found; remedy'.
@@ -112,6 +112,7 @@ def _figures(seen: Survey) -> dict[str, np.ndarray]:
 
 
 def _background_warnings(seen: Survey) -> list[str]:
+    """Warnings about the background class, which only this package's patches treat specially."""
     facts, names = seen.facts, seen.facts.class_names
     if not draws_background(vars(facts.options)):
         return []
@@ -160,6 +161,6 @@ def _median(values: np.ndarray) -> float | None:
 
 
 def _quantile(values: np.ndarray, q: float) -> float | None:
-    """None where there is nothing to measure; NaN marks a box wholly outside its image."""
+    """A quantile; None without values. NaN, the value of a box outside its image, is skipped."""
     known = values[~np.isnan(values)]
     return round(float(np.quantile(known, q)), 4) if len(known) else None

@@ -14,7 +14,6 @@ from mm_tuning_plugin.benchmark.design.cost import (
     StepCost,
     equal_iterations,
     measure_step,
-    training_step_flops,
 )
 from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.engine import derive_tuning_config
@@ -91,13 +90,13 @@ def test_flops_of_known_layers(registered, workers):
     expected = 2 * 8 * (2 * 10 * 20 + 3 * 20 * 5)
     cfg = step_config(8, **workers)
     text = cfg.pretty_text
-    assert training_step_flops(cfg) == expected
+    assert measure_step(cfg).flops == expected
     assert cfg.pretty_text == text, 'the config is not changed'
 
 
 def test_counting_leaves_the_random_state_alone(registered):
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
-    training_step_flops(step_config(2))
+    measure_step(step_config(2))
     after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     assert after == before
 
@@ -122,9 +121,9 @@ def test_what_is_not_computed_is_counted_all_the_same(toy_cfg, monkeypatch, stag
         toy_cfg.mix_and_match.update(nodes=stage, size_range=(16, 32), patch_size=32)
         toy_cfg = derive_tuning_config(toy_cfg)
     monkeypatch.setattr(cost, 'LONG', 0)
-    counted = training_step_flops(toy_cfg)
+    counted = measure_step(toy_cfg).flops
     monkeypatch.setattr(cost, 'LARGE', 10**9)
-    assert counted == training_step_flops(toy_cfg) > 10**6
+    assert counted == measure_step(toy_cfg).flops > 10**6
 
 
 def test_a_long_step_is_not_run_only_to_be_timed(registered, monkeypatch):

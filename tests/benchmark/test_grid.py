@@ -7,7 +7,7 @@ import pytest
 import torch
 from mistakes import mistake
 
-from mm_tuning_plugin.benchmark.design import cost, grid
+from mm_tuning_plugin.benchmark.design import cost, step_builder
 from mm_tuning_plugin.benchmark.design.cost import StepCost
 from mm_tuning_plugin.benchmark.design.grid import build_jobs
 from mm_tuning_plugin.benchmark.settings import STEP_OPTIONS
@@ -177,7 +177,7 @@ def test_other_code_makes_shared_weights_anew_and_keeps_jobs_without_them(
 ):
     plan = toy_plan(arms=ARMS, starts={'random': None, 'colours': dict(proxy=proxy)})
     one = jobs_of(plan, tmp_path)
-    for module in (grid, cost):
+    for module in (step_builder, cost):
         monkeypatch.setattr(module, 'code_digest', lambda: 'other')
     other = jobs_of(plan, tmp_path)
     for kind in ('tuning', 'first_pass', 'proxy'):

@@ -1,4 +1,4 @@
-"""From what steps left behind to ``results.csv``, ``plan.json`` and ``areas/``."""
+"""Collect the records of steps into ``results.csv``, ``plan.json`` and ``areas/``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VERSIONS = ('mm_tuning_plugin', 'torch', 'mmengine', 'mmcv', 'mmseg')
 
 
 class Collector:
-    """Writes the results of jobs, as often as it is asked to.
+    """Writes the results of jobs; may be called again as steps finish.
 
     Args:
         jobs: In the order of the rows.
@@ -105,7 +105,7 @@ class Collector:
         )
 
     def _record(self, step: Step) -> dict[str, Any] | None:
-        """What a step recorded as it ended, its product kept or not; None: it did not end."""
+        """The record of a finished step, also if its product was deleted; else None."""
         path = step.folder / RECORD_FILE
         if step.product not in self._records and path.is_file():
             self._records[step.product] = json.loads(path.read_text(encoding='utf-8'))
@@ -128,7 +128,7 @@ class Collector:
 
 
 def _recalls(before: Sequence[Mapping[str, Any]], last: Mapping[str, Any]) -> dict[str, Any]:
-    """Recall@1 of the start, of the backbone that fine-tuning began from, and of what it made."""
+    """Recall@1 of the start, of the backbone before fine-tuning, and of the backbone after it."""
     start = (before[0] if before else last).get('recall_start')
     return dict(
         recall=before[-1].get('recall') if before else start,
@@ -138,6 +138,6 @@ def _recalls(before: Sequence[Mapping[str, Any]], last: Mapping[str, Any]) -> di
 
 
 def _seconds(known: Sequence[tuple[Step, Mapping[str, Any]]], kinds: Sequence[str]) -> float | None:
-    """Of the steps of some kinds together; None where one is not finished."""
+    """Total seconds of the steps of some kinds; None if one is unfinished."""
     found = [record.get('seconds') for step, record in known if step.kind in kinds]
     return None if None in found else round(sum(found), 2)

@@ -1,4 +1,4 @@
-"""What a benchmark left behind, read and checked: results.csv, areas/, plan.json.
+"""Read and check the files of a benchmark: results.csv, areas/, plan.json.
 
 Shape legend: I validation images in manifest order, C classes.
 """
@@ -15,7 +15,7 @@ import pandas as pd
 
 from mm_tuning_plugin.errors import UserError
 
-#: What makes a row of the report, and what makes a pair in it.
+#: Columns that identify a row of the report, and those that identify a pair in it.
 ROW = ['backbone', 'start', 'fraction']
 PAIR = ['fold', 'seed']
 KEY = [*ROW, 'arm', *PAIR]
@@ -34,7 +34,7 @@ CLASS_PREFIX = 'IoU.'
 
 
 class Areas(NamedTuple):
-    """What a job's predictions cover, by image and class.
+    """Intersection and union of the predictions of a job, by image and class.
 
     Attributes:
         names: (I,) of the validation images.
@@ -50,11 +50,11 @@ class Areas(NamedTuple):
 
 
 class Results(NamedTuple):
-    """All that a report is made from.
+    """The content of a report.
 
     Attributes:
-        jobs: A row a job, numbers as float64 (nan: not known), texts as str ('' likewise).
-        areas: By name of the job; only of those that are done and have them.
+        jobs: One row for each job. Numbers are float64 (nan: unknown), texts str ('': unknown).
+        areas: Name of a job -> areas, for jobs that are done and have them.
         plan: The resolved plan.
     """
 
@@ -69,7 +69,7 @@ class Results(NamedTuple):
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes that results.csv has a column of, in its order."""
+        """Names of the classes that have a column in results.csv, in order."""
         return [c[len(CLASS_PREFIX) :] for c in self.jobs if c.startswith(CLASS_PREFIX)]
 
 
@@ -204,7 +204,7 @@ def read_areas(path: Path) -> Areas:
 
 
 def _check_same_images(jobs: pd.DataFrame, areas: dict[str, Areas], folder: Path) -> None:
-    """Refuse jobs of one fold that were judged on different images or classes."""
+    """Check that all jobs of a fold were evaluated on the same images and classes."""
     first: dict[str, str] = {}
     for name, fold in zip(jobs['job'], jobs['fold']):
         if name not in areas:

@@ -1,17 +1,20 @@
-"""The arms of a comparison: what each does before fine-tuning, and for how long it fine-tunes.
+"""The arms of a comparison: what each does before fine-tuning, and how long it fine-tunes.
 
-An arm is a recipe, whose tuning comes before fine-tuning, or a baseline, which only fine-tunes. The
-baselines control for what tuning costs:
+An arm is either a recipe, which tunes the backbone and then fine-tunes, or a baseline, which only
+fine-tunes. Most baselines get as much compute as the recipe:
 
 * ``direct``: fine-tuning alone.
-* ``direct-matched``: one schedule, stretched to the FLOPs of tuning and fine-tuning together.
-* ``direct-2x``: the schedule stretched to twice its length: whether `direct` had converged.
-* ``direct-twice``: fine-tune for as many FLOPs as tuning, keep the backbone, take a fresh head,
-  fine-tune in full: the restart alone.
-* ``direct-augmented``: ``direct-matched``, with the augmentation that only stage one has.
+* ``direct-matched``: fine-tuning, stretched to the FLOPs of tuning and fine-tuning together.
+* ``direct-2x``: fine-tuning, stretched to twice its length: shows whether ``direct`` converged.
+* ``direct-twice``: fine-tune for as many FLOPs as tuning takes, keep the backbone, and fine-tune in
+  full with a new head: shows the effect of the restart alone.
+* ``direct-augmented``: ``direct-matched`` with the augmentation that only tuning uses.
 
-``NAME:RECIPE`` is the same, matched to another recipe than ``tuned``. ``ce-tuned`` is the recipe
-``tuned`` with cross-entropy for its loss: nodes and labels alone, without matching.
+``NAME:RECIPE`` is such a baseline, matched to another recipe than ``tuned``. ``ce-tuned`` is the
+recipe ``tuned`` with cross-entropy as its loss: it uses nodes and labels, but no matching.
+
+To add a baseline, name it in `PLAIN` or `MATCHED` and let `parse_arm` return its `Arm`. To add a
+recipe, give its options in the plan (``recipes``).
 """
 
 from __future__ import annotations
@@ -29,13 +32,13 @@ from mm_tuning_plugin.engine.config.derive_pipelines import with_augmentation
 from mm_tuning_plugin.engine.config.options import resolve_options
 from mm_tuning_plugin.errors import UserError
 
-REFERENCE = 'tuned'  # the recipe that baselines are matched to if none is named
+REFERENCE = 'tuned'  # baselines are matched to this recipe unless they name another
 PLAIN = ('direct', 'direct-2x')
 MATCHED = ('direct-matched', 'direct-twice', 'direct-augmented')
 RECIPES: dict[str, dict[str, Any]] = {'tuned': {}, 'paper': {'recipe': 'paper'}}
-# What a recipe that names another set of defaults takes over from the config's own options.
+# Options of the config that a recipe keeps even if it names another set of defaults.
 SHARED = ('max_iters', 'images_per_batch', 'size_range', 'patch_size', 'background_index')
-# Of a run, not of a recipe: the benchmark sets them.
+# Options of a run, not of a recipe. The benchmark sets them.
 OF_A_RUN = (
     'enabled', 'checkpoint', 'checkpoint_prefix', 'allow_pickle', 'min_matched', 'tuned_backbone',
     'overwrite', 'pictures', 'picture_interval',
@@ -46,10 +49,10 @@ class Arm(NamedTuple):
     """One arm.
 
     Attributes:
-        name: As the plan has it.
-        before: What comes before fine-tuning: 'tuning', 'first_pass', or nothing (None).
-        recipe: The recipe that is tuned, or that the baseline is matched to; None: of none.
-        longer: How fine-tuning is stretched: '' (not), 'matched', or 'twice'.
+        name: Its name in the plan.
+        before: The step before fine-tuning: 'tuning', 'first_pass', or None.
+        recipe: The recipe that is tuned, or that the baseline is matched to; None if neither.
+        longer: How fine-tuning is stretched: '' (not at all), 'matched' or 'twice'.
     """
 
     name: str
@@ -59,7 +62,7 @@ class Arm(NamedTuple):
 
 
 def known_arms(recipes: Iterable[str]) -> list[str]:
-    """Names of arms, of baselines matched to ``tuned`` alone."""
+    """Names of all arms, without the baselines that are matched to a named recipe."""
     return [*PLAIN, *MATCHED, *recipes]
 
 
@@ -71,7 +74,7 @@ def parse_arm(name: str, recipes: Mapping[str, Any]) -> Arm:
         recipes: The recipes of the plan, by name.
 
     Raises:
-        UserError: There is no such arm, or it is matched to a recipe that there is not.
+        UserError: The arm, or the recipe that it is matched to, does not exist.
     """
     if name in recipes:
         return Arm(name, 'tuning', name)
@@ -92,7 +95,7 @@ def parse_arm(name: str, recipes: Mapping[str, Any]) -> Arm:
 
 
 def with_ce_tuned(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The recipes, and ``ce-tuned`` unless the plan has its own."""
+    """The recipes and, unless the plan defines it, ``ce-tuned``."""
     given = {name: dict(options or {}) for name, options in recipes.items()}
     if REFERENCE in given and 'ce-tuned' not in given:
         given['ce-tuned'] = {**given[REFERENCE], 'loss': 'cross_entropy'}
@@ -100,11 +103,11 @@ def with_ce_tuned(recipes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[st
 
 
 def tuning_options(base: Config, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """``mix_and_match`` of a recipe over a config's own; the resolved options are valid.
+    """The options ``mix_and_match`` of a recipe, over those of the config.
 
-    A recipe that names another set of defaults (``recipe='paper'``) takes over no more than
-    `SHARED` from the config, whose other options were set for its own. Retrieval is not measured
-    during tuning unless the recipe asks for it: `retrieval` measures all arms alike.
+    A recipe that names another set of defaults (``recipe='paper'``) keeps only the options `SHARED`
+    of the config: the others were chosen for the config's own defaults. Retrieval is measured
+    during tuning only if the recipe says so, as `worker.retrieval` measures it for all arms.
 
     Raises:
         UserError: An option does not exist, or its value is out of range.
@@ -119,7 +122,7 @@ def tuning_options(base: Config, recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stretched(cfg: Config, iterations: int) -> Config:
-    """A copy whose schedule, whole, lasts other iterations; it validates at its end alone."""
+    """A copy whose whole schedule is stretched to `iterations`, with one validation at the end."""
     cfg = copy.deepcopy(cfg)
     stretch_schedule(cfg, iterations)
     cfg['train_cfg']['val_interval'] = iterations
@@ -127,7 +130,7 @@ def stretched(cfg: Config, iterations: int) -> Config:
 
 
 def without_validation(cfg: Config) -> Config:
-    """A copy that only trains."""
+    """A copy without validation and test."""
     cfg = copy.deepcopy(cfg)
     for stage in ('val', 'test'):
         for part in ('dataloader', 'cfg', 'evaluator'):
@@ -136,10 +139,11 @@ def without_validation(cfg: Config) -> Config:
 
 
 def augmented(base: Config, recipe: Mapping[str, Any]) -> Config:
-    """A copy that fine-tunes with the augmentation that only a recipe's stage one has.
+    """A copy whose fine-tuning also uses the augmentation of a recipe's tuning.
 
     Raises:
-        UserError: The recipe has none, or images would be left with the size it gave them.
+        UserError: The recipe has no augmentation, or it changes the size of images and no crop
+            restores it.
     """
     extra = augmentation(resolve_options(tuning_options(base, recipe)).augment)
     if not extra:

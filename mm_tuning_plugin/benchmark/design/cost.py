@@ -1,4 +1,11 @@
-"""What a training step costs."""
+"""What a training step costs, in FLOPs and in seconds.
+
+Counted is one forward and backward pass of one batch of ``train_dataloader``: the matrix products
+and convolutions that `torch.utils.flop_counter` knows, a multiply-add as two. Not counted are
+element-wise operations, normalisation, the optimizer, data loading and validation. The total of a
+stage is its iterations times the FLOPs of a step; `equal_iterations` turns such a total into
+iterations of another stage, for the arms that are matched to a tuning.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +31,8 @@ from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine.common.files import write_json
 from mm_tuning_plugin.engine.report.versions import device_name
 
-LARGE = 1024  # elements of a float tensor from which it is not computed only to be counted
-LONG = 5.0  # seconds: a step that takes longer is not run only to be timed
+LARGE = 1024  # elements; operations on larger float tensors are counted without computing them
+LONG = 5.0  # seconds; the time of a longer step is estimated instead of measured
 WORKERS_ONLY = ('prefetch_factor', 'timeout', 'multiprocessing_context')
 
 
@@ -33,30 +40,22 @@ class StepCost(NamedTuple):
     """What one training step takes.
 
     Attributes:
-        flops: As `torch.utils.flop_counter` counts them.
-        seconds: Of forward and backward on one batch, once warm; above `LONG`, from the FLOPs and
-            the speed of a convolution.
+        flops: FLOPs of forward and backward on one batch.
+        seconds: Time of the same after a warm-up; above `LONG` an estimate from the FLOPs and the
+            speed of a convolution.
     """
 
     flops: int
     seconds: float
 
 
-def training_step_flops(cfg: Config) -> int:
-    """Count the floating-point operations of forward and backward on one real batch.
+def measure_step(cfg: Config, device: str = 'cpu') -> StepCost:
+    """Count and time forward and backward on one real batch; random states are restored.
 
     Args:
         cfg: The config of a stage: ``model`` and ``train_dataloader``.
-
-    Returns:
-        FLOPs of one training step, as `torch.utils.flop_counter` counts them (matrix products and
-        convolutions; a multiply-add is two).
+        device: Where it is timed.
     """
-    return measure_step(cfg).flops
-
-
-def measure_step(cfg: Config, device: str = 'cpu') -> StepCost:
-    """Count, and time, forward and backward on one real batch; random states stay as they were."""
     cfg = copy.deepcopy(cfg)
     loader_cfg = cfg['train_dataloader']
     loader_cfg.update(num_workers=0, persistent_workers=False)
@@ -72,7 +71,7 @@ def measure_step(cfg: Config, device: str = 'cpu') -> StepCost:
             loss, _ = model.parse_losses(losses)
             loss.backward()
 
-        # the counter is asked first: it counts what then is not computed
+        # the innermost mode comes first: operations are counted before they are replaced
         with NotComputed(), FlopCounterMode(display=False) as counter:
             step()
         flops = int(counter.get_total_flops())
@@ -80,9 +79,9 @@ def measure_step(cfg: Config, device: str = 'cpu') -> StepCost:
 
 
 class NotComputed(TorchDispatchMode):
-    """Gives zeros of the right shape for what is large, and so takes the time: no work, no memory.
+    """Replace operations on large tensors by zeros of the right shape, to count a step quickly.
 
-    What a step does must not depend on the values of features, only on shapes and labels.
+    The operations of a step must depend on shapes and labels only, not on values of features.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -98,7 +97,7 @@ class NotComputed(TorchDispatchMode):
         on_meta = tree_map_only(Tensor, lambda tensor: tensor.to('meta'), (args, kwargs))
         try:
             made = func(*on_meta[0], **on_meta[1])
-        except NotImplementedError:  # of a shape that values determine
+        except NotImplementedError:  # the shape of the result depends on values
             return func(*args, **kwargs)
         return tree_map_only(Tensor, lambda t: torch.zeros_like(t, device=large[0].device), made)
 
@@ -108,7 +107,7 @@ def _is_large(tensor: Tensor) -> bool:
 
 
 def _seconds(step: Callable[[], None], flops: int, device: str) -> float:
-    """Of a step once warm; of one that takes long, an estimate."""
+    """Time of a step after a warm-up; for a long step an estimate."""
     expected = flops / _speed(device)
     if expected > LONG:
         return expected
@@ -117,7 +116,7 @@ def _seconds(step: Callable[[], None], flops: int, device: str) -> float:
 
 
 def _speed(device: str) -> float:
-    """FLOPs a second of a convolution of the usual kind, forward and backward."""
+    """FLOPs per second of a 3x3 convolution, forward and backward."""
     layer = torch.nn.Conv2d(64, 64, 3, padding=1, device=device)
     images = torch.zeros(4, 64, 64, 64, device=device, requires_grad=True)
 
@@ -132,22 +131,22 @@ def _speed(device: str) -> float:
 def _timed(step: Callable[[], None], device: str) -> float:
     if device != 'cpu':
         torch.cuda.synchronize()
-    begun = time.perf_counter()
+    start = time.perf_counter()
     step()
     if device != 'cpu':
         torch.cuda.synchronize()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
 class CostBook:
-    """Costs of training steps, each measured once and kept on disk.
+    """Costs of training steps, each measured once and stored on disk.
 
-    FLOPs are kept whatever the device, so that schedules stretched by them do not depend on who
-    counted; seconds are kept by device.
+    FLOPs are stored once for all devices, so that matched schedules do not depend on the machine.
+    Seconds are stored for each device.
 
     Args:
-        folder: Where they are kept.
-        fingerprints: Name them.
+        folder: Holds one JSON file for each step.
+        fingerprints: Give the files their names.
     """
 
     def __init__(self, folder: Path, fingerprints: Fingerprints) -> None:
@@ -155,7 +154,7 @@ class CostBook:
         self._known: dict[str, StepCost] = {}
 
     def of(self, cfg: Config) -> StepCost:
-        """The cost of a training step of a config, which needs ``model``, ``train_dataloader``."""
+        """The cost of one training step of a config with ``model`` and ``train_dataloader``."""
         scope = cfg.get('default_scope', 'mmseg')
         key = self.fingerprints.of(scope, code_digest(), cfg['model'], cfg['train_dataloader'])
         if key not in self._known:
@@ -177,5 +176,5 @@ class CostBook:
 
 
 def equal_iterations(flops: float, step_flops: int) -> int:
-    """Iterations that cost as much as `flops`, rounded up."""
+    """Iterations that cost at least `flops`: rounded up."""
     return int(-(-flops // step_flops))

@@ -1,4 +1,4 @@
-"""From a plan to its jobs: every point of the grid, and the steps that points share."""
+"""From a plan to its jobs: every point of the grid, and the steps that several points share."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
-from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.design import arms
 from mm_tuning_plugin.benchmark.design.arms import Arm, parse_arm
-from mm_tuning_plugin.benchmark.design.cost import CostBook, StepCost, equal_iterations
 from mm_tuning_plugin.benchmark.design.plan import Plan
 from mm_tuning_plugin.benchmark.design.splits import Library, Part, read_folds
-from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
+from mm_tuning_plugin.benchmark.design.step_builder import PRODUCTS, StepBuilder
 from mm_tuning_plugin.benchmark.settings import (
     STEP_OPTIONS,
     comparable,
@@ -30,22 +28,14 @@ from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
 from mm_tuning_plugin.engine.preflight.fine_tuning import look_at_fine_tuning, look_at_first_batch
 from mm_tuning_plugin.errors import UserError
 
-PRODUCTS = {
-    'start': 'backbone.pth',  # of a random start: made by the first step that asks for it
-    'proxy': 'backbone.pth',
-    'tuning': 'tuned_backbone.pth',
-    'first_pass': 'backbone.pth',
-    'fine_tuning': 'areas.npz',
-}
-
 
 class Start(NamedTuple):
-    """What a backbone begins from.
+    """The weights that a backbone starts from.
 
     Attributes:
         name: In the plan.
         options: Of ``mix_and_match``: ``checkpoint`` and how it is read.
-        step: The step that makes the checkpoint, if one does.
+        step: The step that trains the checkpoint; None if it is there already or random.
     """
 
     name: str
@@ -54,7 +44,7 @@ class Start(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A point of the grid, without its arm: what all arms of a pair share.
+    """A point of the grid without its arm: what the arms that are compared share.
 
     Attributes:
         backbone: Name.
@@ -62,7 +52,7 @@ class Cell(NamedTuple):
         fraction: Share of the labels.
         fold: Index.
         seed: Seed.
-        cfg: Config of fine-tuning: its data, its seed, its start removed.
+        cfg: Config of fine-tuning with its data and seed; no start is set.
         data: Digests of training images, gallery and validation images.
     """
 
@@ -79,13 +69,13 @@ Read = Callable[[str], Config]
 
 
 def build_jobs(plan: Plan, work_dir: Path, cache: Path, read: Read = Config.fromfile) -> list[Job]:
-    """All jobs of a plan, seed by seed, so that an interrupted benchmark has whole pairs.
+    """All jobs of a plan, seed by seed, so that an interrupted benchmark has complete pairs.
 
-    FLOPs are measured where they are not known yet, and manifests are written.
+    Measures costs that are not known yet, and writes manifests of the images used.
 
     Args:
         plan: The plan.
-        work_dir: Holds the last steps, which are the jobs' own.
+        work_dir: Holds the last step of each job, which no other job shares.
         cache: Holds what jobs, arms and plans share.
         read: Reads a config.
 
@@ -94,7 +84,7 @@ def build_jobs(plan: Plan, work_dir: Path, cache: Path, read: Read = Config.from
     """
     grid = Grid(plan, work_dir, cache, read)
     for name in grid.bases:
-        grid.look_at(name)
+        grid.check_fine_tuning(name)
     return list(grid.jobs())
 
 
@@ -107,22 +97,20 @@ class Grid:
         self.plan, self.work_dir, self.cache = plan, work_dir, cache
         self.read = lambda path: with_named_types(read(path))
         self.arms = [parse_arm(name, plan.recipes) for name in plan.arms]
-        self.fingerprints = Fingerprints(cache)
-        self.costs = CostBook(cache / 'costs', self.fingerprints)
         self.bases = {
             name: comparable(with_options(self.read(path), plan.cfg_options))
             for name, path in plan.configs.items()
         }
+        self.steps = StepBuilder(plan, cache, self.bases)
         self.folds = None if plan.folds is None else read_folds(Path(plan.folds['file']))
         self.libraries: dict[str, Library] = {}
         self.proxies: dict[Any, Step] = {}
-        self.stages_one: dict[tuple[str, str], Config] = {}
 
-    def look_at(self, backbone: str) -> None:
-        """Look at the fine-tuning of a backbone before anything is measured or run.
+    def check_fine_tuning(self, backbone: str) -> None:
+        """Check that the fine-tuning of a backbone can begin, before anything is measured or run.
 
         Raises:
-            UserError: It could not begin.
+            UserError: It cannot.
         """
         cfg = copy.deepcopy(self.bases[backbone])
         fold = None if self.plan.folds is None else self.plan.folds['indices'][0]
@@ -144,7 +132,7 @@ class Grid:
                 yield self.job(cell, arm)
 
     def cells(self) -> Iterator[Cell]:
-        """All points, without arms."""
+        """All points of the grid, seed by seed."""
         folds = [None] if self.plan.folds is None else self.plan.folds['indices']
         for seed in self.plan.seeds:
             for backbone in self.bases:
@@ -154,11 +142,11 @@ class Grid:
                             yield self.cell(backbone, start, fraction, fold, seed)
 
     def starts(self, backbone: str, fold: int | None, seed: int) -> Iterator[Start]:
-        """The starts of a backbone; a random one is a file too, the same for all arms of a pair."""
+        """The starts of a backbone. A random one is a file too, so that all arms share it."""
         for name, start in self.plan.starts.items():
             if start is None:
                 network = self.bases[backbone]['model']['backbone']
-                folder = self.cache / f'start-{self.fingerprints.of("start", network, seed)}'
+                folder = self.cache / f'start-{self.steps.fingerprints.of("start", network, seed)}'
                 yield Start(name, {'checkpoint': str(folder / PRODUCTS['start'])})
                 continue
             kind = 'proxy' if 'proxy' in start else 'checkpoint'
@@ -175,7 +163,7 @@ class Grid:
     def proxy(
         self, name: str, backbone: str, path: str, start: Mapping[str, Any], fold: int | None
     ) -> Step:
-        """The training of a proxy task, on the fold's training images without labels."""
+        """The step that trains a proxy task on the training images of a fold, without labels."""
         key = name, backbone, fold
         if key not in self.proxies:
             cfg = with_options(self.read(path), start.get('cfg_options', {}))
@@ -189,19 +177,19 @@ class Grid:
             cfg['train_dataloader']['dataset'] = part.dataset
             cfg[STEP_OPTIONS] = dict(images=part.images)
             where = '' if fold is None else f', fold {fold}'
-            self.proxies[key] = self.shared_step(
+            self.proxies[key] = self.steps.shared_step(
                 'proxy',
                 f'proxy {name}, {backbone}{where}',
                 cfg,
                 [cfg.to_dict(), part.digest],
-                self.costs.of(cfg),
+                self.steps.costs.of(cfg),
             )
         return self.proxies[key]
 
     def cell(
         self, backbone: str, start: Start, fraction: float, fold: int | None, seed: int
     ) -> Cell:
-        """A point of the grid."""
+        """Build a point of the grid."""
         cfg = copy.deepcopy(self.bases[backbone])
         gallery, train, val = self.parts(cfg, fraction, fold, seed)
         cfg['train_dataloader']['dataset'] = train.dataset
@@ -228,7 +216,8 @@ class Grid:
         else:
             names = self.folds[fold]
             gallery = library.named(train, names['train'])
-            moved = copy.deepcopy(dict(val))  # a fold divides the training images
+            # both parts of a fold are among the training images
+            moved = copy.deepcopy(dict(val))
             inner, source = next(leaf_datasets(moved)), next(leaf_datasets(train))
             for key in ('data_root', 'data_prefix'):
                 if key in source:
@@ -237,14 +226,14 @@ class Grid:
         return gallery, library.subset(gallery.dataset, fraction, seed), judged
 
     def library(self, cfg: Config) -> Library:
-        """Lists the data sets of a config's scope."""
+        """The library of data sets of a config's default scope."""
         scope = cfg.get('default_scope') or 'mmseg'
         if scope not in self.libraries:
             self.libraries[scope] = Library(self.cache / 'splits', scope)
         return self.libraries[scope]
 
     def job(self, cell: Cell, arm: Arm) -> Job:
-        """A point of the grid."""
+        """One arm at one point of the grid, with its steps in order."""
         parts = [
             cell.backbone, cell.start.name, arm.name, f'{cell.fraction:g}', f'fold{cell.fold}',
             f'seed{cell.seed}',
@@ -260,31 +249,33 @@ class Grid:
         )  # fmt: skip
 
     def before(self, cell: Cell, arm: Arm, name: str) -> Step:
-        """What an arm does before fine-tuning."""
+        """The step before fine-tuning: the tuning of a recipe, or a first pass of fine-tuning."""
         recipe = self.plan.recipes[arm.recipe]
         needs = () if cell.start.step is None else (cell.start.step.product,)
         cfg = copy.deepcopy(cell.cfg)
         if arm.before == 'tuning':
             options = arms.tuning_options(cfg, recipe)
             cfg['mix_and_match'] = options
-            stage = derive_tuning_config(cfg)  # without a start, which may not be there yet
+            stage = derive_tuning_config(cfg)  # without the start: its file may not exist yet
             cfg['mix_and_match'] = {**options, **cell.start.options}
             content = [stage.to_dict(), cell.start.options, cfg[STEP_OPTIONS], cell.data]
-            return self.shared_step(
+            return self.steps.shared_step(
                 'tuning',
                 f'{name}: tuning',
                 cfg,
                 content,
-                self.tuning_cost(cell.backbone, arm.recipe),
+                self.steps.tuning_cost(cell.backbone, arm.recipe),
                 needs,
-                options_iterations(stage),
+                stage['train_cfg']['max_iters'],
             )
-        iterations = self.extra_iterations(cell.backbone, arm.recipe)
+        iterations = self.steps.matched_iterations(cell.backbone, arm.recipe)
         cfg = arms.without_validation(arms.stretched(cfg, iterations))
         cfg['mix_and_match'] = {'enabled': False, **cell.start.options}
         content = [cfg.to_dict(), cell.data]
-        cost = self.costs_of_fine_tuning(cell.backbone)
-        return self.shared_step('first_pass', f'{name}: first pass', cfg, content, cost, needs)
+        cost = self.steps.fine_tuning_cost(cell.backbone)
+        return self.steps.shared_step(
+            'first_pass', f'{name}: first pass', cfg, content, cost, needs
+        )
 
     def fine_tuning(self, cell: Cell, arm: Arm, name: str, before: list[Step]) -> Step:
         """The last step of a job."""
@@ -295,78 +286,18 @@ class Grid:
         elif arm.longer == 'matched':
             if arm.name.startswith('direct-augmented'):
                 cfg = arms.augmented(cfg, self.plan.recipes[arm.recipe])
-            iterations += self.extra_iterations(cell.backbone, arm.recipe)
+            iterations += self.steps.matched_iterations(cell.backbone, arm.recipe)
         cfg = arms.stretched(cfg, iterations)
         if arm.before is None:
             cfg['mix_and_match'] = {'enabled': False, **cell.start.options}
         else:
             cfg['mix_and_match'] = {'tuned_backbone': str(before[-1].product)}
         cfg[STEP_OPTIONS]['from_start'] = arm.before is None
-        folder = f'{name}-{self.fingerprints.of("fine_tuning", cfg.to_dict(), cell.data)}'
+        folder = f'{name}-{self.steps.fingerprints.of("fine_tuning", cfg.to_dict(), cell.data)}'
         cfg[STEP_OPTIONS]['keep_checkpoints'] = self.plan.keep_checkpoints
-        # the augmentation of an arm changes no FLOPs: crops have a fixed size
-        cost = self.costs_of_fine_tuning(cell.backbone)
+        # augmentation does not change the cost: crops have a fixed size
+        cost = self.steps.fine_tuning_cost(cell.backbone)
         needs = tuple(step.product for step in before[-1:])
-        return self.step(
+        return self.steps.step(
             'fine_tuning', name, self.work_dir / 'jobs' / folder, cfg, cost, needs, iterations
         )
-
-    def shared_step(
-        self,
-        kind: str,
-        name: str,
-        cfg: Config,
-        content: list[Any],
-        cost: StepCost,
-        needs: tuple[Path, ...] = (),
-        iterations: int | None = None,
-    ) -> Step:
-        """A step in the cache, named by what determines its product."""
-        folder = self.cache / f'{kind}-{self.fingerprints.of(kind, code_digest(), *content)}'
-        return self.step(
-            kind, name, folder, cfg, cost, needs, iterations or cfg['train_cfg']['max_iters']
-        )
-
-    def step(
-        self,
-        kind: str,
-        name: str,
-        folder: Path,
-        cfg: Config,
-        cost: StepCost,
-        needs: tuple[Path, ...],
-        iterations: int,
-    ) -> Step:
-        """A step, its config put in its place."""
-        cfg = placed(cfg, kind, folder, self.plan.cache_images)
-        product = folder / PRODUCTS[kind]
-        flops, seconds = iterations * float(cost.flops), iterations * cost.seconds
-        return Step(kind, name, folder, product, cfg, needs, iterations, flops, seconds)
-
-    def extra_iterations(self, backbone: str, recipe: str) -> int:
-        """Iterations of fine-tuning that cost as much as the tuning of a recipe."""
-        stage = self.stage_one(backbone, recipe)
-        flops = options_iterations(stage) * self.tuning_cost(backbone, recipe).flops
-        return equal_iterations(flops, self.costs_of_fine_tuning(backbone).flops)
-
-    def stage_one(self, backbone: str, recipe: str) -> Config:
-        """The config of a recipe's tuning, on all images of the config, with a fixed seed."""
-        if (backbone, recipe) not in self.stages_one:
-            cfg = copy.deepcopy(self.bases[backbone])
-            cfg['mix_and_match'] = arms.tuning_options(cfg, self.plan.recipes[recipe])
-            cfg['randomness'] = {'seed': 0}
-            self.stages_one[backbone, recipe] = derive_tuning_config(cfg)
-        return self.stages_one[backbone, recipe]
-
-    def tuning_cost(self, backbone: str, recipe: str) -> StepCost:
-        """Of a training step of a recipe, the same for every start, subset and seed."""
-        return self.costs.of(self.stage_one(backbone, recipe))
-
-    def costs_of_fine_tuning(self, backbone: str) -> StepCost:
-        """Of a training step of fine-tuning."""
-        return self.costs.of(self.bases[backbone])
-
-
-def options_iterations(stage: Config) -> int:
-    """Iterations of a stage."""
-    return int(stage['train_cfg']['max_iters'])

@@ -1,4 +1,7 @@
-"""The plan of a benchmark: read, checked, resolved."""
+"""Read and check the plan of a benchmark.
+
+To add a proxy task to a plan, add a start with ``proxy``: the path of a config (configs/proxy/).
+"""
 
 from __future__ import annotations
 
@@ -22,26 +25,26 @@ RECALL = dict(images=48, patches=12, size_range=(0.2, 0.6), patch_size=96)
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared; every path is absolute.
+    """What a benchmark compares. Every path is absolute.
 
     Attributes:
-        configs: Backbones: name to config of fine-tuning.
-        starts: Name to None (the config's initialisation, without any weights), to a dict with
-            ``checkpoint`` and, if need be, ``checkpoint_prefix``, ``allow_pickle``,
-            ``min_matched``, or to one with ``proxy``, the config of a proxy task, and
-            ``cfg_options`` and ``seed`` of it. ``checkpoint`` and ``proxy`` may be dicts by
-            backbone; a backbone that they lack goes without this start.
+        configs: Name of a backbone -> config of its fine-tuning.
+        starts: Name of a start -> one of: None (random initialisation by the config); a dict with
+            ``checkpoint`` and optionally ``checkpoint_prefix``, ``allow_pickle``, ``min_matched``;
+            a dict with ``proxy``, the config of a proxy task, and optionally its ``cfg_options``
+            and ``seed``. ``checkpoint`` and ``proxy`` may be dicts from backbone to file; backbones
+            that are missing there do not use this start.
         arms: See `arms`.
-        recipes: Name to options of ``mix_and_match`` over those of the config.
+        recipes: Name of a recipe -> options of ``mix_and_match``, which override the config's.
         folds: ``file`` and ``indices``; None: the config's own training and validation images.
         fractions: Shares of the training labels.
-        seeds: Each draws its subsets, order of data, head and nodes.
-        cfg_options: Over every config of fine-tuning.
-        recall: The protocol of retrieval: see `retrieval`.
-        block_size: Validation images of one block of the bootstrap.
-        bar: Gain in points of mIoU that is asked for.
+        seeds: Each determines the subsets, the order of data, the head and the nodes.
+        cfg_options: Overrides of every config of fine-tuning.
+        recall: The protocol of retrieval: see `worker.retrieval`.
+        block_size: Number of validation images in a block of the bootstrap.
+        bar: The required gain, in points of mIoU.
         cache_images: Whether training images are decoded once and kept in memory.
-        keep_checkpoints: Whether the weights that fine-tuning ends with are kept.
+        keep_checkpoints: Whether the final weights of fine-tuning are kept.
     """
 
     configs: dict[str, str]
@@ -59,16 +62,16 @@ class Plan:
     keep_checkpoints: bool = False
 
     def restricted(self, **chosen: Sequence[Any] | None) -> Plan:
-        """Other arms, seeds or fractions than the plan's own; None: these.
+        """A copy with other arms, seeds or fractions; None keeps those of the plan.
 
         Raises:
-            UserError: There is no such arm, or a value is wrong.
+            UserError: An arm does not exist, or a value is wrong.
         """
         given = {name: list(values) for name, values in chosen.items() if values is not None}
         return check_plan({**vars(self), **given})
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """The plan as plain values, for JSON."""
         return asdict(self)
 
 
@@ -77,10 +80,10 @@ def read_plan(path: str, starts: Sequence[str] | None = None) -> Plan:
 
     Args:
         path: The file.
-        starts: Some of its starts: the files of others need not be there. None: all of them.
+        starts: Names of the starts to use; the files of other starts may be missing. None: all.
 
     Raises:
-        UserError: It is missing, is no config, lacks a start, or something in it is wrong.
+        UserError: The file cannot be read, a start does not exist, or an entry is wrong.
     """
     try:
         content = dict(Config.fromfile(path).to_dict())
@@ -103,11 +106,11 @@ def check_plan(content: Mapping[str, Any], folder: Path = Path('/')) -> Plan:
     """Validate the content of a plan.
 
     Args:
-        content: By name of an attribute of `Plan`.
-        folder: What paths in it are relative to.
+        content: Name of an attribute of `Plan` -> value.
+        folder: Relative paths start here.
 
     Raises:
-        UserError: An entry does not exist, is missing, or is wrong.
+        UserError: An entry is unknown, missing or wrong.
     """
     content = dict(content)
     names = [item.name for item in fields(Plan)]
@@ -142,7 +145,7 @@ def check_plan(content: Mapping[str, Any], folder: Path = Path('/')) -> Plan:
 
 
 def _single(content: dict[str, Any]) -> dict[str, Any]:
-    """The ``configs`` that a ``config`` stands for; it is taken out."""
+    """Replace the entry ``config`` by a ``configs`` of one backbone, which is returned."""
     if 'configs' in content:
         raise UserError('config', 'found beside configs', 'expected one of them')
     path = content.pop('config')
@@ -151,7 +154,7 @@ def _single(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chosen(starts: Any, names: Sequence[str]) -> dict[str, Any]:
-    """Some of a plan's starts."""
+    """The starts of a plan that the user chose."""
     check, expected = CHECKS['starts']
     _expect('starts', starts, check, expected)
     named = {str(name): start for name, start in starts.items()}
@@ -174,7 +177,7 @@ def _recipes(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _start(where: str, start: Any, backbones: Mapping[str, str], folder: Path) -> Any:
-    """A start in full: None, or a dict whose ``checkpoint`` or ``proxy`` is by backbone."""
+    """Resolve a start: None, or a dict with ``checkpoint`` or ``proxy`` for each backbone."""
     if start is None:
         return None
     if isinstance(start, str):
@@ -237,7 +240,7 @@ def _recall(given: Any) -> dict[str, Any]:
 
 
 def _file(where: str, path: Any, folder: Path) -> str:
-    """An absolute path; relative ones are below `folder`, or else below the working folder."""
+    """An absolute path. A relative path is looked up in `folder`, then in the working folder."""
     _expect(where, path, _is_name, 'the path of a file')
     for candidate in (folder / path, Path(path).absolute()):
         if candidate.is_file():

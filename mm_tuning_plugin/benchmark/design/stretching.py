@@ -1,4 +1,4 @@
-"""Schedules stretched to another length, with all that is measured against it."""
+"""Stretch a schedule to another length, with all intervals and milestones that depend on it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from mmengine.config import Config
 
 from mm_tuning_plugin.config_types import base_type
 
-# Iterations at which something of a scheduler happens, or how many there are between two of them.
+# Arguments of schedulers that are iterations or numbers of iterations.
 MOMENTS = ('begin', 'end', 'milestones', 'T_max', 'step_size', 'total_steps', 'periods')
-# The same of hooks: mmengine's and mmseg's, and what others call theirs.
+# Such arguments of hooks: those of mmengine and mmseg, and common names elsewhere.
 OF_HOOKS = (
     'begin', 'end', 'begin_iter', 'end_iter', 'start_iter', 'stop_iter', 'save_begin',
     'milestones', 'warmup_iters', 'num_last_iters',
 )  # fmt: skip
-# Their ``gamma`` is what one iteration does.
+# Schedulers whose ``gamma`` is a factor per iteration.
 BY_ITERATION = ('ExponentialLR', 'ExponentialMomentum', 'ExponentialParamScheduler')
-NEVER = 10**9  # mmengine's word for an end that does not come
+NEVER = 10**9  # mmengine's value of ``end`` for a scheduler without an end
 
 
 def stretch_schedule(cfg: Config, iterations: int) -> None:
-    """Stretch a config's schedule, in place, so that its whole shape lasts `iterations`.
+    """Stretch a config's schedule, in place, so that it lasts `iterations` with the same shape.
 
-    Validation and checkpoints move to the end alone if they were at the end, else they stretch
-    with the rest. What counts epochs stays, but for schedulers that mmengine converts to
-    iterations: with more iterations there are more epochs.
+    The intervals of validation and checkpoints are stretched too. Values in epochs stay as they
+    are, as more iterations are more epochs; schedulers that mmengine converts from epochs to
+    iterations are stretched.
     """
     loop = cfg['train_cfg']
     factor = iterations / loop['max_iters']

@@ -1,4 +1,4 @@
-"""Where a step's process runs: what every executor offers, and the one for this machine."""
+"""Where the processes of steps run: the interface of executors, and the one for this machine."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ THREADS = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')
 
 
 class Handle(Protocol):
-    """A step's process."""
+    """The process of a step."""
 
     def poll(self) -> int | None:
-        """Its exit status, minus the signal that killed it; None while it runs."""
+        """Its exit status, negative for the signal that killed it; None while it runs."""
 
     def terminate(self) -> None:
-        """Ask it to write a checkpoint and to end."""
+        """Tell it to write a checkpoint and end."""
 
     def kill(self) -> None:
-        """End it and whatever it started."""
+        """Kill it and all its child processes."""
 
 
 class Executor(Protocol):
-    """Runs commands, some at once.
+    """Runs several commands at once.
 
     Attributes:
-        interval: Seconds between two looks at what runs.
+        interval: Seconds between two polls of the running processes.
     """
 
     interval: float
 
     def free(self) -> bool:
-        """Whether one more command may start."""
+        """Whether another command may start."""
 
     def start(self, name: str, command: Sequence[str], log: Path, lock: int) -> Handle:
         """Start a command.
 
         Args:
-            name: Shown to people.
+            name: For messages.
             command: Program and arguments.
-            log: What it prints is appended here; its folder is the step's.
+            log: Its output is appended to this file in the folder of the step.
             lock: File descriptor that the command should inherit, if it runs on this machine.
         """
 
 
 class Slot(NamedTuple):
-    """Room for one step at a time.
+    """Runs one step at a time.
 
     Attributes:
-        name: Shown to people.
+        name: For messages.
         env: Environment variables of the step's process.
     """
 
@@ -70,15 +70,15 @@ def local_slots(
     gpus: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> list[Slot]:
-    """The slots of this machine: on its GPUs where it has some, else on its cores.
+    """The slots of this machine: on its GPUs if it has any, else on its CPU cores.
 
-    Cores are shared out evenly as threads of OpenMP and MKL, unless the environment sets these
-    itself; nothing is pinned.
+    The slots share the cores evenly, as threads of OpenMP and MKL, unless the environment sets
+    their number. Nothing is pinned.
 
     Args:
-        workers: Slots without a GPU; None: one for `CORES_PER_WORKER` cores.
-        jobs_per_gpu: Slots of each GPU.
-        gpus: What CUDA_VISIBLE_DEVICES calls the GPUs; None: those that are visible.
+        workers: Number of slots without a GPU; None: one for each `CORES_PER_WORKER` cores.
+        jobs_per_gpu: Number of slots on each GPU.
+        gpus: Names of the GPUs in CUDA_VISIBLE_DEVICES; None: all visible ones.
         environ: The environment.
 
     Raises:
@@ -90,7 +90,7 @@ def local_slots(
     gpus = visible_gpus(environ) if gpus is None else gpus
     cores = usable_cores()
     if gpus:
-        # GPU by GPU, so that the first steps to start spread over all of them
+        # alternate between GPUs, so that the first steps use all of them
         names = [gpu for _ in range(jobs_per_gpu) for gpu in gpus]
         devices = [{'CUDA_VISIBLE_DEVICES': gpu} for gpu in names]
     else:
@@ -112,7 +112,7 @@ def usable_cores() -> int:
 
 
 def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls the GPUs that torch sees."""
+    """Names, in CUDA_VISIBLE_DEVICES, of the GPUs that torch sees."""
     import torch
 
     if not torch.cuda.is_available():
@@ -120,15 +120,15 @@ def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
     named = environ.get('CUDA_VISIBLE_DEVICES')
     if named is None:
         return [str(i) for i in range(torch.cuda.device_count())]
-    # CUDA ends the list at the first entry that is no device, as torch's count does
+    # CUDA, and so torch's count, stops at the first entry that is no device
     return [name.strip() for name in named.split(',')][: torch.cuda.device_count()]
 
 
 class LocalExecutor:
     """Runs each command as a process of this machine, in a slot.
 
-    A process has a session of its own: a Ctrl-C of the terminal reaches the pool alone, which asks
-    each process to end once.
+    Each process has its own session, so a Ctrl-C in the terminal reaches only the pool, which then
+    tells each process to end once.
 
     Args:
         slots: From `local_slots`.
@@ -159,7 +159,7 @@ class LocalExecutor:
 
 
 class LocalHandle:
-    """A process of this machine; gives its slot back when it has ended."""
+    """A process of this machine. It frees its slot when it has ended."""
 
     def __init__(self, process: subprocess.Popen, slot: Slot, slots: list[Slot]) -> None:
         self.process = process
@@ -175,7 +175,7 @@ class LocalHandle:
         return status
 
     def terminate(self) -> None:
-        """See `Handle`: its loading workers are left to it."""
+        """See `Handle`. The process ends its own data loading workers."""
         self.process.terminate()
 
     def kill(self) -> None:

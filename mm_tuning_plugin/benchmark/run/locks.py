@@ -1,9 +1,8 @@
-"""One process a step, whatever benchmark commands use its folder at the same time.
+"""Locks that keep two processes from running the same step.
 
-A lock of the kernel's on an open file: nothing is left to clear away when its holder dies. A step's
-own process inherits the open file, so that the lock lasts as long as anybody works in the folder,
-also where the command that began the step was killed and the step was not. The file lies beside the
-folder, which may be renamed when another step takes its place.
+``flock`` on an open file: the kernel releases the lock when its holder dies. The process of a step
+inherits the open file, so it holds the lock even if the command that started it was killed. The
+file lies beside the folder of the step, as the folder may be renamed.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from mm_tuning_plugin.engine.common.messages import warn
 
-# Of file systems that know no such locks, some network ones among them.
+# Errors of file systems without locks, such as some network file systems.
 UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL)
 
 
@@ -32,7 +31,7 @@ class StepLock:
 
     @classmethod
     def acquire(cls, folder: Path) -> StepLock | None:
-        """Take the lock of a folder, which is made; None where another process holds it."""
+        """Make a folder and take its lock; None if another process holds it."""
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(lock_file(folder), os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -50,17 +49,17 @@ class StepLock:
         return cls(handle)
 
     def release(self) -> None:
-        """Let go; a process that inherited the lock still holds it."""
+        """Release the lock. A process that inherited it still holds it."""
         os.close(self.handle)
 
 
 def lock_file(folder: Path) -> Path:
-    """The file that stands for the lock of a folder; it stays."""
+    """The file that is locked for a folder. It is never removed."""
     return folder.with_name(f'.{folder.name}.lock')
 
 
 def holder(folder: Path) -> str:
-    """Who took the lock last: 'process P on HOST'."""
+    """The process that took the lock last: 'process P on HOST'."""
     try:
         return lock_file(folder).read_text(encoding='utf-8', errors='replace') or 'another process'
     except OSError:

@@ -1,8 +1,8 @@
-"""Running a DAG of steps, several at once; what is finished stays finished.
+"""Run steps in dependency order, several at once; finished steps are not run again.
 
-A step is finished if its product exists, whoever made it. Every step runs in a process of its own,
-which resumes by itself what its folder holds of an unfinished run. So a pool that was stopped, or
-killed, is started again and goes on; two pools over the same folders share the work.
+A step is finished if its product exists, whoever made it. Each step runs in its own process, which
+resumes an unfinished run from its folder. So a pool that was stopped or killed continues when it is
+started again, and two pools over the same folders share the work.
 """
 
 from __future__ import annotations
@@ -13,26 +13,24 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mm_tuning_plugin.benchmark.run.executors import Executor, Handle
 from mm_tuning_plugin.benchmark.run.locks import StepLock, holder
 from mm_tuning_plugin.benchmark.run.logs import LogReader
 from mm_tuning_plugin.benchmark.run.progress import Display, make_display
-from mm_tuning_plugin.benchmark.steps import Outcome
+from mm_tuning_plugin.benchmark.steps import Outcome, Step
+from mm_tuning_plugin.benchmark.steps import prepare as prepare_step
 from mm_tuning_plugin.engine.resume.signals import Interruption
 from mm_tuning_plugin.errors import UserError
 
-if TYPE_CHECKING:
-    from mm_tuning_plugin.benchmark.steps import Step
-
 LOG = 'log.txt'
-GRACE = 60.0  # seconds for a step that is asked to end to write its checkpoint
+GRACE = 60.0  # seconds that a stopped step has to write its checkpoint
 FAILED = 1  # exit status of a benchmark in which a step failed; a mistake in its plan is 2
 
 
 class Running(NamedTuple):
-    """A step whose process runs."""
+    """A step whose process is running."""
 
     step: Step
     handle: Handle
@@ -46,13 +44,6 @@ def step_command(step: Step) -> list[str]:
     return [sys.executable, '-m', 'mm_tuning_plugin.cli.step', str(step.folder)]
 
 
-def prepare_step(step: Step) -> None:
-    """Write what the step's process reads."""
-    from mm_tuning_plugin.benchmark.steps import prepare
-
-    prepare(step)
-
-
 def run_steps(
     steps: Sequence[Step],
     executor: Executor,
@@ -63,29 +54,29 @@ def run_steps(
     prepare: Callable[[Step], None] = prepare_step,
     go_on: str = 'the same command goes on from there',
 ) -> dict[Path, Outcome]:
-    """Run steps, those that need the products of others behind them.
+    """Run steps in dependency order.
 
-    They start in the given order, as far as needs and free slots allow. A step that another
-    process is at is left to it. A failed step is shown at once and again at the end; those behind
-    it fail without being run, everything else goes on.
+    Steps start in the given order, as far as their needs and free slots allow. A step that another
+    process is running is left to it. A failure is shown at once and again at the end. Steps that
+    depend on a failed one fail without being run; all others continue.
 
     Args:
-        steps: Steps; the first of those with one product stands for all.
+        steps: Steps. Of several with the same product only the first is run.
         executor: Where they run.
-        on_done: Told of each step as it is settled.
+        on_done: Called with each step and its outcome when it is settled.
         display: Shows progress; None: bars on a terminal, else lines.
         command_of: The command that runs a step.
-        prepare: Called before a step is run, its folder locked.
-        go_on: What an interruption says of how to go on.
+        prepare: Called before a step is run, while its folder is locked.
+        go_on: How to continue, for the message of an interruption.
 
     Returns:
-        By product, what became of each step; `exit_status` judges them.
+        Product of a step -> outcome; see `exit_status`.
 
     Raises:
-        UserError: A step needs a file that no step makes and that does not exist.
-        graphlib.CycleError: Steps need each other in a circle.
-        SystemExit: SIGINT or SIGTERM. Running steps were asked to end, and have written a
-            checkpoint; one that had not within `GRACE` seconds was killed.
+        UserError: A step needs a file that does not exist and that no step makes.
+        graphlib.CycleError: Steps depend on each other in a circle.
+        SystemExit: After SIGINT or SIGTERM. Running steps were told to end and have written a
+            checkpoint; those that took more than `GRACE` seconds were killed.
     """
     pool = Pool(steps, executor, on_done, command_of, prepare)
     pool.display = display or make_display(list(pool.steps.values()))
@@ -152,7 +143,7 @@ class Pool:
             self._note(step, Outcome('done'))
 
     def turn(self) -> None:
-        """Settle what has ended, start what can start, wait a moment."""
+        """Settle steps that have ended, start those that can start, then wait for a moment."""
         self._collect()
         self._start_ready()
         running = [(run.step, run.log.read()) for run in self.running.values()]
@@ -161,7 +152,7 @@ class Pool:
             time.sleep(self.executor.interval)
 
     def stop(self) -> None:
-        """Ask what runs to end and wait for it, `GRACE` seconds at most; settle what is done."""
+        """End running steps and settle those that are done; kill others after `GRACE` seconds."""
         if not self.running:
             return
         self.display.note(f'stopping: {len(self.running)} running steps write their checkpoints')
@@ -185,7 +176,7 @@ class Pool:
                 self._start(step)
 
     def _made(self, step: Step) -> bool:
-        """Whether all that a step needs is there: files of others', checked, or products."""
+        """Whether all needs of a step exist; files that no step makes were checked before."""
         return all(need not in self.steps or need in self.outcomes for need in step.needs)
 
     def _start(self, step: Step) -> None:
@@ -194,13 +185,13 @@ class Pool:
             if lock is None:
                 self._note_elsewhere(step)
                 return
-            if step.product.exists():  # another pool has been at it
+            if step.product.exists():  # another pool has run it
                 lock.release()
                 self._settle(step, Outcome('done'))
                 return
             try:
                 self.prepare(step)
-                log = LogReader(step.folder / LOG)  # from here: `prepare` may have made room
+                log = LogReader(step.folder / LOG)  # after `prepare`, which may replace the folder
                 command = self.command_of(step)
                 handle = self.executor.start(step.name, command, log.path, lock.handle)
             except BaseException:
@@ -236,7 +227,7 @@ class Pool:
                 self._settle(run.step, Outcome('failed', seconds, error, tail, run.log.path))
 
     def _settle(self, step: Step, outcome: Outcome) -> None:
-        """Note what became of a step; if it failed, those behind it fail too."""
+        """Note the outcome of a step. If it failed, the steps that depend on it fail too."""
         self.display.settled(step, outcome)
         self._note(step, outcome)
         if outcome.status == 'done':

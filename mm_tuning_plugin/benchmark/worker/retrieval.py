@@ -1,9 +1,10 @@
-"""Recall@1 of a backbone by one protocol, whatever made it and whatever recipe tunes it.
+"""Recall@1 of a backbone, by the same protocol for all arms and recipes.
 
-Queries are square patches of validation images, the gallery those of the fold's training images;
-of each, evenly spaced images and on each the same patches, drawn class by class
-(`functional.sample_patches`). A patch is described by the backbone's last level, averaged over its
-area; recall@1 is the share of queries whose nearest neighbour by cosine has their class.
+Queries are square patches of validation images; the gallery are patches of the training images of
+the fold. Images are evenly spaced, and patches are drawn class by class
+(`functional.sample_patches`), the same for every backbone. The feature of a patch is the last level
+of the backbone, averaged over the patch. Recall@1 is the share of queries whose nearest neighbour
+by cosine similarity has the same class.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ def measure_recall(
     """Measure recall@1.
 
     Args:
-        cfg: Of fine-tuning: backbone and normalisation.
+        cfg: Config of fine-tuning, for its backbone and normalisation.
         gallery: Config of the data set of all training images.
         queries: Config of the data set of the validation images.
-        protocol: ``images`` of each set at most (0: nothing is measured), ``patches`` of an image,
+        protocol: Maximum ``images`` of each set (0: do not measure), ``patches`` of an image,
             ``size_range`` and ``patch_size`` as in ``mix_and_match``.
         weights: The backbone's state dict.
 
     Returns:
-        Recall@1 in [0, 1]; None where there is no node to look up or to find.
+        Recall@1 in [0, 1]; None without queries or without a gallery.
     """
     if not protocol['images']:
         return None
@@ -67,7 +68,7 @@ def _as_retrieval(
     queries: Mapping[str, Any],
     protocol: Mapping[str, Any],
 ) -> Config:
-    """The config whose stage one validates by this protocol."""
+    """A config whose tuning measures retrieval by this protocol."""
     cfg = copy.deepcopy(cfg)
     cfg['train_dataloader']['dataset'] = copy.deepcopy(dict(gallery))
     cfg['val_dataloader'] = dict(num_workers=0, dataset=copy.deepcopy(dict(queries)))

@@ -1,4 +1,4 @@
-"""What a step does, in the process that runs it."""
+"""Run one step in this process: one function for each kind of step."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ Weights = Mapping[str, Tensor]
 
 
 class Made(NamedTuple):
-    """What a step made, under another name than its product's until its record is written.
+    """The result of a step. It is renamed to the product after the record is written.
 
     Attributes:
         path: The file.
-        weights: Of the backbone that it ended with.
+        weights: The final weights of the backbone.
         metrics: By name.
     """
 
@@ -47,19 +47,18 @@ class Made(NamedTuple):
 
 
 def run_step(folder: Path) -> None:
-    """Run the step that a folder was prepared for, from where an earlier attempt left it.
+    """Run the step that a folder was prepared for; resume it if it was interrupted.
 
     Writes ``record.json``, then the product.
 
     Raises:
-        UserError: The folder is not prepared, something that the step needs is missing, or the run
-            fails for a mistake of the user's.
+        UserError: The folder is not prepared, a needed file is missing, or the config is wrong.
         SystemExit: After SIGINT or SIGTERM, with a checkpoint.
     """
     step = read_step(folder)
     if step.finished:
         return
-    code_digest()  # of the code that runs: the files may change meanwhile
+    code_digest()  # cached now, as the files may change while the step runs
     for need in step.needs:
         if not need.is_file():
             raise UserError(
@@ -79,10 +78,10 @@ def run_step(folder: Path) -> None:
 
 
 def write_random_start(cfg: Config, path: Path) -> None:
-    """Write the backbone of a config as it initialises it from its seed, unless it is there.
+    """Write the backbone of a config, initialised from its seed, unless the file exists.
 
-    Stage one and fine-tuning draw different numbers before they come to the backbone: from one
-    seed they would begin with different weights.
+    Tuning and fine-tuning draw different random numbers before they initialise the backbone, so
+    without this file they would start from different weights.
     """
     if path.is_file():
         return

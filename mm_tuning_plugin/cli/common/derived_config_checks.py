@@ -1,6 +1,6 @@
-"""Whether a derived config is what it is said to be: alone, readable, free of side effects.
+"""Checks of a derived config: it is complete, can be written and read, and can be built.
 
-Each check takes what it looks at and returns what is wrong in words, '' if nothing is.
+Each check returns what is wrong, in words, or '' if nothing is.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ BELONGS_TO_THE_RUN = ('runner_type', 'mix_and_match')
 
 
 def check_plain(derived: Config) -> str:
-    """It can be run alone, and what is written of it reads back equal.
+    """It has no keys of the tuning run, and reads back equal after it is written.
 
-    Not by ``Config.dump``, which spends a second on laying the file out: as plain assignments.
+    It is written as plain assignments, as ``Config.dump`` takes a second to format the file.
     """
     from mmengine.config import Config
 
@@ -43,10 +43,10 @@ def check_plain(derived: Config) -> str:
 
 
 def check_start(cfg: Config) -> str:
-    """With a start given, neither stage loads other weights, and the other options are derived too.
+    """With initial weights given, neither stage loads other weights.
 
     Raises:
-        UserError: The config is refused with a start.
+        UserError: The config cannot be tuned with initial weights.
     """
     from mm_tuning_plugin.engine import derive_tuning_config
     from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
@@ -63,7 +63,7 @@ def check_start(cfg: Config) -> str:
 
 
 def loading_places(config: Any, place: str = '') -> Iterator[str]:
-    """Dotted names of all that loads weights into a model: ``pretrained``, ``init_cfg``."""
+    """Dotted names of all entries that load weights: ``pretrained`` and ``init_cfg``."""
     from mm_tuning_plugin.config_types import base_type
 
     if isinstance(config, Mapping):
@@ -80,7 +80,7 @@ def loading_places(config: Any, place: str = '') -> Iterator[str]:
 
 
 def check_types(derived: Config) -> str:
-    """All that stage one builds by name is registered: data, transforms, model, hooks, loop."""
+    """All types that tuning builds are registered: data, transforms, model, hooks, loop."""
     from mmengine import registry as roots
 
     from mm_tuning_plugin.engine.preflight.fine_tuning.registered import find
@@ -122,7 +122,7 @@ def _of_loops(config: Mapping[str, Any]) -> list[tuple[Registry, Any]]:
 
 
 def _of_datasets(config: Any) -> list[tuple[Registry, Any]]:
-    """The data sets of a nest and their transforms, with the registries they are to be in."""
+    """Nested data sets and their transforms, with the registries that should contain them."""
     from mmengine.registry import DATASETS, TRANSFORMS
 
     if isinstance(config, (list, tuple)):
@@ -137,12 +137,12 @@ def _of_datasets(config: Any) -> list[tuple[Registry, Any]]:
 
 
 def check_built(derived: Config) -> str:
-    """The backbone, without its weights, and the optimizer over it, by its constructor."""
+    """The backbone, without weights, and its optimizer can be built."""
     from mm_tuning_plugin.config_types import base_type
     from mm_tuning_plugin.engine.config.learning_rates import optimizer_over
 
     scope, wrapper = derived['default_scope'], copy.deepcopy(derived['optim_wrapper'])
-    if base_type(wrapper) == 'AmpOptimWrapper':  # it wants an accelerator, its constructor does not
+    if base_type(wrapper) == 'AmpOptimWrapper':  # needs an accelerator to be built
         wrapper = dict(optimizer=wrapper['optimizer'], **_constructor_options(wrapper))
     try:
         built, tuner = optimizer_over(derived['model']['backbone'], wrapper, scope)

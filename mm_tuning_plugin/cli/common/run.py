@@ -1,4 +1,4 @@
-"""How every command ends: 0, or one line on stderr and 2 for a mistake that the user can mend."""
+"""Run a command: a mistake of the user becomes one line on stderr and exit status 2."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
         argv: Its arguments; None: those of the process.
 
     Returns:
-        The exit status: 0, or 2 after a user's mistake, or 130 after a Ctrl-C that came before
-        anything listened for it; what happened is then the last line on stderr.
+        The exit status: 0; 2 after a mistake of the user; 130 after a Ctrl-C that the command did
+        not handle itself. The last line on stderr says what happened.
     """
     try:
         main(argv)
@@ -34,14 +34,14 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
 
 
 def make_folder(path: str, option: str = '--work-dir') -> Path:
-    """Make a folder for results, with those above it.
+    """Make a folder for results and its parents.
 
     Args:
         path: The folder.
-        option: What named it.
+        option: The option that names it.
 
     Raises:
-        UserError: It cannot be made or written.
+        UserError: It cannot be made.
     """
     folder = Path(path).resolve()
     try:

@@ -1,7 +1,7 @@
-"""Files of a backbone's weights that stock mmseg loads in full, found out by running it.
+"""Write the weights of a backbone so that stock mmseg loads all of them.
 
-Every backbone may have a loader of its own, few of them strict. So a file takes its name only if a
-backbone that mmseg itself has initialised from it is equal to the last bit.
+Backbones have different loaders, and few of them are strict. So mmseg itself initialises a backbone
+from the file, and the file is kept only if every weight is equal to the bit.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ def build_backbone(config: Mapping[str, Any], **more: Any) -> nn.Module:
 
 
 def write_pth(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of torch's."""
+    """Write a file with ``torch.save``."""
     import torch
 
-    with open(path, 'wb') as file:  # not its name, which torch would write into the file
+    with open(path, 'wb') as file:  # not a path: torch would write its name into the file
         torch.save(dict(content), file)
 
 
 def write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
-    """Write plain tensors; ``meta`` as strings."""
+    """Write tensors, with ``meta`` as strings."""
     from safetensors.torch import save_file
 
     weights = {name: value for name, value in content.items() if name != 'meta'}
@@ -64,9 +64,9 @@ def write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
 def layouts(
     ending: str, weights: Mapping[str, Tensor], meta: Mapping[str, Any]
 ) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    """How a file may be laid out, in words and as what writes it, in the order of preference.
+    """Layouts of a file, in order of preference: a description and a function that writes it.
 
-    mmseg's PIDNet looks for its names at the top of a file and nowhere else.
+    mmseg's PIDNet finds its weights only at the top level of a file.
     """
     flat = dict(weights, meta=meta)
     if ending == '.safetensors':
@@ -80,27 +80,27 @@ def layouts(
 def differing_from_stock(
     config: Mapping[str, Any], path: Path, wanted: Mapping[str, Tensor]
 ) -> str:
-    """Load a file by mmseg's own loader, as a Runner of mmseg's does.
+    """Load a file with mmseg's own loader, as its Runner does, and compare the weights.
 
     Args:
-        config: Of the backbone, freed of other weights.
-        path: The file, under the ending that it will have.
-        wanted: Name -> tensor that the backbone must have afterwards.
+        config: Config of the backbone, without other weights.
+        path: The file, with its final suffix.
+        wanted: Name -> tensor that the backbone must have after loading.
 
     Returns:
-        '' if it has; else the reason, in half a line.
+        '' if all are equal; else the reason, in half a line.
     """
     import torch
     from mmengine.logging import MMLogger
 
-    MMLogger.get_instance('convert_checkpoint', log_level='ERROR')  # takes mmengine's lists
+    MMLogger.get_instance('convert_checkpoint', log_level='ERROR')  # no lists of keys
     start = dict(type='Pretrained', checkpoint=str(path))
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter('ignore')
         backbone = build_backbone(config, init_cfg=start)
         try:
             backbone.init_weights()
-        except Exception as error:  # whatever a private loader stumbles over
+        except Exception as error:  # loaders of backbones can raise anything
             return ' '.join(f'it fails with {type(error).__name__}: {error}'.split())[:200]
     found = backbone.state_dict()
     lost = [name for name in wanted if not torch.equal(found[name], wanted[name])]
@@ -116,8 +116,8 @@ def write_tried(
     """Write a file in the first layout that stock mmseg loads in full.
 
     Returns:
-        Where in it the weights are; '', or why stock mmseg does not load a .safetensors, which is
-        written all the same for those who do.
+        Where the weights are in the file; and '', or why stock mmseg does not load a .safetensors
+        file, which is written anyway, as other loaders read it.
 
     Raises:
         UserError: Stock mmseg loads no layout of a .pth, or the file can't be written.
@@ -126,7 +126,7 @@ def write_tried(
 
     where = reason = ''
     with write_aside(target) as aside, tempfile.TemporaryDirectory() as folder:
-        named = Path(folder, target.name)  # torch.load goes by the ending
+        named = Path(folder, target.name)  # torch.load depends on the suffix
         named.symlink_to(aside.resolve())
         for place, write in layouts(target.suffix, weights, meta):
             where = place
