@@ -17,10 +17,10 @@ derives the tuning config of every config that it finds (default: those that the
 brings; `_base_` fragments are none), runs nothing, and checks what was derived:
 
 - the user's config was not changed, and nothing that belongs to the run is left in the derived one;
-- written as a file it reads back equal;
+- the derived config, written to a file, reads back equal;
 - all that stage one builds by name is registered: data sets, transforms, model, hooks, loop,
   optimizer;
-- with a start given (and `recipe='paper'`, BatchNorm's statistics estimated) nothing else loads
+- with initial weights given (and `recipe='paper'`, BatchNorm's statistics estimated) nothing else loads
   weights, nested `pretrained` and `init_cfg` included, in neither stage;
 - with `--build`: the backbone, without memory for its weights, and the optimizer over it, by the
   config's own constructor (rates that decay by layer, multipliers by name), which must reach every
