@@ -56,7 +56,7 @@ types: $(VENV)/.installed
 
 # The examples in docstrings are tests, too.
 EXAMPLES := mm_tuning_plugin/functional mm_tuning_plugin/losses mm_tuning_plugin/nodes \
-    mm_tuning_plugin/structures.py
+    mm_tuning_plugin/recipes mm_tuning_plugin/structures.py
 
 test: lint types
 	$(BIN)/python -m pytest --doctest-modules $(EXAMPLES)

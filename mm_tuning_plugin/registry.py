@@ -5,10 +5,6 @@ the module ``<scope>.registry`` by name, and each registry imports its ``locatio
 first asked. Unprefixed names do not resolve from mmseg's scope, so always write the prefix.
 """
 
-import importlib
-import pkgutil
-from collections.abc import Iterable
-
 from mmengine.registry import DATA_SAMPLERS as ROOT_DATA_SAMPLERS
 from mmengine.registry import DATASETS as ROOT_DATASETS
 from mmengine.registry import HOOKS as ROOT_HOOKS
@@ -29,17 +25,6 @@ def _child(name: str, parent: Registry, *locations: str) -> Registry:
         scope=SCOPE,
         locations=[f'{SCOPE}.{location}' for location in locations],
     )
-
-
-def import_modules(package: str, folder: Iterable[str]) -> None:
-    """Import every module of a package, so that each registers what it defines.
-
-    Args:
-        package: Its ``__name__``.
-        folder: Its ``__path__``.
-    """
-    for module in pkgutil.iter_modules(folder):
-        importlib.import_module(f'{package}.{module.name}')
 
 
 RUNNERS = _child('runner', ROOT_RUNNERS, 'engine')

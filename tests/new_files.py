@@ -1,4 +1,4 @@
-"""Two steps of stage one in a copy of the package that has one more file."""
+"""Run a copy of the package that has one more file, and two steps of stage one in it."""
 
 import os
 import shutil
@@ -8,16 +8,37 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / 'mm_tuning_plugin'
 TRAIN = """
-import mm_tuning_plugin
 from mmengine.config import Config
 from mm_tuning_plugin.engine import MixAndMatchRunner
-assert mm_tuning_plugin.__file__.startswith({folder!r})
 MixAndMatchRunner.from_cfg(Config.fromfile('config.py')).tune()
 """
 
 
+def run_with(name, code, script, folder):
+    """Run a script in a folder with a copy of the package in which one file is new.
+
+    Args:
+        name: Path of the new file below the package.
+        code: What it holds.
+        script: Python, run in `folder`.
+        folder: Where the copy goes.
+    """
+    skip = shutil.ignore_patterns('__pycache__')
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=skip)
+    assert not (folder / PACKAGE.name / name).exists()
+    (folder / PACKAGE.name / name).write_text(code)
+    first = f'import mm_tuning_plugin as m; assert m.__file__.startswith({str(folder)!r})\n'
+    environment = {**os.environ, 'PYTHONPATH': str(folder)}
+    done = subprocess.run(
+        [sys.executable, '-c', first + script],
+        cwd=folder, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
 def two_steps_with(name, code, cfg, folder, **options):
-    """Tune with a copy of the package in which the file `name` is new; return the derived config.
+    """Tune with a copy of the package in which a file is new; return the derived config.
 
     Args:
         name: Path of the new file below the package.
@@ -28,17 +49,9 @@ def two_steps_with(name, code, cfg, folder, **options):
     """
     from mmengine.config import Config
 
-    skip = shutil.ignore_patterns('__pycache__')
-    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=skip)
-    assert not (folder / PACKAGE.name / name).exists()
-    (folder / PACKAGE.name / name).write_text(code)
+    folder.mkdir()
     short(cfg, **options).dump(folder / 'config.py')
-    environment = {**os.environ, 'PYTHONPATH': str(folder)}
-    done = subprocess.run(
-        [sys.executable, '-c', TRAIN.format(folder=str(folder))],
-        cwd=folder, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_with(name, code, TRAIN, folder)
     return Config.fromfile(Path(cfg.work_dir) / 'tuning' / 'tuning_config.py')
 
 

@@ -15,11 +15,11 @@ PACKAGE = ROOT / 'mm_tuning_plugin'
 # Each may import itself and what stands to its left.
 LAYERS = [
     {'errors'},
-    {'structures', 'extras'},
+    {'structures', 'extras', 'discovery'},
     {'functional'},
     {'registry', 'config_types', 'checkpoint', 'visualization'},
     {'datasets', 'models', 'evaluation'},
-    {'losses', 'nodes', 'paper', 'proxies'},
+    {'losses', 'nodes', 'paper', 'proxies', 'recipes'},
     {'engine'},
     {'inspection', 'demo', 'benchmark'},
     {'cli'},

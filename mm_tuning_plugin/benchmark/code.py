@@ -126,7 +126,7 @@ def _imported(module: str, package: str, source: Source) -> Iterator[str]:
 
 
 def _imports_folder(source: Source) -> bool:
-    """Whether a package imports all its modules, by `registry.import_modules`."""
+    """Whether a package imports all its modules, by `discovery.import_modules`."""
     return any('import_modules' in names for _, _, names in source.imports)
 
 

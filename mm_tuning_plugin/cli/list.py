@@ -71,10 +71,12 @@ def proxies() -> list[Row]:
 
 def recipes() -> list[Row]:
     """The recipes, with the options whose defaults they change."""
-    from mm_tuning_plugin.engine.config.options import OPTIONS
+    from mm_tuning_plugin.recipes.base import recipes as known_recipes
 
-    changed = [f'{each.name}={each.paper!r}' for each in OPTIONS if each.paper != each.default]
-    return [('default', 'the defaults'), ('paper', ', '.join(changed))]
+    return [
+        (name, ', '.join([recipe.summary, *(f'{k}={v!r}' for k, v in recipe.defaults.items())]))
+        for name, recipe in known_recipes().items()
+    ]
 
 
 def namings() -> list[Row]:

@@ -3,8 +3,8 @@
 Every module of this folder is imported here, so a new loss is one new file.
 """
 
+from mm_tuning_plugin.discovery import import_modules
 from mm_tuning_plugin.losses.base import NodeLoss
-from mm_tuning_plugin.registry import import_modules
 
 __all__ = ['NodeLoss']
 

@@ -4,6 +4,6 @@ Every module of this folder is imported here. A registered model with ``proxy_ta
 trained as a proxy task, in a single stage.
 """
 
-from mm_tuning_plugin.registry import import_modules
+from mm_tuning_plugin.discovery import import_modules
 
 import_modules(__name__, __path__)

@@ -6,9 +6,9 @@ from mistakes import check_mistake
 from mm_tuning_plugin import registry
 from mm_tuning_plugin.checkpoint.naming import NAMINGS
 from mm_tuning_plugin.cli.list import CONCEPTS, entry
-from mm_tuning_plugin.engine.config.options import RECIPES
 from mm_tuning_plugin.losses.base import named_losses
 from mm_tuning_plugin.nodes.base import node_kinds
+from mm_tuning_plugin.recipes.base import recipes
 
 REGISTRIES = dict(
     hooks=registry.HOOKS,
@@ -27,7 +27,7 @@ def listed(capsys, *argv):
 
 def test_every_concept_lists_what_is_registered_with_a_description(capsys):
     found = listed(capsys)
-    expected = dict(losses=list(named_losses()), nodes=node_kinds(), recipes=RECIPES)
+    expected = dict(losses=list(named_losses()), nodes=node_kinds(), recipes=recipes())
     expected['proxies'] = ['mm_tuning_plugin.RotationModel', 'mmpretrain.MoCo']
     expected['namings'] = [naming.title for naming in NAMINGS]
     for concept, source in REGISTRIES.items():

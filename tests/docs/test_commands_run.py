@@ -19,7 +19,7 @@ from mm_tuning_plugin.demo.dataset import write_demo_dataset
 
 # What calls for more than this test has, and what runs it. Patterns of whole commands.
 ELSEWHERE = {
-    r'make (demo|test|test-original)': '.ci/run',
+    r'make (demo|test|test-original|walk)( PYTEST_ARGS=.*)?': '.ci/run',
     r'pip install .*': 'Makefile',
     r'(torchrun|bash|python -m torch).*': 'tests/engine/test_launcher_scripts.py',
     r'.* configs/paper/.*': 'tests/paper/test_recipes.py',

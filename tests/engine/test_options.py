@@ -5,17 +5,17 @@ from mistakes import mistake
 
 from mm_tuning_plugin.engine.config.options import (
     OPTIONS,
-    RECIPES,
     options_table,
     resolve_options,
 )
 from mm_tuning_plugin.nodes.base import node_name
+from mm_tuning_plugin.recipes.base import recipes
 
 
 def test_defaults_pass_their_own_checks():
     for option in OPTIONS:
         assert option.check(option.default), option.name
-    for name in RECIPES:
+    for name in recipes():
         resolve_options(dict(recipe=name))
 
 

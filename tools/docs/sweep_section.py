@@ -20,8 +20,8 @@ brings; `_base_` fragments are none), runs nothing, and checks what was derived:
 - the derived config, written to a file, reads back equal;
 - all that stage one builds by name is registered: data sets, transforms, model, hooks, loop,
   optimizer;
-- with initial weights given (and `recipe='paper'`, BatchNorm's statistics estimated) nothing else loads
-  weights, nested `pretrained` and `init_cfg` included, in neither stage;
+- with initial weights given (and `recipe='paper'`, BatchNorm's statistics estimated) nothing else
+  loads weights in either stage, nested `pretrained` and `init_cfg` included;
 - with `--build`: the backbone, without memory for its weights, and the optimizer over it, by the
   config's own constructor (rates that decay by layer, multipliers by name), which must reach every
   parameter that trains.

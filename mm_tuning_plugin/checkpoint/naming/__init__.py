@@ -1,55 +1,28 @@
 """From the names that other projects give to a network's tensors to those of mmseg's backbones.
 
-One module a family of networks, one small pure function a convention, all in the table `NAMINGS`.
-Names that a convention does not know pass through unchanged, so it may be tried on any file: the
-search (`fit`) keeps the one under which most parameters find their place.
+One module a family of networks, one small pure function a convention. A module lists its
+conventions in ``NAMINGS`` and is found by being in this folder. Names that a convention does not
+know pass through unchanged, so it may be tried on any file: the search (`match.fit`) keeps the one
+under which most parameters find their place. Of equals the first wins, and ``RANK`` says the order:
+a module without one comes last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from torch import nn
 
-from torch import Tensor, nn
+from mm_tuning_plugin.discovery import import_modules
 
-from . import (
-    caffe,
-    convnext,
-    flattened,
-    hf_vit,
-    mit,
-    mobilenet,
-    mscan,
-    resnet,
-    stdc,
-    swin,
-    twins,
-    vgg,
-    vit,
-)
 from .rules import Naming, Rename, Tensors
 from .transformers_own import own_namings
 
-
-def same_names(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
-    """OpenMMLab's own files, and torchvision's ResNets, whose names mmseg shares."""
-    return dict(tensors)
-
-
-NAMINGS: tuple[Naming, ...] = (
-    Naming('same names', same_names, square=False),
-    *flattened.NAMINGS,
-    *vit.NAMINGS,
-    *hf_vit.NAMINGS,
-    *resnet.NAMINGS,
-    *swin.NAMINGS,
-    *mit.NAMINGS,
-    *convnext.NAMINGS,
-    *twins.NAMINGS,
-    *mscan.NAMINGS,
-    *vgg.NAMINGS,
-    *mobilenet.NAMINGS,
-    *stdc.NAMINGS,
-    *caffe.NAMINGS,
+_LAST = 100
+NAMINGS: tuple[Naming, ...] = tuple(
+    naming
+    for module in sorted(
+        import_modules(__name__, __path__), key=lambda m: getattr(m, 'RANK', _LAST)
+    )
+    for naming in getattr(module, 'NAMINGS', ())
 )
 
 _registered: list[Naming] = []

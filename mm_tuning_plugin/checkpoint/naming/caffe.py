@@ -45,4 +45,5 @@ def _is_inner_product(tensor: Tensor, target: Tensor) -> bool:
     )
 
 
+RANK = 13
 NAMINGS = (Naming('Caffe', caffe_layers, square=False),)

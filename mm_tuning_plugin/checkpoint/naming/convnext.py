@@ -125,6 +125,7 @@ def _fold_layer_scale(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
     return folded
 
 
+RANK = 7
 NAMINGS = (
     Naming('official ConvNeXt', official_convnext, norm_eps=1e-6),
     Naming('timm ConvNeXt', timm_convnext, norm_eps=1e-6),

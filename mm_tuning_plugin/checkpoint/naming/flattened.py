@@ -25,4 +25,5 @@ def flattened(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> T
     return rename_all(tensors, short)
 
 
+RANK = 1
 NAMINGS = (Naming('timm, flattened', flattened, square=False),)

@@ -86,6 +86,7 @@ def _pack_projections(named: Tensors) -> Tensors:
     return packed
 
 
+RANK = 3
 NAMINGS = (
     Naming('Hugging Face ViT', hugging_face_vit, norm_eps=1e-12),
     Naming('Hugging Face DINOv2', hugging_face_dinov2, norm_eps=1e-6),

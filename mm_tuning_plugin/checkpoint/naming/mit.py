@@ -74,6 +74,7 @@ def hugging_face_mit(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor
     return pointwise(pack(named, parts, '.attn.attn.in_proj_'), targets)
 
 
+RANK = 6
 NAMINGS = (
     Naming('official MiT', official_mit),
     Naming('Hugging Face MiT', hugging_face_mit),

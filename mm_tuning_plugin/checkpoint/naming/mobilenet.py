@@ -136,6 +136,7 @@ def _timm_modules(held: set[str], is_v3: bool) -> dict[str, str]:
     return modules
 
 
+RANK = 11
 NAMINGS = (
     Naming('torchvision MobileNetV2', numbered_mobilenet_v2),
     Naming(TORCHVISION_V3, numbered_mobilenet_v3),

@@ -14,4 +14,5 @@ def official_mscan(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor])
     return rename_all(tensors, lambda n: n.replace('.mlp.dwconv.dwconv.', '.mlp.dwconv.'))
 
 
+RANK = 9
 NAMINGS = (Naming('official MSCAN', official_mscan),)

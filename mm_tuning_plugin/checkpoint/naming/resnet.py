@@ -68,6 +68,7 @@ def detectron2_resnet(tensors: Mapping[str, Tensor], targets: Mapping[str, Tenso
     return rename_by_rules(_DETECTRON2, tensors)
 
 
+RANK = 4
 NAMINGS = (
     Naming('Sequential ResNet', sequential_resnet),
     Naming('timm deep-stem ResNet', deep_stem_resnet),

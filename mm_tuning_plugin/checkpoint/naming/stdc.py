@@ -43,4 +43,5 @@ def original_stdc(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
     return rename_all(tensors, renamed)
 
 
+RANK = 12
 NAMINGS = (Naming('original STDC', original_stdc),)

@@ -108,6 +108,7 @@ def _merged_order(tensor: Tensor) -> Tensor:
     return blocks[..., [0, 2, 1, 3], :].transpose(-1, -2).flatten(-2)
 
 
+RANK = 5
 NAMINGS = (
     Naming('official Swin', official_swin, norm_eps=1e-5),
     Naming('timm Swin', timm_swin, norm_eps=1e-5),

@@ -46,4 +46,5 @@ _NOTE = (
     "mmseg's class, which no argument changes; norm_after_stage=True would put norms between the "
     'stages that such files do not have'
 )
+RANK = 8
 NAMINGS = (Naming('official Twins', official_twins, note=_NOTE),)

@@ -39,4 +39,5 @@ def numbered_vgg(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -
     return rename_all(tensors, renamed)
 
 
+RANK = 10
 NAMINGS = (Naming('torchvision VGG', numbered_vgg),)

@@ -181,6 +181,7 @@ def _fold_patch_bias(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
     return folded
 
 
+RANK = 2
 NAMINGS = (
     Naming('timm ViT', timm_vit, norm_eps=1e-6),
     Naming('mmpretrain ViT', mmpretrain_vit, norm_eps=1e-6),

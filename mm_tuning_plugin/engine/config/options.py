@@ -12,6 +12,7 @@ from mm_tuning_plugin.engine.config.augmentation import AUGMENTATIONS, is_augmen
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.losses.base import named_losses
 from mm_tuning_plugin.nodes.base import node_kind, node_kinds
+from mm_tuning_plugin.recipes.base import recipes
 
 Check = Callable[[Any], bool]
 
@@ -26,7 +27,6 @@ class Option:
         check: Whether a value is allowed.
         expected: What is allowed, in words.
         effect: What it does, for docs/options.md.
-        paper: Its value under ``recipe='paper'``.
         changes_weights: Whether the tuned weights depend on it. If so, it is part of the
             fingerprint of a tuning.
         introduced: Its default when it was introduced. A fingerprint without the option was
@@ -40,7 +40,6 @@ class Option:
     check: Check
     expected: str
     effect: str
-    paper: Any
     changes_weights: bool
     introduced: Any
     once_counted_unless: Any
@@ -52,7 +51,6 @@ def declare_option(
     expected: str,
     effect: str,
     *,
-    paper: Any = MISSING,
     changes_weights: bool = True,
     introduced: Any = MISSING,
     once_counted_unless: Any = MISSING,
@@ -62,7 +60,6 @@ def declare_option(
         check=check,
         expected=expected,
         effect=effect,
-        paper=default if paper is MISSING else paper,
         changes_weights=changes_weights,
         introduced=default if introduced is MISSING else introduced,
         once_counted_unless=once_counted_unless,
@@ -140,8 +137,6 @@ PICTURES_OF_RETRIEVAL = ('embedding', 'tsne', 'gallery', 'similarity')
 
 PICTURES = ('mosaic', *PICTURES_OF_RETRIEVAL)
 
-RECIPES = ('default', 'paper')
-
 
 @dataclass(frozen=True)
 class Options:
@@ -153,8 +148,8 @@ class Options:
 
     recipe: str = declare_option(
         'default',
-        _one_of(*RECIPES),
-        ' or '.join(map(repr, RECIPES)),
+        lambda v: v in tuple(recipes()),
+        ' or '.join(map(repr, recipes())),
         "Set of defaults. 'paper' follows Zhan et al. (AAAI 2018): patches, graph triplets.",
     )
     enabled: bool = declare_option(
@@ -214,9 +209,7 @@ class Options:
         'Let the start run code while it is unpickled. Only for files you trust.',
         changes_weights=False,
     )
-    max_iters: int = declare_option(
-        2000, _integer(1), 'an integer from 1', 'Iterations of tuning.', paper=8000
-    )
+    max_iters: int = declare_option(2000, _integer(1), 'an integer from 1', 'Iterations of tuning.')
     lr: float | None = declare_option(
         None,
         _optional(_number(0, above=True)),
@@ -234,7 +227,6 @@ class Options:
         "'points': pixels of the config's own crops; 'patches': resized squares. A registered "
         "transform draws in their place, `like='points'` (whole images, read at points) or "
         "`like='patches'`; it is also given `num_classes` and `ignore_values`.",
-        paper='patches',
     )
     nodes_per_image: int | None = declare_option(
         None,
@@ -243,7 +235,6 @@ class Options:
         'Most nodes of an image. None: '
         + ' or '.join(f'{node_kind(name).nodes_per_image} {name}' for name in node_kinds())
         + '.',
-        paper=9,
     )
     levels: str | Sequence[int] = declare_option(
         'head',
@@ -321,7 +312,6 @@ class Options:
         "'prototype_contrastive': these, and a learnt prototype of each class beside the nodes. "
         "'cross_entropy' does not match: a linear classifier on the same nodes, a control "
         '(no projection).',
-        paper='graph_triplet',
     )
     margin: float = declare_option(
         2.1, _number(0, above=True), 'a number above 0', 'Triplet losses: margin.'
@@ -341,7 +331,6 @@ class Options:
         _integer(0),
         'an integer from 0',
         'Width of the projection that is dropped after tuning; 0: none.',
-        paper=0,
     )
     grid_size: int = declare_option(
         4,
@@ -461,18 +450,11 @@ def resolve_options(given: Mapping[str, Any] | None, kind: type[Options] = Optio
     if not isinstance(given, Mapping):
         raise UserError('mix_and_match', f'{given!r} found', 'expected a dict of options')
     table = {option.name: option for option in known_options(kind)}
-    for name, value in given.items():
-        if name not in table:
-            near = difflib.get_close_matches(str(name), table, n=1, cutoff=0.0)
-            raise UserError(
-                f'mix_and_match.{name}', 'no such option', f'the nearest known one is {near[0]}'
-            )
-        if not table[name].check(value):
-            raise UserError(
-                f'mix_and_match.{name}', f'{value!r} found', f'expected {table[name].expected}'
-            )
-    if given.get('recipe') == 'paper':
-        given = {**{name: option.paper for name, option in table.items()}, **given}
+    _check_values(given, table, 'mix_and_match')
+    name = given.get('recipe', table['recipe'].default)
+    defaults = recipes()[name].defaults
+    _check_values(defaults, table, f'recipe {name!r}')
+    given = {**defaults, **given}
     options = kind(**given)
     if options.nodes_per_image is None:
         number = node_kind(options.nodes).nodes_per_image
@@ -480,12 +462,26 @@ def resolve_options(given: Mapping[str, Any] | None, kind: type[Options] = Optio
     return options
 
 
+def _check_values(given: Mapping[str, Any], table: Mapping[str, Option], where: str) -> None:
+    for name, value in given.items():
+        if name not in table:
+            near = difflib.get_close_matches(str(name), table, n=1, cutoff=0.0)
+            raise UserError(
+                f'{where}.{name}', 'no such option', f'the nearest known one is {near[0]}'
+            )
+        if not table[name].check(value):
+            raise UserError(
+                f'{where}.{name}', f'{value!r} found', f'expected {table[name].expected}'
+            )
+
+
 def options_table() -> str:
     """The Markdown table of all options; `docs/options.md` holds it."""
     rows = ['| option | default | allowed | effect |', '|---|---|---|---|']
     for option in OPTIONS:
         shown = f'`{option.default!r}`'
-        if option.paper != option.default:
-            shown += f" (`{option.paper!r}` in 'paper')"
+        for recipe in recipes().values():
+            if option.name in recipe.defaults:
+                shown += f' (`{recipe.defaults[option.name]!r}` in {recipe.name!r})'
         rows.append(f'| `{option.name}` | {shown} | {option.expected} | {option.effect} |')
     return '\n'.join(rows)
