@@ -1,6 +1,6 @@
-"""Augmentation that tuning has beside the config's own: the option ``augment``.
+"""The option ``augment``: augmentation in addition to the config's own.
 
-`pipelines.with_augmentation` says where it stands. A comparison gives it to fine-tuning as well.
+`derive_pipelines.with_augmentation` inserts it. In a comparison, fine-tuning gets it as well.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from mm_tuning_plugin.engine.config.derive_pipelines import (
 
 Steps = Sequence[Mapping[str, Any]]
 
-# Twice the ranges of mmseg's PhotoMetricDistortion, and scales by the image itself, so that
-# they multiply those that the config has.
+# 'strong' doubles the ranges of mmseg's PhotoMetricDistortion. Its scale factors apply to the image
+# as it is, so they multiply the config's own.
 AUGMENTATIONS: dict[str, list[dict[str, Any]]] = {
     'strong': [
         dict(
@@ -44,20 +44,20 @@ AUGMENTATIONS: dict[str, list[dict[str, Any]]] = {
 
 
 def is_augmentation(value: Any) -> bool:
-    """Whether a value is None, a name in `AUGMENTATIONS`, or a list of transforms' configs."""
+    """Whether a value is None, a name in `AUGMENTATIONS`, or a list of transform configs."""
     if value is None or isinstance(value, str):
         return value is None or value in AUGMENTATIONS
     return isinstance(value, (list, tuple)) and all(_is_step(step) for step in value)
 
 
 def augmentation(value: str | Steps | None) -> list[dict[str, Any]]:
-    """The transforms that a value of the option stands for."""
+    """Return the transforms that a value of the option means."""
     steps = AUGMENTATIONS[value] if isinstance(value, str) else value or ()
     return [copy.deepcopy(dict(step)) for step in steps]
 
 
 def moves_without_crop(pipeline: Steps, extra: Steps) -> bool:
-    """Whether transforms change the size of images that the pipeline then leaves so."""
+    """Whether `extra` changes image sizes and no crop in the pipeline makes them equal again."""
     moving = [kind for kind in types_within(extra) if kind in GEOMETRIC and kind not in FLIPS]
     return bool(moving) and not any(base_type(step) in CROPS for step in pipeline)
 

@@ -1,4 +1,4 @@
-"""Data sets under any nest of wrappers, and the classes that they name."""
+"""Data sets inside wrappers, and the names of their classes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from mm_tuning_plugin.errors import UserError
 
 
 def leaf_datasets(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The data sets under any nest of wrappers.
+    """Yield the data sets inside any number of wrappers.
 
     Raises:
-        UserError: Something in the nest is no config of a data set.
+        UserError: One of them is not the config of a data set.
     """
     if not isinstance(config, Mapping) or 'type' not in config:
         raise UserError('dataset', f'{shown(config)} found', 'expected the config of a data set')
@@ -38,7 +38,7 @@ def leaf_datasets(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def dataset_classes(dataset: Mapping[str, object]) -> Sequence[str] | None:
-    """Names of the classes of the first data set: those of its config, else of its class.
+    """Return the class names of the first data set, from its config or else from its class.
 
     Raises:
         UserError: The type of the data set is not registered.
@@ -61,7 +61,7 @@ def dataset_classes(dataset: Mapping[str, object]) -> Sequence[str] | None:
 
 
 def _named_classes(leaf: Mapping[str, Any]) -> Sequence[str] | None:
-    """The classes that a data set's config names, itself or in a file, one a line, as mmengine."""
+    """Return the class names in a data set's config: a list, or a file with one name per line."""
     metainfo = leaf.get('metainfo') or {}
     require('dataset.metainfo', metainfo, CONFIG)
     names = metainfo.get('classes')

@@ -1,4 +1,4 @@
-"""What the decode head says: its levels, classes and ignored label value."""
+"""Read the decode head's config: levels, classes, ignored label value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mm_tuning_plugin.errors import UserError
 
 
 def read_head(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The decode head; the last one of a cascade.
+    """Return the decode head; of a cascade, the last one.
 
     Raises:
         UserError: There is none.
@@ -27,11 +27,10 @@ def read_head(model: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def head_key(head: Mapping[str, Any], key: str) -> Any:
-    """What a decode head's config says under a key; None where it says nothing.
+    """Return the value of a key in a decode head's config; None if there is none.
 
-    A head that is made of other heads, as K-Net's is, says it in the outermost of theirs. Every
-    other nested config is passed over: a loss has an ``ignore_index`` of its own, and a sampler or
-    a pixel decoder can have keys of the same names as well.
+    A head that contains heads (K-Net) is searched from the outside in. Other nested configs are
+    skipped, because a loss, a sampler or a pixel decoder can have keys of the same name.
     """
     level: list[Any] = [head]
     while level:
@@ -43,7 +42,7 @@ def head_key(head: Mapping[str, Any], key: str) -> Any:
 
 
 def _inner_heads(item: Any) -> list[Any]:
-    """The heads right inside a head, and its lists of heads."""
+    """Return the heads one level inside a head, and its lists of heads."""
     if isinstance(item, Mapping):
         return [
             part
@@ -58,10 +57,10 @@ def _is_head(part: Any) -> bool:
 
 
 def read_levels(model: Mapping[str, Any]) -> list[int] | None:
-    """Which of the backbone's outputs the decode head reads; None: all of them.
+    """Return the backbone outputs that the decode head reads; None: all of them.
 
-    Of a cascade, those that any of its heads reads: PointRend's last one, for instance, refines by
-    the first level what another head has found in all four.
+    For a cascade, these are the outputs that any of its heads reads. PointRend's last head, for
+    instance, reads the first level, and its first head reads all four.
 
     Raises:
         UserError: There is no decode head.
@@ -80,18 +79,21 @@ def read_levels(model: Mapping[str, Any]) -> list[int] | None:
 def _levels_of(head: Mapping[str, Any]) -> list[int] | None:
     index = head_key(head, 'in_index')
     if index is None:
-        # mmseg's default is the last output, but heads with a list of channels read them all.
+        # mmseg's default is the last output. Heads with a list of channels read all outputs.
         several = isinstance(head_key(head, 'in_channels'), (list, tuple))
         return None if several else [-1]
     return list(index) if isinstance(index, (list, tuple)) else [index]
 
 
 def num_label_values(head: Mapping[str, Any], number: int) -> int:
-    """How many label values are classes, for a head of so many ``num_classes``.
+    """Return how many label values are classes.
 
-    mmseg predicts 0 or 1 by a threshold where there is one output (``num_classes=1``, or
-    ``out_channels=1``), and its losses take both as labels: all but the cross-entropy with a
-    softmax, which fails on 1.
+    A head with one output (``num_classes=1`` or ``out_channels=1``) predicts 0 or 1 by a threshold.
+    mmseg's losses then accept both labels, except cross-entropy with softmax, which fails on 1.
+
+    Args:
+        head: Config of the decode head.
+        number: Its ``num_classes``.
     """
     outputs = head_key(head, 'out_channels')
     if (number if outputs is None else outputs) != 1:

@@ -37,7 +37,7 @@ def derive_tuning_config(cfg: Config) -> Config:
 
 
 def derive_from(user: UserConfig) -> Config:
-    """Derive the config of stage one from what was read of the user's config."""
+    """Derive the config of stage one from the record of the user's config."""
     derived = dict(
         user.kept,
         default_scope=user.scope,

@@ -18,7 +18,7 @@ from mm_tuning_plugin.registry import SCOPE
 
 def _sample(user: UserConfig) -> dict[str, Any]:
     norm = user.normalisation
-    # Outside the image lies the mean, which is 0 after normalisation, as in mmseg's padding.
+    # Pixels outside the image get the mean, so they are 0 after normalisation, as in mmseg.
     mean = norm.mean or [0.0, 0.0, 0.0]
     facts = DataFacts(user.background_index, mean[::-1] if norm.swap_channels else mean)
     labels = dict(num_classes=user.num_classes, ignore_values=user.ignore_values)
@@ -66,13 +66,13 @@ def train_dataloader(user: UserConfig) -> dict[str, Any]:
 
 
 def _loader_options(loader: Mapping[str, Any]) -> dict[str, Any]:
-    """What a DataLoader's config says of workers and memory, not of data."""
+    """Return the entries of a DataLoader's config about workers and memory."""
     names = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'timeout')
     return {name: copy.deepcopy(loader[name]) for name in names if name in loader}
 
 
 def validation(user: UserConfig) -> dict[str, Any]:
-    """Node retrieval: queries of the validation images, gallery of the training images."""
+    """Config of node retrieval: queries from validation images, gallery from training images."""
     if user.val_dataset is None:
         return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
     leaf = next(leaf_datasets(user.val_dataset))
@@ -109,7 +109,7 @@ def validation(user: UserConfig) -> dict[str, Any]:
 
 
 def _window(user: UserConfig) -> list[dict[str, Any]]:
-    """What keeps an image from passing the backbone whole that is far larger than training's."""
+    """Config of the transform that cuts images far larger than training's crops."""
     if not node_kind(user.options.nodes).whole_images:
         return []
     size = pipelines.crop_size(user.train_dataset)

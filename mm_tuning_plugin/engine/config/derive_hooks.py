@@ -12,9 +12,9 @@ from mm_tuning_plugin.registry import SCOPE
 
 
 def hooks_and_logging(user: UserConfig) -> dict[str, Any]:
-    """Hooks, logging, visualizer: own names, so that nothing mixes with stage two's."""
+    """Config of hooks, logging and visualizer."""
     options = user.options
-    # without a name: mmengine then names it after this run
+    # Without a name, mmengine names the visualizer after this run, so stage two gets its own.
     visualizer = {key: value for key, value in user.visualizer.items() if key != 'name'}
     return dict(
         default_hooks=dict(
@@ -69,7 +69,7 @@ def _batch_norm_hooks(user: UserConfig) -> list[dict[str, Any]]:
     if not number:
         return []
     check = label_check(user)
-    # One point makes the crop a sample like any other; nothing reads it.
+    # Each sample needs a node. This point is not used.
     point = dict(check, type=f'{SCOPE}.SamplePoints', points_per_class=1, max_points=1)
     keep = pipelines.GEOMETRIC + pipelines.PHOTOMETRIC
     dataset = pipelines.with_pipeline(

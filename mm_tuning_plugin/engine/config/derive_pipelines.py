@@ -1,17 +1,17 @@
-"""From the user's transforms to those of stage one.
+"""Derive the transforms of stage one from the user's.
 
-A transform is one of three things: it moves or colours pixels (the tables below), it packs, or it
-loads and maps labels: everything else, so that a transform of the user's that we do not know is
-kept. Loading and label mapping is kept always; moving and colouring only if listed.
+The tables below list the transforms that move pixels, change colours, or pack. Every other
+transform counts as loading or mapping labels, so unknown transforms of the user are kept. Loading
+and mapping always stay; moving and colouring stay only if they are listed as kept.
 
-What moves pixels *before* the labels are loaded moves the image alone (`early_moves`):
+A transform that moves pixels *before* the labels are loaded moves only the image (`early_moves`):
 
-* In training data it stays where it stands, in whatever is derived: label maps are then of another
-  size than the files of their images, and the network sees the image as those steps leave it.
-* Validation of mmseg resizes the image before it loads labels of the file's size, and compares at
-  that size. There these steps are taken out, and image and labels are resized together. Only where
-  the training data has early moves may label maps of validation be of another size as well:
-  `FitToLabels` then looks at each sample whether image and labels, or the image alone is moved.
+* In training data it stays in place. Label maps then differ in size from the image files, and the
+  network sees the image as these transforms leave it.
+* mmseg's validation resizes the image, then loads labels at the file's size. Stage one removes
+  these early transforms and resizes image and labels together. If the training data has early
+  moves, validation's label maps may also differ in size from the image files: `FitToLabels` then
+  decides per sample whether to move image and labels, or the image alone.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ PHOTOMETRIC = (
     'Normalize',
 )  # fmt: skip
 CHOICES = ('RandomChoice', 'RandomApply')
-# Of these, each draw moves the image elsewhere, away from labels that are loaded behind them.
+# They move the image at random, so labels that are loaded after them no longer match.
 MISPLACING = (
     *FLIPS, 'RandomCrop', 'RandomResize', 'RandomChoiceResize', 'RandomRotate', 'RandomRotFlip',
 )  # fmt: skip
-# They need a second image, or another form of label; stage one always goes without.
+# They need a second image or another form of labels. Stage one never uses them.
 NEVER = (
     'RandomMosaic', 'GenerateEdge', 'RandomDepthMix', 'MultiScaleFlipAug', 'TestTimeAug',
 )  # fmt: skip
-# They load an image and no labels, or change an image that is loaded.
+# They load an image, or change a loaded one, and do not touch labels.
 IMAGE_LOADERS = (
     'LoadImageFromFile', 'LoadImageFromNDArray', 'LoadImageFromNpyFile',
     'LoadBiomedicalImageFromFile', 'LoadSingleRSImageFromFile', 'GreyImage',
@@ -71,14 +71,13 @@ def tuning_pipeline(
 
     Args:
         pipeline: The user's transforms, of training data.
-        keep: Types of geometric and photometric transforms that stay; early moves stay always.
-        check: Config of the label check; it stands right behind the last transform that loads or
-            maps labels.
+        keep: Types of geometric and photometric transforms that stay. Early moves always stay.
+        check: Config of the label check. It follows the last transform that loads or maps labels.
         sample: Config of the transform that draws the nodes.
-        augment: Transforms that stage one has beside the user's.
+        augment: Further transforms of stage one.
 
     Returns:
-        Configs of the transforms, packing included.
+        Configs of the transforms, including packing.
     """
     early = labels_at(pipeline)
     kept = [
@@ -100,10 +99,10 @@ def tuning_pipeline(
 def with_augmentation(
     pipeline: Sequence[Mapping[str, Any]], extra: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Copy a pipeline with transforms before its first crop, or else before it packs.
+    """Copy a pipeline and insert transforms before its first crop, or else before packing.
 
-    The crop then keeps the size of what a network sees, whatever comes before it. A crop before
-    the labels are loaded does not count.
+    The crop then keeps the size of the network's input. A crop before the labels are loaded does
+    not count.
     """
     loaded = labels_at(pipeline)
     ends = [i for i, s in enumerate(pipeline) if i >= loaded and base_type(s) in CROPS + PACKING]
@@ -117,12 +116,12 @@ def retrieval_pipeline(
     check: Mapping[str, Any],
     sample: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """Derive the pipeline of node retrieval in training images: load, resize as for validation.
+    """Derive the pipeline of node retrieval in training images: load, resize as in validation.
 
     Args:
-        pipeline: The user's transforms, of training data.
-        resizes: Of the user's validation. Images that early moves have brought to the size of
-            their labels are at their scale, and are not resized again.
+        pipeline: The user's transforms of training data.
+        resizes: Those of the user's validation. They are not used if early moves already resize
+            the images to the size of their labels.
         check: Config of the label check.
         sample: Config of the transform that draws the nodes.
     """
@@ -139,15 +138,15 @@ def validation_pipeline(
 ) -> list[dict[str, Any]]:
     """Derive the pipeline of node retrieval in validation images: load, then resize.
 
-    mmseg's validation resizes before it loads the labels, which stay at their own size; here
-    labels and image must move together, so `resizes` come after the loading.
+    mmseg's validation resizes the image before it loads the labels. Here image and labels must move
+    together, so `resizes` follow the loading.
 
     Args:
-        pipeline: The user's transforms, of validation data.
-        resizes: Those of them that resize; none, to look at the labels as they are loaded.
+        pipeline: The user's transforms of validation data.
+        resizes: Those of them that resize; empty to keep the size of the labels.
         check: Config of the label check.
         sample: Config of the transform that draws the nodes.
-        fit: Whether label maps may be of another size than their images' files.
+        fit: Whether label maps may differ in size from the image files.
     """
     loaded, early = labels_at(pipeline), early_moves(pipeline)
     before = [step for step in pipeline[:loaded] if not _moves(step)]
@@ -162,26 +161,26 @@ def validation_pipeline(
 def before_sampling(
     derived: list[dict[str, Any]], steps: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """A derived pipeline with further steps before nodes are drawn and packed."""
+    """Insert transforms before the nodes are drawn and packed."""
     return [*derived[:-2], *(copy.deepcopy(dict(step)) for step in steps), *derived[-2:]]
 
 
 def resizes_of(pipeline: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The transforms of a validation pipeline that only resize."""
+    """Return the transforms that only resize."""
     return [step for step in pipeline if base_type(step) in RESIZES]
 
 
 def crop_size(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(H, W) of the crops that a training data set gives, pixels; None: it gives none.
+    """Return the (H, W) of a training data set's crops, in pixels; None if it does not crop.
 
-    That of the last transform that crops; of several data sets, of the first that has one.
+    It is the size of the last transform that crops, in the first data set that has one.
     """
     for step in reversed(steps_of(dataset)):
         size = step.get('crop_size') if base_type(step) in CROPS else None
         size = [size, size] if isinstance(size, int) else size
-        if isinstance(size, (list, tuple)) and len(size) == 2:  # another is told where it is built
+        if isinstance(size, (list, tuple)) and len(size) == 2:  # others fail when they are built
             height, width = size
-            # mmcv counts (W, H) where mmseg counts (H, W)
+            # mmcv's sizes are (W, H), mmseg's (H, W)
             return (width, height) if base_type(step) == 'CenterCrop' else (height, width)
     inner = [dataset.get('dataset'), *(dataset.get('datasets') or [])]
     found = (crop_size(part) for part in inner if isinstance(part, Mapping))
@@ -189,38 +188,38 @@ def crop_size(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def early_moves(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The geometric transforms before the labels are loaded: they move the image alone."""
+    """Return the geometric transforms before the labels are loaded. They move only the image."""
     return [dict(step) for step in pipeline[: labels_at(pipeline)] if _moves(step)]
 
 
 def has_early_moves(dataset: Mapping[str, Any]) -> bool:
-    """Whether a data set, under any wrappers, has pipelines that move the image alone."""
+    """Whether a data set, inside any wrappers, has a pipeline with early moves."""
     return any(early_moves(steps_of(leaf)) for leaf in leaf_datasets(dataset))
 
 
 def moving_warnings(dataset: Mapping[str, Any], where: str) -> list[str]:
-    """What is told of training data whose image moves at random before its labels are loaded.
+    """Warn of transforms that move an image at random before its labels are loaded.
 
     Args:
-        dataset: The user's config.
-        where: Its place in the config.
+        dataset: Config of the training data.
+        where: Its place in the user's config.
 
     Returns:
-        One line a type of transform.
+        One line for each type of transform.
     """
     early = [step for leaf in leaf_datasets(dataset) for step in early_moves(steps_of(leaf))]
     random = sorted({kind for kind in types_within(early) if kind in MISPLACING})
     return [
-        f'{where}: {kind} before the labels are loaded found: it moves the image and leaves the '
-        'labels, here as in mmseg; expected behind the loading of labels'
+        f'{where}: {kind} comes before the loading of labels, so it moves the image and not the '
+        'labels, here and in mmseg; put it after the loading of labels'
         for kind in random
     ]
 
 
 def validates_labels(cfg: Mapping[str, Any]) -> bool:
-    """Whether validation is about labels: it loads some, or a metric of mmseg's asks for them.
+    """Whether validation uses labels: it loads them, or one of mmseg's metrics needs them.
 
-    It may as well only write predictions, of images that have no labels (``format_only``).
+    Otherwise it only writes predictions of unlabelled images (``format_only``).
 
     Args:
         cfg: The user's config, with a ``val_dataloader``.
@@ -235,9 +234,10 @@ def validates_labels(cfg: Mapping[str, Any]) -> bool:
 
 
 def labels_at(pipeline: Sequence[Mapping[str, Any]]) -> int:
-    """Where the labels are loaded: by the first step that is known to, by its class or its name.
+    """Return the index of the transform that loads the labels.
 
-    Else by the first step that is not known to do something else; 0 where there is none.
+    It is the first that is known to load labels by its class or name, or else the first that is not
+    known to do something else; 0 if there is none.
     """
     places = [i for i, step in enumerate(pipeline) if _loads(step)]
     known = next((i for i in places if loads_labels(pipeline[i])), None)
@@ -247,7 +247,7 @@ def labels_at(pipeline: Sequence[Mapping[str, Any]]) -> int:
 
 
 def loads_labels(step: Mapping[str, Any]) -> bool:
-    """Whether a transform is known to load labels; of a cache, whether one of its steps is."""
+    """Whether a transform, or one inside a cache, is known to load labels."""
     if base_type(step) == 'Cached':
         return any(loads_labels(inner) for inner in step.get('transforms') or ())
     kind = base_type(step)
@@ -257,14 +257,14 @@ def loads_labels(step: Mapping[str, Any]) -> bool:
 
 
 def loads_image(step: Mapping[str, Any]) -> bool:
-    """Whether a transform is known to load an image and no labels; of a cache, all its steps."""
+    """Whether a transform, or all those inside a cache, are known to load only images."""
     if base_type(step) == 'Cached':
         return all(loads_image(inner) for inner in step.get('transforms') or ())
     return base_type(step) in IMAGE_LOADERS
 
 
 def types_within(steps: Any) -> Iterator[str]:
-    """Of transforms, and of those inside them."""
+    """Yield the types of transforms and of those inside them."""
     if isinstance(steps, Mapping):
         yield base_type(steps)
         yield from types_within(steps.get('transforms'))
@@ -278,14 +278,14 @@ def with_pipeline(
     derive: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]],
     outer: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Copy a data set's config with derived pipelines, through any nest of wrappers.
+    """Copy a data set's config and derive its pipelines, inside any wrappers.
 
-    ``MultiImageMixDataset`` is replaced by the data set that it mixes: its own transforms are
-    appended to the inner ones before the derivation, which drops those that mix.
+    ``MultiImageMixDataset`` is replaced by the data set that it mixes. Its transforms are appended
+    to the inner ones before `derive` is called, which removes those that mix.
 
     Args:
         dataset: The user's config.
-        derive: From the user's transforms to those of stage one.
+        derive: Maps the user's transforms to those of stage one.
         outer: Transforms of a wrapper around `dataset`.
     """
     if base_type(dataset) == 'MultiImageMixDataset':
@@ -301,13 +301,13 @@ def with_pipeline(
 
 
 def _is_kind_of(step: Mapping[str, Any], base: type) -> bool:
-    """Whether a transform is registered, or named as a class, that derives from `base`."""
+    """Whether the class of a transform is derived from `base`."""
     found = class_of(step, TRANSFORMS)
     return isinstance(found, type) and issubclass(found, base)
 
 
 def _moves(step: Mapping[str, Any]) -> bool:
-    """Whether a transform moves pixels or changes the size of an image."""
+    """Whether a transform moves pixels or resizes the image."""
     kind = base_type(step)
     if kind in CHOICES:
         return any(map(GEOMETRIC.__contains__, types_within(step.get('transforms'))))
@@ -315,5 +315,5 @@ def _moves(step: Mapping[str, Any]) -> bool:
 
 
 def _loads(step: Mapping[str, Any]) -> bool:
-    """Whether a transform loads or maps labels, as far as its type tells."""
+    """Whether a transform counts as loading or mapping labels."""
     return base_type(step) not in GEOMETRIC + PHOTOMETRIC + NEVER + PACKING

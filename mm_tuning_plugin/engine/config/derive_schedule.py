@@ -1,4 +1,4 @@
-"""How long stage one learns, and how fast: loop, optimizer and learning rate."""
+"""Loop, optimizer and learning rate of stage one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from mm_tuning_plugin.engine.config.user_config import UserConfig
 
 
 def schedule(user: UserConfig) -> dict[str, Any]:
-    """Derive loop, optimizer and learning rate: the paper's for SGD, else the user's own optimizer.
+    """Derive loop, optimizer and learning rate.
+
+    The optimizer is the paper's if the user's is SGD, and the user's otherwise.
 
     Returns:
         ``train_cfg``, ``optim_wrapper`` and ``param_scheduler`` of stage one.

@@ -1,6 +1,6 @@
-"""Of what kind the entries of a user's config must be, as far as the tuning plan reads them.
+"""Types that the entries of a user's config must have.
 
-Looked at once, before anything is read, so that a slip of the pen is one line wherever it is.
+They are checked before anything is read, so that a typo anywhere gives a one-line error.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from mm_tuning_plugin.errors import UserError
 LONGEST = 120  # characters of a value that an error shows
 
 
-class Kind(NamedTuple):
-    """One kind of value.
+class EntryType(NamedTuple):
+    """A type that an entry must have.
 
     Attributes:
-        fits: Whether a value is of it.
-        words: What errors call it.
+        fits: Whether a value has this type.
+        description: What error messages call it.
     """
 
     fits: Callable[[Any], bool]
-    words: str
+    description: str
 
 
 def _is_integer(value: Any) -> bool:
@@ -33,25 +33,27 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-CONFIG = Kind(lambda value: isinstance(value, Mapping), 'a dict')
-TEXT = Kind(lambda value: isinstance(value, str), 'a string')
-INTEGER = Kind(_is_integer, 'an integer')
-NUMBERS = Kind(
+CONFIG = EntryType(lambda value: isinstance(value, Mapping), 'a dict')
+TEXT = EntryType(lambda value: isinstance(value, str), 'a string')
+INTEGER = EntryType(_is_integer, 'an integer')
+NUMBERS = EntryType(
     lambda value: _is_list(value) and all(isinstance(v, (int, float)) for v in value),
     'a list of numbers',
 )
-NAMES = Kind(
+NAMES = EntryType(
     lambda value: _is_list(value) and all(isinstance(v, str) for v in value),
     'a list of names, or a file of them',
 )
-CONFIGS = Kind(
+CONFIGS = EntryType(
     lambda value: _is_list(value) and all(isinstance(v, Mapping) for v in value),
     'a list of dicts',
 )
-SOME_CONFIGS = Kind(lambda value: CONFIGS.fits(value) and bool(value), 'a list of dicts, not empty')
+SOME_CONFIGS = EntryType(
+    lambda value: CONFIGS.fits(value) and bool(value), 'a list of dicts, not empty'
+)
 _PREPROCESSOR = {'mean': NUMBERS, 'std': NUMBERS, 'seg_pad_val': INTEGER}
-# In the order in which they are looked at: what is inside another entry behind it.
-KINDS: dict[str, Kind] = {
+# In the order of the checks: an entry stands before the entries inside it.
+ENTRY_TYPES: dict[str, EntryType] = {
     'work_dir': TEXT,
     'default_scope': TEXT,
     'model': CONFIG,
@@ -72,40 +74,40 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def check_kinds(cfg: Mapping[str, Any]) -> None:
-    """Look at the entries that there are; which must be there is said where they are read.
+def check_entry_types(cfg: Mapping[str, Any]) -> None:
+    """Check the types of the entries that exist. Missing entries are reported where they are read.
 
     Raises:
-        UserError: One is of another kind.
+        UserError: An entry has another type.
     """
-    for place, kind in KINDS.items():
+    for place, entry_type in ENTRY_TYPES.items():
         value: Any = cfg
         for key in place.split('.'):
             value = value.get(key) if value is not None else None
-        require(place, value, kind)
+        require(place, value, entry_type)
 
 
-def require(place: str, value: Any, kind: Kind) -> None:
-    """Refuse a value that is neither None nor of a kind.
+def require(place: str, value: Any, entry_type: EntryType) -> None:
+    """Check that a value is None or has the given type.
 
     Raises:
-        UserError: It is of another kind.
+        UserError: It has another type.
     """
-    if value is not None and not kind.fits(value):
-        raise UserError(place, f'{shown(value)} found', f'expected {kind.words}')
+    if value is not None and not entry_type.fits(value):
+        raise UserError(place, f'{shown(value)} found', f'expected {entry_type.description}')
 
 
 def shown(value: Any) -> str:
-    """A value in a line of its own, cut where it is long."""
+    """Format a value for an error message: one line, shortened if it is long."""
     text = ' '.join(repr(value).split())
     return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
 
 
 def steps_of(dataset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The transforms of a data set's config; none where it has no pipeline.
+    """Return the transforms of a data set's config, an empty list if it has no pipeline.
 
     Raises:
-        UserError: The pipeline is no list of configs.
+        UserError: The pipeline is not a list of configs.
     """
     steps = dataset.get('pipeline')
     require('dataset.pipeline', steps, CONFIGS)

@@ -1,4 +1,4 @@
-"""The start of a backbone: which weights it begins from, and how a config is freed of others."""
+"""The initial weights of a backbone: where they come from, and which others a config loses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmseg.registry import MODELS
 
 from mm_tuning_plugin.checkpoint import needed_arguments
 from mm_tuning_plugin.config_types import base_type, class_of
-from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.config.meta_build import build_on_meta
 from mm_tuning_plugin.engine.config.options import Options
 from mm_tuning_plugin.errors import UserError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 SELF_SUPERVISED = 'SelfSupervised'
-# What such an init_cfg may hold, and the options that say the same.
+# Keys of such an init_cfg, and the options with the same meaning.
 ADOPTED = {
     'checkpoint': 'checkpoint',
     'min_matched': 'min_matched',
@@ -30,11 +30,11 @@ ADOPTED = {
 
 
 def remove_pretrained(config: Any) -> Any:
-    """Copy a model's config without anything that loads weights, nested ones included.
+    """Copy a model's config without entries that load weights, at any depth.
 
-    ``pretrained`` becomes None (False for timm's wrapper, which loads by default), and an
-    ``init_cfg`` of type Pretrained goes, as does timm's ``checkpoint_path``. Other initialisations
-    stay.
+    ``pretrained`` becomes None (False for timm's wrapper, which loads weights by default). An
+    ``init_cfg`` of type Pretrained and timm's ``checkpoint_path`` are removed. Other entries of
+    ``init_cfg`` stay.
     """
     if isinstance(config, Mapping):
         copied = {
@@ -53,22 +53,24 @@ def remove_pretrained(config: Any) -> Any:
 def split_start(
     model: Mapping[str, Any], checkpoint: str | None
 ) -> tuple[dict[str, Any], str | None]:
-    """Find the start of stage one.
+    """Find the initial weights of stage one.
 
-    In this order: the option ``checkpoint``; a file on this machine that the config names as
-    ``pretrained`` or ``init_cfg`` of the backbone, which is then read by our own loader, since
-    mmseg's reports nothing when it loads nothing; anything else the config says (a URL, say),
-    which is left to mmseg.
+    The first of these that exists:
+
+    1. the option ``checkpoint``;
+    2. a local file that the config names as ``pretrained`` or ``init_cfg`` of the backbone. It is
+       read by this package's loader, because mmseg's stays silent if nothing was loaded;
+    3. anything else in the config, such as a URL. mmseg loads it.
 
     Args:
         model: The segmentor's config.
         checkpoint: The option.
 
     Returns:
-        The backbone's config for stage one, and the file to load into it or None.
+        The backbone's config for stage one, and the file to load into it, or None.
 
     Raises:
-        UserError: The file is missing, or only the whole segmentor has a start.
+        UserError: The file is missing, or the config has weights only for the whole segmentor.
     """
     backbone = copy.deepcopy(dict(model['backbone']))
     if checkpoint is None:
@@ -84,7 +86,7 @@ def split_start(
             raise UserError(
                 'model.init_cfg',
                 'weights of a whole segmentor found',
-                'give a start of the backbone as mix_and_match.checkpoint',
+                'give weights of the backbone as mix_and_match.checkpoint',
             )
     if checkpoint is None:
         return backbone, None
@@ -99,17 +101,17 @@ def with_needed_arguments(
     options: Options,
     scope: str = 'mmseg',
 ) -> dict[str, Any]:
-    """Give a backbone the arguments with which the weights of its start mean the same.
+    """Add the arguments that a backbone needs to compute what its initial weights were trained for.
 
     Args:
         backbone: The backbone's config.
-        checkpoint: Its start, or None.
+        checkpoint: Its initial weights, or None.
         options: The resolved options.
         scope: The config's ``default_scope``.
 
     Returns:
-        The config, with `needed_arguments` merged into it. As it was where the file or the backbone
-        is at fault: who loads the one into the other names the mistake.
+        The config with `needed_arguments`. It is unchanged if the file or the backbone is wrong;
+        loading the weights then reports the mistake.
     """
     if checkpoint is None:
         return backbone
@@ -117,12 +119,12 @@ def with_needed_arguments(
         if not _has_layer_norms(backbone):
             return backbone
         needed = needed_arguments(
-            outline(backbone, scope),
+            build_on_meta(backbone, scope),
             checkpoint,
             allow_pickle=options.allow_pickle,
             prefix=options.checkpoint_prefix,
         )
-    except Exception:  # whatever is wrong is told where the file is loaded
+    except Exception:  # reported when the file is loaded
         return backbone
     return {
         **backbone,
@@ -131,13 +133,13 @@ def with_needed_arguments(
 
 
 def changed_arguments(model: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """What `with_needed_arguments` set in the backbone of stage one, from both models' configs."""
+    """Return what `with_needed_arguments` changed, from the models' configs of both stages."""
     before, after = model['backbone'], tuned['backbone']
     return {key: after[key] for key in ('norm_cfg',) if after.get(key) != before.get(key)}
 
 
 def _has_layer_norms(backbone: Mapping[str, Any]) -> bool:
-    """Whether ``norm_cfg``, given or by default, is LayerNorm: only these need a look."""
+    """Whether ``norm_cfg``, given or by default, is LayerNorm: others need no arguments."""
     known = class_of(backbone, MODELS, 'mmseg')
     default = inspect.signature(known).parameters.get('norm_cfg') if known else None
     norm = backbone.get('norm_cfg') or (default.default if default else None)
@@ -147,21 +149,20 @@ def _has_layer_norms(backbone: Mapping[str, Any]) -> bool:
 def adopt_self_supervised(cfg: Config) -> Config:
     """Move an ``init_cfg`` of type SelfSupervised from the model into the options.
 
-    So it is read by one loader in both arms, also where a backbone's own would not have asked it.
+    One loader then reads it with and without tuning, and for backbones that ignore ``init_cfg``.
 
     Args:
         cfg: The user's config; not changed.
 
     Returns:
-        The config without it, its ``checkpoint`` and the rest as options. Options that the user
-        gave come first.
+        The config without it, with its keys as options. Options that the user gave win.
 
     Raises:
-        UserError: There are two, or one that is malformed.
+        UserError: There are two, or one is malformed.
     """
     model, options = cfg.get('model'), cfg.get('mix_and_match') or {}
     if not isinstance(model, Mapping) or not isinstance(options, Mapping):
-        return cfg  # told where they are read
+        return cfg  # reported where they are read
     places = {'model': model, 'model.backbone': model.get('backbone')}
     found = {
         f'{place}.init_cfg': item
@@ -184,7 +185,7 @@ def adopt_self_supervised(cfg: Config) -> Config:
         )
     adopted = {ADOPTED[key]: value for key, value in given.items() if key != 'type'}
     if options.get('checkpoint') is not None or options.get('tuned_backbone') is not None:
-        adopted = {}  # another start was chosen
+        adopted = {}  # the user chose other weights
     cfg = copy.deepcopy(cfg)
     for config in (cfg['model'], cfg['model']['backbone']):
         items = _items(config.get('init_cfg'))
@@ -196,7 +197,7 @@ def adopt_self_supervised(cfg: Config) -> Config:
 
 
 def _items(init_cfg: Any) -> list[Mapping[str, Any]]:
-    """The entries of an ``init_cfg``, which may be one, a list of them, or None."""
+    """Return the entries of an ``init_cfg``, which is a dict, a list of dicts, or None."""
     items = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
     return [item for item in items if isinstance(item, Mapping)]
 

@@ -1,6 +1,6 @@
-"""What the label check must know of the transforms around it, and how those behind it see labels.
+"""The label check and the transforms around it.
 
-Behind the check a label map has 8 bits, and 255 is the one value that is ignored.
+After the check, a label map has 8 bits, and 255 is the only ignored value.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from mm_tuning_plugin.datasets.cached import without_cache
 from mm_tuning_plugin.datasets.label_files import loader_of
 from mm_tuning_plugin.errors import UserError
 
-KNOWN_PACKAGES = ('mmseg', 'mmcv', 'mm_tuning_plugin')  # behind a loader none reads labels anew
-# What transforms fill label maps with: Pad; RandomRotate; RandomCutOut; Albu's, of two versions.
+KNOWN_PACKAGES = ('mmseg', 'mmcv', 'mm_tuning_plugin')  # their transforms do not load labels again
+# Values that transforms fill label maps with: Pad, RandomRotate, RandomCutOut, Albu (two versions).
 FILLING_KEYS = ('pad_val.seg', 'seg_pad_val', 'seg_fill_in', 'mask_value', 'fill_mask')
-COUNTING_KEYS = ('ignore_index',)  # what RandomCrop leaves out of its count
-MIXING = 'RandomMosaic'  # stage one never keeps it, and it fills by NumPy, which tells
+COUNTING_KEYS = ('ignore_index',)  # the value that RandomCrop does not count
+MIXING = 'RandomMosaic'  # never kept in stage one; NumPy refuses a wrong fill value in stage two
 Steps = Sequence[Mapping[str, Any]]
 
 
 def with_loader(check: Mapping[str, Any], before: Steps, pipeline: Steps) -> dict[str, Any]:
-    """Copy the config of the label check with what it must know of the user's transforms.
+    """Copy the config of the label check and add how the user's transforms load labels.
 
-    Nothing, where labels are read by mmseg's own ``LoadAnnotations`` from a folder and nobody's
-    transform stands between.
+    Nothing is added if mmseg's own ``LoadAnnotations`` reads labels from a folder and only known
+    transforms follow it.
 
     Args:
-        check: Config of the label check; empty where there is to be none.
+        check: Config of the label check; empty for no check.
         before: The transforms before it.
         pipeline: All of the user's transforms.
     """
@@ -55,17 +55,17 @@ def with_loader(check: Mapping[str, Any], before: Steps, pipeline: Steps) -> dic
 
 
 def in_bytes(step: Mapping[str, Any], ignore_values: Sequence[int]) -> Mapping[str, Any]:
-    """A transform behind the check: what it fills or counts as ignored becomes 255.
+    """Make a transform after the check fill and count 255 in place of the ignored values.
 
     Args:
         step: Its config.
-        ignore_values: What the user's config ignores.
+        ignore_values: Label values that the user's config ignores.
 
     Returns:
-        `step` itself where nothing of it lies outside 0..255.
+        The changed config, or `step` itself if all its values are in 0..255.
 
     Raises:
-        UserError: It fills label maps with a value that no byte holds and nobody ignores.
+        UserError: It fills label maps with a value that is outside 0..255 and is not ignored.
     """
 
     def as_byte(key: str, value: float) -> float:
@@ -84,7 +84,7 @@ def in_bytes(step: Mapping[str, Any], ignore_values: Sequence[int]) -> Mapping[s
 
 
 def _fillings(step: Mapping[str, Any]) -> list[float]:
-    """What a transform fills label maps with that no byte holds."""
+    """Return the values outside 0..255 that a transform fills label maps with."""
     found: list[float] = []
 
     def collect(key: str, value: float) -> float:
@@ -98,7 +98,7 @@ def _fillings(step: Mapping[str, Any]) -> list[float]:
 
 
 def _changed(config: Any, change: Callable[[str, float], float], key: str = '') -> Any:
-    """Copy nested configs, each value for labels outside 0..255 replaced by `change` of it."""
+    """Copy nested configs; `change` replaces each label value outside 0..255."""
     if isinstance(config, Mapping):
         inside = f'{key}.' if key == 'pad_val' else ''
         return {k: _changed(part, change, inside + str(k)) for k, part in config.items()}

@@ -1,8 +1,8 @@
-"""Rates of 0 over a whole backbone, which freeze it: for fine-tuning, not for stage one.
+"""Learning rates of 0 over a whole backbone: kept for fine-tuning, removed for stage one.
 
-``paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0)})`` is how a backbone is frozen under
-a head that trains. Tuned with it, no weight would move. Over a part of the backbone a rate of 0
-stays, as does ``frozen_stages``.
+``paramwise_cfg=dict(custom_keys={'backbone': dict(lr_mult=0)})`` freezes a backbone while its head
+trains. Stage one would change nothing with it. A rate of 0 for a part of the backbone stays, as
+does ``frozen_stages``.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
-from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.config.meta_build import build_on_meta
 from mm_tuning_plugin.engine.preflight.no_side_effects import no_trace
 
 CUSTOM = 'custom_keys'
 OF_A_KEY = ('lr_mult', 'lr')
-# Rates of paramwise_cfg beside its custom keys, and what says nothing: mmengine's two multipliers
-# are left out, the decay by layer of mmseg's and mmpretrain's constructors is 1.
+# Rates of paramwise_cfg besides its custom keys, and their neutral values. None: leave the key out.
+# The two decay rates belong to the layer-wise constructors of mmseg and mmpretrain.
 NEUTRAL = {'bias_lr_mult': None, 'dcn_offset_lr_mult': None, 'decay_rate': 1.0,
            'layer_decay_rate': 1.0}  # fmt: skip
 
 
 def thawed(wrapper: dict[str, Any], backbone: Mapping[str, Any], scope: str) -> dict[str, Any]:
-    """The optimizer of stage one, without rates of 0 where they reach the whole backbone.
+    """Remove rates of 0 from an optimizer's config if they freeze the whole backbone.
 
     Args:
         wrapper: Config of an ``optim_wrapper``; not changed.
-        backbone: Of the backbone.
+        backbone: Config of the backbone.
         scope: The config's ``default_scope``.
 
     Returns:
-        `wrapper` itself wherever some of the backbone trains, or cannot be told to.
+        The optimizer's config for stage one: `wrapper` itself if a part of the backbone trains, or
+        if the rates cannot be found out.
     """
     if not zero_rates(wrapper):
         return wrapper
@@ -49,7 +50,7 @@ def thawed(wrapper: dict[str, Any], backbone: Mapping[str, Any], scope: str) -> 
             key, rate = place[1:]
             if any(key in name for name in names):
                 del paramwise[CUSTOM][key][rate]
-                if not paramwise[CUSTOM][key]:  # a key that says nothing still outdoes shorter ones
+                if not paramwise[CUSTOM][key]:  # an empty key still overrides shorter ones
                     del paramwise[CUSTOM][key]
         elif NEUTRAL[place[0]] is None:
             del paramwise[place[0]]
@@ -59,7 +60,7 @@ def thawed(wrapper: dict[str, Any], backbone: Mapping[str, Any], scope: str) -> 
 
 
 def zero_rates(wrapper: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """The places in ``paramwise_cfg`` of an ``optim_wrapper`` at which a rate of 0 stands."""
+    """Return the places in ``paramwise_cfg`` where a rate is 0."""
     paramwise = wrapper.get('paramwise_cfg')
     if not isinstance(paramwise, Mapping):
         return []
@@ -76,37 +77,37 @@ def zero_rates(wrapper: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def describe_thawed(given: Mapping[str, Any], derived: Mapping[str, Any]) -> str:
-    """One line on what `thawed` left out; empty where that is nothing."""
+    """Return one line on what `thawed` removed; empty if it removed nothing."""
     left = set(zero_rates(derived))
     out = [place for place in zero_rates(given) if place not in left]
     if not out:
         return ''
     return (
-        f'optim_wrapper.paramwise_cfg: {", ".join(f"{_shown(place)}=0" for place in out)} found '
-        'over the whole backbone; stage one leaves it out, for it would tune nothing, and '
-        'fine-tuning keeps it'
+        f'optim_wrapper.paramwise_cfg: {", ".join(f"{_shown(place)}=0" for place in out)} freezes '
+        'the whole backbone; stage one ignores it, because nothing would be tuned; fine-tuning '
+        'keeps it'
     )
 
 
 def optimizer_over(backbone: Mapping[str, Any], wrapper: Mapping[str, Any], scope: str) -> Any:
-    """The optimizer of stage one over a backbone without weights, and the module that it is over.
+    """Build the optimizer of stage one over a backbone without weights; return it and its module.
 
     Raises:
         Exception: Whatever the constructors raise.
     """
     with no_trace(scope):
         tuner = nn.Module()
-        tuner.backbone = outline(remove_pretrained(backbone), scope)
+        tuner.backbone = build_on_meta(remove_pretrained(backbone), scope)
         return build_optim_wrapper(tuner, copy.deepcopy(dict(wrapper))), tuner
 
 
 def _rates(
     wrapper: Mapping[str, Any], backbone: Mapping[str, Any], scope: str
 ) -> tuple[list[str], list[float]]:
-    """Names of the backbone's parameters that train, and what their rates are multiplied by.
+    """Return the names of the backbone's trainable parameters and the factors of their rates.
 
-    Another optimizer stands for the user's, which may want an accelerator; its constructor is the
-    user's. Nothing where that cannot be built: who builds it for good names the mistake.
+    SGD replaces the user's optimizer, which may need an accelerator; the constructor is the user's.
+    Both lists are empty if it cannot be built; building the real one reports the mistake.
     """
     plain = {key: wrapper[key] for key in ('constructor', 'paramwise_cfg') if key in wrapper}
     plain['optimizer'] = dict(type='SGD', lr=1.0, weight_decay=1.0)
@@ -124,15 +125,15 @@ def _rates(
 
 
 def trains_backbone(param_groups: Any, model: nn.Module) -> bool:
-    """Whether an optimizer moves a parameter of ``model.backbone``: one whose rate is not 0.
+    """Whether an optimizer changes a parameter of ``model.backbone``, that is, its rate is not 0.
 
     Args:
-        param_groups: The optimizer's; of several optimizers, by their names.
-        model: What it was built for.
+        param_groups: Of the optimizer, or of several optimizers by name.
+        model: The model that it was built for.
 
     Returns:
-        True also where none of its parameters is one of the model's: a wrapper that shards them has
-        put its own in their place.
+        True also if the optimizer has none of the model's parameters: a wrapper that shards them
+        replaces them with its own.
     """
     groups = param_groups
     if isinstance(param_groups, Mapping):

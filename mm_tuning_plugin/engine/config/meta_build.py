@@ -1,4 +1,4 @@
-"""A backbone's outline: its modules, names and shapes, without the memory and time of weights."""
+"""Build a backbone on the 'meta' device: modules, names and shapes, but no weights."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from mm_tuning_plugin.registry import MODELS
 class _EmptyOnMeta(TorchFunctionMode):
     """Put what torch's own layers allocate on the 'meta' device.
 
-    Not all that is made: constructors of transformers read numbers back out of small tensors
-    (rates of stochastic depth), which the 'meta' device cannot give.
+    Other tensors stay on the CPU, because constructors of transformers read numbers back from small
+    tensors (rates of stochastic depth).
     """
 
     def __torch_function__(
@@ -33,20 +33,20 @@ class _EmptyOnMeta(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def outline(config: Mapping[str, Any], scope: str = 'mmseg') -> nn.Module:
-    """Build a backbone of which nothing but modules, names and shapes is needed.
+def build_on_meta(config: Mapping[str, Any], scope: str = 'mmseg') -> nn.Module:
+    """Build a backbone without weights. Random states stay as they are.
 
     Args:
-        config: Of the backbone; what loads weights must be out of it (`remove_pretrained`).
+        config: The backbone's config, without entries that load weights (`remove_pretrained`).
         scope: The config's ``default_scope``.
 
     Returns:
-        The module, on the 'meta' device. No random state has moved.
+        The module, on the 'meta' device.
 
     Raises:
         Exception: Whatever the constructor raises.
     """
-    # No Runner lives yet, so nothing has said in whose scope unprefixed types are meant.
+    # There is no Runner yet that sets the default scope.
     with random_state(0), DefaultScope.overwrite_default_scope(scope), _EmptyOnMeta():
         built: nn.Module = MODELS.build(config)
     return built.to('meta')

@@ -1,7 +1,8 @@
-"""What a user's data preprocessor does to pixels, of which stage one has a preprocessor of its own.
+"""How the user's data preprocessor normalises images.
 
-mmseg's `SegDataPreProcessor` says it in its config. A class derived from it may say it in its
-constructor, so one is built and asked; what it does in methods of its own is not taken over.
+Stage one has its own preprocessor, which normalises in the same way. The config of mmseg's
+`SegDataPreProcessor` gives mean, std and channel order. A class derived from it may set them in its
+constructor, so one is built and read. Methods that it overrides have no effect in stage one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mm_tuning_plugin.errors import UserError
 
 
 class Normalisation(NamedTuple):
-    """What the user's preprocessor does to pixels: see `NodeDataPreprocessor`."""
+    """How the user's preprocessor changes pixels: see `NodeDataPreprocessor`."""
 
     mean: list[float] | None
     std: list[float] | None
@@ -28,12 +29,12 @@ class Normalisation(NamedTuple):
 
 
 class Derived(NamedTuple):
-    """A preprocessor of a class that is derived from mmseg's.
+    """A preprocessor whose class is derived from mmseg's.
 
     Attributes:
-        built: As the config says.
-        overridden: Methods of mmseg's class that its own class defines anew.
-        options: What the config gives it that mmseg's class does not know.
+        built: The preprocessor, built from the config.
+        overridden: Methods of mmseg's class that it overrides.
+        options: Options in the config that mmseg's class does not have.
     """
 
     built: Any
@@ -42,10 +43,10 @@ class Derived(NamedTuple):
 
 
 def read_normalisation(cfg: Mapping[str, Any]) -> Normalisation:
-    """Mean, std, channel order and the padding of label maps.
+    """Return mean, std, channel order and the padding value of label maps.
 
     Raises:
-        UserError: The preprocessor is of an unknown type, or cannot be built.
+        UserError: The preprocessor has an unknown type, or cannot be built.
     """
     config = _config(cfg)
     if config is None:
@@ -61,7 +62,7 @@ def read_normalisation(cfg: Mapping[str, Any]) -> Normalisation:
 
 
 def read_size(cfg: Mapping[str, Any]) -> Sequence[int] | None:
-    """The (H, W) to which the preprocessor pads in training, pixels.
+    """Return the (H, W), in pixels, to which the preprocessor pads in training.
 
     Raises:
         UserError: As `read_normalisation`.
@@ -73,10 +74,10 @@ def read_size(cfg: Mapping[str, Any]) -> Sequence[int] | None:
 
 
 def read_derived(cfg: Mapping[str, Any]) -> Derived | None:
-    """The preprocessor where its class is derived from mmseg's; None where it is mmseg's.
+    """Build the preprocessor if its class is derived from mmseg's; None if it is mmseg's own.
 
     Raises:
-        UserError: It is of another type, or cannot be built.
+        UserError: It has another type, or cannot be built.
     """
     config = _config(cfg)
     if config is None or config.get('type') is None:
@@ -110,17 +111,17 @@ def read_derived(cfg: Mapping[str, Any]) -> Derived | None:
 
 
 def describe_derived(derived: Derived) -> str:
-    """One line: what stage one takes over of a preprocessor, and what it does not."""
+    """Return one line on what stage one uses of a preprocessor, and what it ignores."""
     name = type(derived.built).__name__
-    told = (
+    line = (
         f'data_preprocessor: {name} is not used in stage one, which takes its mean, std, channel '
         'order and seg_pad_val'
     )
     if derived.overridden:
-        told += f'; not taken over: what it does in its own {", ".join(derived.overridden)}'
+        line += f'; it ignores the overridden methods {", ".join(derived.overridden)}'
     if derived.options:
-        told += f'; without effect there: {", ".join(derived.options)}'
-    return told
+        line += f'; it ignores the options {", ".join(derived.options)}'
+    return line
 
 
 def _config(cfg: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -136,23 +137,23 @@ def _unknown_options(config: Mapping[str, Any], stock: type) -> list[str]:
     return sorted(str(key) for key in config if key != 'type' and key not in known)
 
 
-def _of(built: Any, said: Normalisation) -> Normalisation:
-    """What a preprocessor really does; in the config's own numbers where they are the same."""
+def _of(built: Any, config: Normalisation) -> Normalisation:
+    """Read a built preprocessor. Numbers that equal the config's are the config's."""
     normalises = getattr(built, '_enable_normalize', False)
     swaps = getattr(built, '_channel_conversion', getattr(built, 'channel_conversion', False))
     return Normalisation(
-        mean=_same(built.mean, said.mean) if normalises else None,
-        std=_same(built.std, said.std) if normalises else None,
+        mean=_numbers(built.mean, config.mean) if normalises else None,
+        std=_numbers(built.std, config.std) if normalises else None,
         swap_channels=bool(swaps),
         seg_pad_val=int(built.seg_pad_val),
     )
 
 
-def _same(values: torch.Tensor, said: list[float] | None) -> list[float]:
-    """The numbers of a buffer, in the precision of the config."""
+def _numbers(values: torch.Tensor, config: list[float] | None) -> list[float]:
+    """Return the numbers of a buffer, or the config's if they are equal in float32."""
     flat = values.flatten().cpu()
-    if said is not None and torch.equal(flat, torch.tensor(said).to(flat)):
-        return said
+    if config is not None and torch.equal(flat, torch.tensor(config).to(flat)):
+        return config
     return [float(value) for value in flat]
 
 

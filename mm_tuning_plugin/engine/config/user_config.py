@@ -1,7 +1,7 @@
 """The user's config, read once into a typed record.
 
-`read_user_config` raises every complaint about the config and its options. What is derived for
-stage one is a function of the record alone (``derive_*.py``).
+`read_user_config` reports every mistake in the config and its options. The config of stage one is
+derived from the record alone (``derive_*.py``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mm_tuning_plugin.engine.config.decode_head import (
 from mm_tuning_plugin.engine.config.derive_pipelines import validates_labels
 from mm_tuning_plugin.engine.config.entry_types import (
     INTEGER,
-    check_kinds,
+    check_entry_types,
     require,
     shown,
     steps_of,
@@ -44,17 +44,17 @@ REFUSED_MODELS = {
     'DepthEstimator': 'it estimates depth and has no classes',
     'SiamEncoderDecoder': 'it detects change between two images',
 }
-# Transforms of change detection: two images of one place make one sample.
+# Transforms of change detection, where a sample is two images.
 PAIRING_TRANSFORMS = ('LoadMultipleRSImageFromFile', 'ConcatCDInput')
 REFUSED_BACKBONES = {
     'VPD': "it is the network of a text-to-image model, built from that model's weights and from "
     'embeddings of prompts, and no self-supervised backbone',
 }
-# These accept images of their own img_size only: mmseg's, then mmpretrain's.
+# They accept only images of their own img_size. BEiT and MAE are mmseg's, the rest mmpretrain's.
 FIXED_SIZE_BACKBONES = ('BEiT', 'MAE', 'BEiTViT', 'LeViT', 'RepMLPNet')
 
 
-# Taken over from the user's config as they are.
+# Copied from the user's config without changes.
 KEPT_KEYS = (
     'default_scope', 'custom_imports', 'env_cfg', 'launcher', 'log_level', 'randomness',
     'model_wrapper_cfg', 'find_unused_parameters', 'sync_bn',
@@ -63,33 +63,33 @@ KEPT_KEYS = (
 
 @dataclass(frozen=True)
 class UserConfig:
-    """What stage one needs of a user's config.
+    """The parts of a user's config that stage one needs.
 
     Attributes:
         options: The resolved options.
-        num_classes: How many label values are classes.
+        num_classes: Number of label values that are classes.
         class_names: Their names.
-        ignore_values: Label values that are not used.
-        background_index: The class that is background, if there is one.
+        ignore_values: Label values that are ignored.
+        background_index: The background class, or None.
         normalisation: Mean, std and channel order of images.
         levels: Outputs of the backbone that are tuned; None: all.
-        backbone: Its config, without initial weights that our loader reads.
-        checkpoint: The initial weights that our loader reads, or None.
+        backbone: Its config, without initial weights that this package loads.
+        checkpoint: File of the initial weights that this package loads, or None.
         image_size: (H, W) of the only images that the backbone accepts, or None.
         batch_size: (H, W) that mmseg pads training images to, or None.
         train_dataset: Config of the training data.
         train_loader: Config of its loader.
-        val_dataset: Config of the validation data, if node retrieval is measured.
+        val_dataset: Config of the validation data if node retrieval is measured, or None.
         val_loader: Config of its loader.
         optim_wrapper: Config of the optimizer of fine-tuning.
-        seed: Seed of the run, if the config gives one.
+        seed: Seed of the run, or None.
         scope: ``default_scope``.
         work_dir: The user's, or None.
         log_interval: Iterations between lines of the log.
         visualizer: Config of the visualizer.
         kept_hooks: Custom hooks that also run in stage one.
-        pictures: Which pictures are drawn.
-        kept: Entries that stage one takes over as they are.
+        pictures: Kinds of pictures to draw.
+        kept: Entries that stage one copies without changes.
         world_size: Number of ranks.
     """
 
@@ -120,12 +120,12 @@ class UserConfig:
     world_size: int
 
     def share(self, number: int) -> int:
-        """What one rank has of a number that counts over all ranks."""
+        """Return one rank's share of a number that counts over all ranks."""
         return number // self.world_size
 
 
 def read_user_config(cfg: Config) -> UserConfig:
-    """Validate a user's config and read what stage one needs.
+    """Validate a user's config and read the parts that stage one needs.
 
     Args:
         cfg: The config of an mmseg project, with an optional ``mix_and_match``; not changed.
@@ -135,12 +135,12 @@ def read_user_config(cfg: Config) -> UserConfig:
     """
     cfg = adopt_self_supervised(with_named_types(cfg))
     options = resolve_options(cfg.get('mix_and_match'))
-    check_kinds(cfg)
+    check_entry_types(cfg)
     if cfg.get('load_from'):
         raise UserError(
             'load_from',
             f'{cfg["load_from"]!r} found, which would overwrite the tuned backbone',
-            'remove it, and give the start as mix_and_match.checkpoint (--ssl-checkpoint)',
+            'remove it, and give the weights as mix_and_match.checkpoint (--ssl-checkpoint)',
         )
     model, loader = read_model(cfg), _read_loader(cfg)
     _check_workers(cfg)
@@ -186,7 +186,7 @@ def read_user_config(cfg: Config) -> UserConfig:
 
 
 def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The model, if stage one can tune it.
+    """Return the model's config if stage one can tune it.
 
     Raises:
         UserError: No model, no backbone, or a task without pixel classes.
@@ -208,7 +208,7 @@ def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
         raise UserError(
             'model.backbone',
             f'{backbone} cannot be tuned: {REFUSED_BACKBONES[backbone]}',
-            'expected a backbone with a self-supervised start',
+            'expected a backbone with self-supervised weights',
         )
     return model
 
@@ -224,7 +224,7 @@ def _read_loader(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _read_val_loader(cfg: Mapping[str, Any], options: Options) -> Mapping[str, Any]:
-    """The loader of validation, empty if node retrieval is not measured."""
+    """Return the loader of validation; empty if node retrieval is not measured."""
     loader = cfg.get('val_dataloader')
     if not isinstance(loader, Mapping) or not options.retrieval_images:
         return {}
@@ -271,8 +271,8 @@ def _check_options(options: Options, backbone: Mapping[str, Any]) -> None:
                 f'{getattr(options, name)} found',
                 f'expected a multiple of the {ranks} ranks',
             )
-    # mmseg's with_cp is torch's reentrant kind: inside chunks it marks a parameter ready once a
-    # chunk, which DDP refuses at the first backward pass. One process may nest the two.
+    # mmseg's with_cp is reentrant: inside chunks it marks a parameter as ready once per chunk, and
+    # DDP refuses that. A single process may use both.
     if options.chunk_size and ranks > 1 and any_set(backbone, 'with_cp'):
         raise UserError(
             'mix_and_match.chunk_size',
@@ -302,27 +302,27 @@ def _read_seed(cfg: Mapping[str, Any]) -> int | None:
 
 
 def _read_pictures(cfg: Mapping[str, Any], options: Options, measured: bool) -> list[str]:
-    """The pictures that can be drawn: most show nodes of node retrieval, which may not run."""
+    """Return the pictures that can be drawn. Most need the nodes of node retrieval."""
     chosen = list(dict.fromkeys(options.pictures))
     lacking = [] if measured else [kind for kind in chosen if kind in PICTURES_OF_RETRIEVAL]
     if lacking and 'pictures' in (cfg.get('mix_and_match') or {}):
         raise UserError(
             'mix_and_match.pictures',
-            f'{lacking[0]!r} shows nodes of node retrieval, which is not measured',
-            'set retrieval_images above 0 and a val_dataloader, or leave the picture out',
+            f'{lacking[0]!r} needs node retrieval, which is not measured',
+            'set retrieval_images above 0 and a val_dataloader, or remove the picture',
         )
     return [kind for kind in chosen if kind not in lacking]
 
 
 def any_set(config: Any, key: str) -> bool:
-    """Whether `key` is true anywhere in nested configs: in a backbone, or in one inside it."""
+    """Whether `key` is true anywhere in nested configs."""
     if isinstance(config, Mapping):
         return bool(config.get(key)) or any(any_set(part, key) for part in config.values())
     return isinstance(config, (list, tuple)) and any(any_set(part, key) for part in config)
 
 
 def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
-    """(H, W) of the only images that a backbone accepts; None where it accepts any."""
+    """Return the (H, W) of the only images that a backbone accepts; None if it accepts any."""
     kind = base_type(backbone)
     if kind == 'TIMMBackbone':
         loose = backbone.get('dynamic_img_size') or not backbone.get('strict_img_size', True)
@@ -335,7 +335,7 @@ def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
 
 
 def refuse_pairs(dataset: Mapping[str, Any]) -> None:
-    """Refuse data of change detection, whose samples are two images each.
+    """Refuse data of change detection, where a sample is two images.
 
     Raises:
         UserError: A transform joins two images.
@@ -345,20 +345,20 @@ def refuse_pairs(dataset: Mapping[str, Any]) -> None:
             if base_type(step) in PAIRING_TRANSFORMS:
                 raise UserError(
                     'train_dataloader',
-                    f'{base_type(step)} found, but change between two images cannot be tuned',
+                    f'{base_type(step)} found, but change detection cannot be tuned',
                     'expected transforms of one image',
                 )
 
 
 def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
-    """Number of classes and their names.
+    """Return the number of classes and their names.
 
-    The head says the number. If it does not (Mask2Former), the names of the data set are counted.
-    A single output separates two classes: see `num_label_values`. A class without a name is called
-    by its number.
+    The number is the head's. If the head has none (Mask2Former), it is the number of names in the
+    data set. A single output separates two classes: see `num_label_values`. A class without a name
+    gets its number as name.
 
     Raises:
-        UserError: Neither says the number.
+        UserError: Neither the head nor the data set gives the number.
     """
     names = dataset_classes(cfg['train_dataloader']['dataset'])
     head = read_head(cfg['model'])
@@ -382,23 +382,23 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
 
 
 def read_ignored(cfg: Mapping[str, Any], seg_pad_val: int) -> list[int]:
-    """Label values that mean "ignore": the head's, the padding's, and 255, which always does.
+    """Return the ignored label values: the head's, the padding's, and always 255.
 
     Raises:
-        UserError: The head's is no integer.
+        UserError: The head's is not an integer.
     """
     index = head_key(read_head(cfg['model']), 'ignore_index')
     if isinstance(index, float) and index.is_integer():
-        index = int(index)  # a comparison with labels is the same
+        index = int(index)  # equal to the same labels
     require('model.decode_head.ignore_index', index, INTEGER)
     return sorted({255, seg_pad_val, 255 if index is None else index})
 
 
 def read_background(given: Any, class_names: Sequence[str]) -> int | None:
-    """Apply the rule of the background class: see option ``background_index``.
+    """Return the background class, as the option ``background_index`` describes, or None.
 
     Raises:
-        UserError: The index given is none of the classes.
+        UserError: There is no class with the given index.
     """
     if given == 'auto':
         return 0 if class_names[0].lower() == 'background' else None

@@ -14,7 +14,7 @@ from mmengine.registry import MODELS
 from mm_tuning_plugin.config_types import class_of, shown_type
 from mm_tuning_plugin.engine.config.decode_head import read_levels
 from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
-from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.config.meta_build import build_on_meta
 from mm_tuning_plugin.engine.preflight.no_side_effects import no_trace
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.models.channel_layout import FIRST, layout_name
@@ -126,7 +126,7 @@ def _remedy(backbone: Mapping[str, Any], scope: str) -> str:
     """How the maps of a backbone become what mmseg reads."""
     changed = {**remove_pretrained(backbone), 'feature_cls': 'getter'}
     try:
-        network = getattr(outline(changed, scope), 'timm_model', None)
+        network = getattr(build_on_meta(changed, scope), 'timm_model', None)
         if hasattr(getattr(network, 'model', None), 'forward_intermediates'):
             return "set feature_cls='getter' in it, with which timm gives (B, C, H, W)"
     except Exception:  # no wrapper of timm's, or a network that has no such form

@@ -11,7 +11,7 @@ from torch import nn
 
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.common.messages import config_named
-from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.config.meta_build import build_on_meta
 from mm_tuning_plugin.engine.config.options import Options
 from mm_tuning_plugin.engine.preflight.fine_tuning.network import without_weights
 
@@ -35,7 +35,7 @@ def bytes_needed(cfg: Config, options: Options) -> tuple[int, str]:
     """
     scope = cfg.get('default_scope') or 'mmseg'
     with config_named(RuntimeError):
-        model = outline(without_weights(cfg), scope)
+        model = build_on_meta(without_weights(cfg), scope)
     moments = _moments(cfg['optim_wrapper']['optimizer'])
     hook = dict((cfg.get('default_hooks') or {}).get('checkpoint') or {})
     whole = _checkpoint(model, moments if hook.get('save_optimizer', True) else 0)

@@ -14,7 +14,7 @@ from torch import nn
 
 from mm_tuning_plugin.config_types import base_type
 from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
-from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.config.meta_build import build_on_meta
 from mm_tuning_plugin.engine.preflight.fine_tuning.registered import mistake
 
 PARTS = ('data_preprocessor', 'backbone', 'neck', 'decode_head', 'auxiliary_head')
@@ -40,7 +40,7 @@ class Network:
         self._real: nn.Module | None = None
         self.normalises_over_ranks = False
         try:
-            self.seen = self._trainable(outline(copy.deepcopy(config), scope))
+            self.seen = self._trainable(build_on_meta(copy.deepcopy(config), scope))
         except Exception:  # told by the real one, if it is a mistake
             self.seen = self.real()
 
@@ -92,7 +92,7 @@ class Network:
         """Place and type of the part that raises the same when it is built alone."""
         for place, part in _parts(self.config):
             try:
-                outline(copy.deepcopy(part), self.scope)
+                build_on_meta(copy.deepcopy(part), self.scope)
             except Exception as own:
                 if (type(own), str(own)) == (type(error), str(error)):
                     return f'model.{place}', base_type(part)

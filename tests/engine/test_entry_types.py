@@ -8,7 +8,7 @@ from mistakes import check_mistake, mistake
 from mmengine.config import Config
 
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.config.entry_types import CONFIGS, INTEGER, KINDS, SOME_CONFIGS, shown
+from mm_tuning_plugin.engine.config.entry_types import CONFIGS, INTEGER, ENTRY_TYPES, SOME_CONFIGS, shown
 from mm_tuning_plugin.errors import UserError
 
 WRONG = (None, 'x', 3, [], {}, [3], -1, True, 0.5)
@@ -62,13 +62,13 @@ def test_whatever_an_entry_is_replaced_by_nothing_but_a_line_is_raised(start, to
     assert tried > 300 and 50 < refused < tried
 
 
-@pytest.mark.parametrize('place', KINDS)
+@pytest.mark.parametrize('place', ENTRY_TYPES)
 def test_a_wrong_kind_is_named_with_its_place(toy_cfg, place):
     config = toy_cfg.to_dict()
     if place.startswith('data_preprocessor'):
         config['data_preprocessor'] = config['model'].pop('data_preprocessor')
     parts = place.split('.')
-    with mistake(place, '0.5', KINDS[place].words):
+    with mistake(place, '0.5', ENTRY_TYPES[place].description):
         derive_tuning_config(with_entry(config, parts, 0.5))
 
 
@@ -76,10 +76,10 @@ def test_a_wrong_kind_is_named_with_its_place(toy_cfg, place):
     ('place', 'value', 'where', 'found', 'expected'),
     [
         ('train_dataloader.dataset', dict(type='ConcatDataset', datasets=[]),
-         'dataset.datasets', '[]', SOME_CONFIGS.words),
-        ('train_dataloader.dataset.pipeline', [3], 'dataset.pipeline', '[3]', CONFIGS.words),
+         'dataset.datasets', '[]', SOME_CONFIGS.description),
+        ('train_dataloader.dataset.pipeline', [3], 'dataset.pipeline', '[3]', CONFIGS.description),
         ('val_dataloader.dataset', None, 'dataset', 'None', 'data set'),
-        ('model.decode_head.num_classes', '8', 'num_classes', "'8'", INTEGER.words),
+        ('model.decode_head.num_classes', '8', 'num_classes', "'8'", INTEGER.description),
     ],
 )  # fmt: skip
 def test_what_is_read_later_is_named_too(toy_cfg, place, value, where, found, expected):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mm_tuning_plugin.engine.config.meta_build import outline
+from mm_tuning_plugin.engine.config.meta_build import build_on_meta
 
 
 class Drawing(nn.Module):
@@ -29,7 +29,7 @@ def test_it_holds_no_weights_and_moves_no_random_state():
     seed()
     expected = random.random(), np.random.rand(), float(torch.rand(1))
     seed()
-    built = outline(dict(type=Drawing))
+    built = build_on_meta(dict(type=Drawing))
     assert (random.random(), np.random.rand(), float(torch.rand(1))) == expected
     assert built.layer.weight.is_meta and built.layer.weight.shape == (1000, 1000)
     assert torch.empty(1).device.type == 'cpu'
@@ -41,10 +41,10 @@ def test_names_and_shapes_are_those_of_the_backbone(scope):
                   num_layers=2, num_heads=2, drop_path_rate=0.1)  # fmt: skip
     from mmseg.registry import MODELS
 
-    built = {name: t.shape for name, t in outline(config, scope).state_dict().items()}
+    built = {name: t.shape for name, t in build_on_meta(config, scope).state_dict().items()}
     assert built == {name: t.shape for name, t in MODELS.build(config).state_dict().items()}
 
 
 def test_what_the_constructor_raises_comes_through():
     with pytest.raises(TypeError, match='no_such'):
-        outline(dict(type='ResNet', depth=18, no_such=1))
+        build_on_meta(dict(type='ResNet', depth=18, no_such=1))
