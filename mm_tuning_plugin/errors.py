@@ -11,7 +11,7 @@ class UserError(ValueError):
         where: The file, option or config entry that is wrong. A whole line is read back into its
             fields, and so is a traceback that ends with one: torch re-raises an exception of a
             data-loading worker as the same class with the traceback as its only argument.
-        problem: What was found there.
+        problem: What is wrong; what was found.
         remedy: What was expected, or how to correct it.
 
     Attributes:

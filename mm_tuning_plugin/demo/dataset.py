@@ -67,7 +67,7 @@ def write_demo_dataset(
 ) -> Path:
     """Writes the demo data set, or finds it written already.
 
-    The files are written beside ``root`` and renamed at the end: what stands at ``root`` is whole.
+    The files are written to a neighbouring folder, which is renamed at the end.
 
     Args:
         root: Folder of the data set; must not exist, be empty, or hold the same data set.
@@ -103,7 +103,7 @@ def write_demo_dataset(
         (partial / DESCRIPTION).write_text(json.dumps(wanted, indent=2) + '\n', encoding='utf-8')
         try:
             os.replace(partial, root)
-        except OSError:  # another process was faster, or another thing stands there by now
+        except OSError:  # another process was faster, or something else exists there now
             if not _is_finished(root, wanted):
                 raise
     finally:

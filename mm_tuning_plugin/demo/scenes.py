@@ -3,8 +3,8 @@
 Shape legend: H = W = size, h, w rows and columns of an object's window.
 
 The classes differ in texture and shape, not in colour: `field` and `pole` share a texture, `wall`
-and `cloth` share a shape, and hue and brightness of every surface are drawn anew. Class frequencies
-are long-tailed. 255 marks what nobody labelled: bands along some outlines, and odd blobs.
+and `cloth` share a shape, and every surface gets a random hue and brightness. Class frequencies
+are long-tailed. 255 marks unlabelled pixels: bands along some outlines, and some blobs.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class Thing(NamedTuple):
 
 
 def _draw_things(rng: Generator, size: int, horizon: float) -> list[Thing]:
-    """Draws what stands in a scene and where, far ones first."""
+    """Draws the objects of a scene and their places, far ones first."""
     things = []
     for kind in KINDS:
         for _ in range(int(rng.choice(len(kind.counts), p=kind.counts))):
@@ -187,7 +187,7 @@ def _put(
 
 
 class Land(NamedTuple):
-    """Where sky, ground and field lie.
+    """The regions of sky, ground and field.
 
     Attributes:
         edge: (W,) the row at which the ground begins in every column.
@@ -199,7 +199,7 @@ class Land(NamedTuple):
 
 
 def _draw_land(rng: Generator, size: int, horizon: float) -> Land:
-    """Draws the lie of the land: a wavy horizon, and a field in three scenes of five."""
+    """Draws a wavy horizon, and a field in three scenes of five."""
     hills = cv2.resize(rng.standard_normal((1, 7)).astype(np.float32), (size, 1))[0]
     field = None
     if rng.random() < 0.6:
@@ -251,7 +251,7 @@ def draw_scene(seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         The image (size, size, 3) uint8, **BGR** as OpenCV and mmseg's loader have it, and the
-        label map (size, size) uint8: an index into ``CLASSES``, or 255 where nobody labelled.
+        label map (size, size) uint8: an index into ``CLASSES``, or 255 for unlabelled.
 
     Raises:
         ValueError: If ``seed`` is negative or ``size`` too small.

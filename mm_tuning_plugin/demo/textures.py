@@ -137,7 +137,7 @@ def zigzag(rng: Generator, window: Window) -> np.ndarray:
 
 
 def speckle(rng: Generator, window: Window) -> np.ndarray:
-    """(h, w) float32: independent salt and pepper; the surface of what nobody labelled."""
+    """(h, w) float32: independent salt and pepper; the surface of unlabelled pixels."""
     return (rng.random(window.u.shape, dtype=np.float32) < rng.uniform(0.3, 0.7)).astype(np.float32)
 
 
@@ -171,8 +171,9 @@ def paint(
 ) -> np.ndarray:
     """Paints a window with a texture in colours drawn at random.
 
-    Luma (mean, contrast, which phase is the brighter one) is drawn alike for every class. Hue is
-    uniform but for the share ``FAVOURED``. The figure is more colourful than what lies between.
+    Luma (mean, contrast, which phase is the brighter one) has the same distribution for every
+    class. Hue is uniform except for the share ``FAVOURED``. The figure is more colourful than the
+    gaps.
 
     Args:
         rng: Source of every draw.

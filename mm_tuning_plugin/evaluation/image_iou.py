@@ -23,7 +23,7 @@ class ImageIoUMetric(IoUMetric):
 
     The file is an ``.npz`` of ``names`` (I,), in the order of the data set, without the folder that
     they share and without suffix; ``classes`` (C,) names; ``intersect``, ``union`` and ``label``
-    (I, C) int64 pixels. Each validation writes it anew: it is that of the last one.
+    (I, C) int64 pixels. Each validation overwrites it.
 
     Args:
         areas_file: The file.
@@ -35,7 +35,7 @@ class ImageIoUMetric(IoUMetric):
         self.areas_file = Path(areas_file)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count as mmseg does; each image's result has its path behind its four areas."""
+        """Count areas as mmseg does, and append the image's path to its four areas."""
         before = len(self.results)
         super().process(data_batch, data_samples)
         counted = self.results[before:]  # none where nothing but formats is asked for
@@ -62,10 +62,10 @@ class ImageIoUMetric(IoUMetric):
 def short_names(paths: Sequence[str]) -> list[str]:
     """The paths of files below the folder that they share, without suffix.
 
-    Files of several storages ('s3://...' beside the local disk) share none: whole paths are left.
+    Files of several storages ('s3://...' and the local disk) share none: whole paths are kept.
     """
     try:
         common = os.path.commonpath([os.path.dirname(path) for path in paths]) or os.curdir
-    except ValueError:  # absolute paths beside others
+    except ValueError:  # absolute and relative paths
         return [os.path.splitext(path)[0] for path in paths]
     return [os.path.splitext(os.path.relpath(path, common))[0] for path in paths]

@@ -22,7 +22,7 @@ Indices = NDArray[np.int64]
 
 
 def on_host(tensor: Tensor) -> NDArray[Any]:
-    """A tensor as an array: a view if it is on the CPU, else a copy."""
+    """Return a tensor as an array: a view if it is on the CPU, otherwise a copy."""
     array: NDArray[Any] = tensor.numpy(force=True)
     return array
 

@@ -104,7 +104,7 @@ def draw_class_pools(
 
 
 def _outside(flat: Labels, labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which entries (L,) are none of the labels."""
+    """Mark the entries (L,) that are not one of the labels."""
     low, high = int(flat.min()), int(flat.max())
     if low < 0 or high >= _TABLE:
         return np.isin(flat, labels, invert=True)

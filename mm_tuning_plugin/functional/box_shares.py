@@ -48,7 +48,7 @@ def box_purity(seg_map: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
 
 
 def share_outside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """The share of each box's area that lies outside an image: (P,) float64.
+    """Return the share of each box's area outside the image: (P,) float64.
 
     Args:
         boxes: (P, 4) int64.

@@ -135,7 +135,7 @@ def intra_inter_distance(embeddings: Tensor, labels: Tensor) -> ClassDistances:
         labels: (N,) integers.
 
     Returns:
-        Both means, float64 scalars; nan if there is no such pair.
+        Both means, float64 scalars; nan without a pair.
 
     Raises:
         ValueError: The inputs are empty or do not match.

@@ -38,7 +38,7 @@ def triplet_margin_loss(embeddings: Tensor, triplets: Triplets, margin: float = 
     Args:
         embeddings: (N, D) float, of any length; L2-normalised here, as in the released system.
         triplets: T triplets of row indices, for example from `graph_triplets`.
-        margin: Wanted difference of the squared distances, which lie in 0..4.
+        margin: Wanted difference of the squared distances, which are in 0..4.
 
     Returns:
         Scalar; 0, connected to the graph, if there are no triplets.

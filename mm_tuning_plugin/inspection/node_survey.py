@@ -37,7 +37,7 @@ class ImageNodes(NamedTuple):
 
     Attributes:
         path: Of the image's file.
-        picture: (H, W, 3) uint8 RGB, behind the transforms that stage one keeps; None: not kept.
+        picture: (H, W, 3) uint8 RGB, after the transforms that stage one keeps; None: not kept.
         nodes: (P, 4) boxes (y0, x0, y1, x1) of patches, or (P, 2) points (y, x); NaN where a
             sampler of the user's does not say where on the image they lie.
         labels: (P,) the class of each.
@@ -65,8 +65,8 @@ class Survey(NamedTuple):
     """The first images of a run.
 
     Attributes:
-        facts: What was read out of the config.
-        images: M of them; an image that the run meets twice stands here twice.
+        facts: Read from the config.
+        images: M of them. An image that the run uses twice is listed twice.
         dataset_size: Images of the whole data set.
         palette: (K, 3) uint8 RGB: the data set's own, if it has one for all classes.
     """
@@ -109,7 +109,7 @@ class Survey(NamedTuple):
 
 
 def find_ranks(labels: np.ndarray) -> np.ndarray:
-    """How many entries of the same value stand before each: [4, 2, 4] -> [0, 0, 1]; (P,)."""
+    """Count the equal values before each entry: [4, 2, 4] -> [0, 0, 1]; (P,)."""
     order = labels.argsort(kind='stable')
     ranks = np.empty_like(order)
     ranks[order] = find_runs(labels[order]).ranks
@@ -164,7 +164,7 @@ def _look_at(
 ) -> ImageNodes:
     """Figures of one sample."""
     source, labels = sample['source'], sample['labels']
-    # transforms behind the check can have padded it with ignored values
+    # transforms after the check may have padded it with ignored values
     seg_map = torch.from_numpy(table.take(source['seg_map']).astype(np.int64))
     given = as_picture(sample['inputs'].permute(0, 2, 3, 1).numpy())  # (M, H, W, 3)
     points, boxes = sample['points'], source['boxes']
@@ -173,7 +173,7 @@ def _look_at(
         patches, nodes = given, boxes
     else:
         patches = _windows(given, points.numpy(), window)
-        # on a part of the image, or one of several, a point says nothing of the label map
+        # a point on a part of the image, or on one of several, has no place in the label map
         nodes = points[:, 1:] if given.shape[:3] == (1, *seg_map.shape) else None
     purity = covered = outside = torch.full(labels.shape, torch.nan)
     if nodes is None:
@@ -199,7 +199,7 @@ def _look_at(
 
 
 def _windows(images: np.ndarray, points: np.ndarray, window: int) -> np.ndarray:
-    """What is around points (P, 3) on images (M, H, W, 3), resized: (P, S, S, 3)."""
+    """Cut resized squares (P, S, S, 3) around points (P, 3) from images (M, H, W, 3)."""
     shown = np.zeros((len(points), WINDOW_SHOWN, WINDOW_SHOWN, 3), dtype=np.uint8)
     for place, image in enumerate(images):
         own = points[:, 0] == place
@@ -209,7 +209,7 @@ def _windows(images: np.ndarray, points: np.ndarray, window: int) -> np.ndarray:
 
 def _count_pixels(seg_map: Tensor, num_classes: int) -> np.ndarray:
     counts = torch.bincount(seg_map.reshape(-1), minlength=IGNORE + 1)
-    counts[num_classes] = counts[IGNORE]  # what is neither a class nor ignored was refused before
+    counts[num_classes] = counts[IGNORE]  # other values were refused before
     return counts[: num_classes + 1].numpy()
 
 

@@ -23,7 +23,7 @@ def cut_short(kind: type[ResumableRunner], iterations: int) -> type[ResumableRun
     """A subclass of a Runner that ends after `iterations` iterations.
 
     It then writes a checkpoint, validates if the config has a validation, and calls the hooks of
-    the end. It works with any training loop. A shorter run ends by itself.
+    the end. It works with any training loop. A shorter run ends as usual.
 
     Args:
         kind: The class of the Runner.

@@ -106,7 +106,7 @@ def sampling_warnings(seen: Survey) -> list[str]:
 
 
 def _figures(seen: Survey) -> dict[str, np.ndarray]:
-    """What is measured of each node (N,), by name."""
+    """Return the measures of each node (N,), by name."""
     names = ('purity', *node_kind(seen.facts.options.nodes).figures)
     return {name: seen.sides if name == 'side' else seen.joined(name) for name in names}
 

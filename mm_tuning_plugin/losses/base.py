@@ -15,7 +15,7 @@ from mm_tuning_plugin.models.gather import connected_zero
 from mm_tuning_plugin.registry import MODELS, SCOPE
 
 Diagnostics = Mapping[str, Union[Tensor, float]]
-# Arguments that only the data and the model can tell.
+# Arguments that depend on the data and the model.
 SIZES = ('num_classes', 'channels')
 
 
@@ -30,7 +30,7 @@ class NodeLoss(nn.Module):
             it fixes.
         options: Arguments that are filled in for a short name: options of ``mix_and_match``, and
             the sizes ``num_classes`` and ``channels`` (the width of the embeddings). The sizes are
-            also filled in where a config names the class.
+            also filled in if a config names the class.
         needs_classifier: Whether `compute` reads embeddings as class scores. The embedding head
             is then a linear layer to the number of classes, without normalisation.
     """
@@ -74,7 +74,7 @@ class NodeLoss(nn.Module):
         generator: Generator | None = None,
         prepared: Any = None,
     ) -> dict[str, Tensor]:
-        """Return ``loss`` beside diagnostics, all of them scalars.
+        """Return ``loss`` and diagnostics, all scalars.
 
         Args:
             embeddings: (N, E) float; N may be 0.
@@ -92,7 +92,7 @@ class NodeLoss(nn.Module):
 
 
 class NamedLoss(NamedTuple):
-    """What a short name stands for.
+    """The meaning of a short name.
 
     Attributes:
         loss: The class.
@@ -136,7 +136,7 @@ def loss_config(loss: str | Mapping[str, Any], known: Mapping[str, Any]) -> dict
 
     Args:
         loss: A short name, or a config, whose own arguments win.
-        known: Values of all options and sizes. ``channels=None`` stands for a width that the tuner
+        known: Values of all options and sizes. ``channels=None`` is a width that the tuner
             fills in.
 
     Examples:

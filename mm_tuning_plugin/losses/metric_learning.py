@@ -29,7 +29,7 @@ MATCHES = ('graph', 'own')
 
 
 class Prepared(NamedTuple):
-    """What is drawn before a step.
+    """Random draws of a step, made before it.
 
     Attributes:
         seed: Of the library's own draws; None: they are not seeded.

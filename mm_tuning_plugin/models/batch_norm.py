@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics: unchanged by a recomputation, or estimated anew.
+"""BatchNorm's running statistics: keep them during a recomputation, or estimate them again.
 
 Shape legend: K channels of one layer, B images of a batch, W ranks.
 """

@@ -66,14 +66,14 @@ def channel_dim(
     channels: int | None = None,
     told: int | None = None,
 ) -> int:
-    """The dimension of a map that holds channels, from what is known of the map.
+    """Find the dimension of a map that holds channels.
 
     Args:
         shape: Of the map, (B, and three more).
         size: (H, W) of the images, pixels.
         follow: Dimensions that are known to change with the size of images.
         channels: Number of channels; None: not known.
-        told: The dimension according to the network itself; None: not known.
+        told: The dimension that the network itself declares; None: unknown.
 
     Returns:
         If two dimensions follow the image, the third. Else the first or the last one, decided by,

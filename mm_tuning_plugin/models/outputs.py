@@ -31,7 +31,7 @@ def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
     the maps. For the dimension of the channels see `channel_dims`.
 
     Raises:
-        UserError: The outputs are something else, for example class tokens.
+        UserError: The outputs are not feature maps, but class tokens, for example.
     """
     outputs = [outputs] if isinstance(outputs, Tensor) else outputs
     outputs = list(outputs.values()) if isinstance(outputs, Mapping) else outputs
@@ -56,12 +56,12 @@ def as_maps(outputs: Any, backbone: nn.Module) -> list[Tensor]:
 
 
 def level_names(outputs: Any, maps: Sequence[Tensor]) -> list[Any]:
-    """Names of a backbone's maps: the keys of a dict, else their positions."""
+    """Return the names of a backbone's maps: the keys of a dict, or their positions."""
     return list(outputs) if isinstance(outputs, Mapping) else list(range(len(maps)))
 
 
 def place_of(index: Any, names: Sequence[Any]) -> int | None:
-    """The position of the level that an entry of ``in_index`` means: by name, else by position.
+    """Return the position of the level that an entry of ``in_index`` names or counts.
 
     Returns:
         The position, from 0; None if there is no such level.

@@ -32,7 +32,7 @@ SAMPLES = 64  # values of each tensor that the first forward pass compares
 class SelfSupervised:
     """Load any self-supervised file into the backbone; anything that does not fit is an error.
 
-    Put it on the *model*, where it works for every backbone, also for one with its own loader::
+    Put it on the *model*. There it works for every backbone, also one with its own loader::
 
         model = dict(type='EncoderDecoder',
                      init_cfg=dict(type='mm_tuning_plugin.SelfSupervised', checkpoint=FILE), ...)
@@ -67,7 +67,7 @@ class SelfSupervised:
         """Load into `module`, or into its backbone if it is a whole model.
 
         Raises:
-            UserError: The file does not fit, or something else would overwrite it.
+            UserError: The file does not fit, or other weights would overwrite it.
         """
         _refuse_company(module)
         backbone = module
@@ -104,7 +104,7 @@ def _backbone_of(model: nn.Module) -> nn.Module:
     """The backbone of a segmentor.
 
     Raises:
-        UserError: There is none, or its own ``init_cfg`` names weights as well.
+        UserError: There is none, or its own ``init_cfg`` also names weights.
     """
     kind = type(model).__name__
     backbone = getattr(model, 'backbone', None)

@@ -60,7 +60,7 @@ class MixAndMatchTuner(BaseModel):
         backbone: Config of the backbone, the user's own.
         embedding: Config of the embedding head, without ``in_channels``, which one forward pass
             measures.
-        criterion: Config of the loss on embeddings. ``channels=None`` in it stands for their width.
+        criterion: Config of the loss on embeddings. ``channels=None`` is replaced by their width.
         in_index: Levels of the backbone's output that are embedded: those that the user's decode
             head reads. None: all. A head after a neck may read levels that the backbone does not
             have: the last level is read instead.
@@ -288,7 +288,7 @@ class MixAndMatchTuner(BaseModel):
         found = [place_of(i, self.level_names) for i in self.in_index]
         absent = [i for i, place in zip(self.in_index, found) if place is None]
         if absent:
-            # Usual with a neck, whose outputs ``in_index`` then counts; else a likely mistake.
+            # Normal with a neck: in_index counts its outputs. Otherwise a likely mistake.
             print_log(
                 f'in_index: {absent} found, expected levels of the {count} outputs of the '
                 'backbone; its last output is read instead',

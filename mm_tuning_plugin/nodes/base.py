@@ -32,7 +32,7 @@ class NodeKind:
             geometric and photometric ones.
         whole_images: Whether nodes are pixels of whole images, one image having many. If not, each
             node is an image of its own, which was cut out of the loaded one.
-        figures: What `mm-tuning browse` measures of a node beside its purity: ``side``, ``covered``
+        figures: Measures of `mm-tuning browse`, in addition to purity: ``side``, ``covered``
             (share that other nodes cover) and ``outside`` (share outside the image), for kinds
             that have boxes.
     """

@@ -14,7 +14,7 @@ import numpy as np
 
 
 def require(holds: bool, name: str, expected: str, found: Any) -> None:
-    """Raises a ValueError unless a condition holds; of a found array it tells shape and type."""
+    """Raises a ValueError unless a condition holds. For an array it names shape and type."""
     if not holds:
         if isinstance(found, np.ndarray):
             found = f'shape {found.shape}, {found.dtype}'
@@ -30,7 +30,7 @@ def as_rgb(image: np.ndarray, name: str) -> np.ndarray:
 
 
 def as_patches(patches: np.ndarray, name: str) -> np.ndarray:
-    """Returns (N, S, S, 3) uint8 patches; (0, 1, 1, 3) where there is none."""
+    """Returns (N, S, S, 3) uint8 patches; (0, 1, 1, 3) without any."""
     array = np.asarray(patches)
     if array.size == 0 and array.shape[:1] == (0,):
         return np.zeros((0, 1, 1, 3), dtype=np.uint8)

@@ -1,6 +1,6 @@
 """A report before it has a format: sections of plain text, tables and figures; and as Markdown.
 
-All text in a document is plain: whoever writes it out escapes it for the format.
+All text in a document is plain. The writers escape it for their format.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Picture(NamedTuple):
 
 
 class Code(NamedTuple):
-    """Text to be shown as it is."""
+    """Text that is shown without changes."""
 
     text: str
 

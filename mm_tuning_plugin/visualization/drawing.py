@@ -87,13 +87,13 @@ def write(
 
     Args:
         figure: Of `drawing`.
-        x: Where the line begins, or its middle or end with ``ha``, pixels.
+        x: Start of the line, or its middle or end, depending on ``ha``, in pixels.
         y: Pixels, downwards.
         line: Anything that the font cannot show is spelled out.
         size: Of the letters, pixels.
         colour: RGB in 0..255.
         bold: Whether in bold letters.
-        room: Pixels at most; what is longer ends in an ellipsis.
+        room: Maximum width in pixels. Longer text ends in an ellipsis.
         more: Arguments of `Figure.text`. A line with ``rotation=90`` begins at (x, y) and reads
             upwards.
     """
@@ -163,7 +163,7 @@ def draw_legend(
         scale: How much larger than usual everything is, for pages that will be looked at shrunk.
 
     Returns:
-        (H, W, 3) uint8 RGB; H is 0 where there is no entry.
+        (H, W, 3) uint8 RGB; H is 0 without entries.
     """
     if not entries:
         return blank(0, width)

@@ -44,7 +44,7 @@ def embedding_map(
 ) -> np.ndarray:
     """Shows embeddings before and after as two maps of the same points in the same colours.
 
-    Each panel is projected by itself; the right one is then turned or mirrored to lie as near to
+    Each panel is projected separately. The right one is then rotated or mirrored to be as near to
     the left one as it can, which changes no distance. All axes have one scale, so that what spreads
     or closes up is seen. A panel that would be less than a third as wide as the other is enlarged
     by a whole number, and says so.
@@ -141,7 +141,7 @@ def _as_embeddings(embeddings: np.ndarray, name: str) -> np.ndarray:
 
 
 def _project(embeddings: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, str]:
-    """Projects (N, D) to (N, 2), and says how."""
+    """Projects (N, D) to (N, 2), and returns how."""
     count, width = embeddings.shape
     spread = embeddings - embeddings[:1]
     if count < 2 or not np.abs(spread).max() > 1e-12 * max(1.0, np.abs(embeddings).max()):
@@ -179,7 +179,7 @@ def _tsne(embeddings: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _turned(places: np.ndarray, towards: np.ndarray) -> np.ndarray:
-    """Turns or mirrors places (N, 2) to lie nearest to others of the same nodes (Procrustes)."""
+    """Rotates or mirrors places (N, 2) to be nearest to others of the same nodes (Procrustes)."""
     if len(places) < 2:
         return places
     centred, others = places - places.mean(axis=0), towards - towards.mean(axis=0)

@@ -58,12 +58,12 @@ def retrieval_gallery(
     """Shows a row for each query: its class, the query, and its nearest neighbours in each panel.
 
     The query is framed in the colour of its class. A neighbour of that class is framed in blue
-    and ticked, one of another class framed in vermilion and crossed; its class stands below it.
+    and ticked, one of another class in vermilion and crossed. Its class is written below it.
 
     Args:
         queries: (Q, S, S, 3) uint8 RGB.
         labels: (Q,) integers in 0..K-1.
-        panels: By title, what was found: ``{'before tuning': ..., 'after tuning': ...}``.
+        panels: The neighbours by title: ``{'before tuning': ..., 'after tuning': ...}``.
         class_names: K names.
         palette: (K, 3) RGB in 0..255.
         scores: A number of panels by title, shown as ``recall@1 0.612``; of all queries, not only
@@ -73,7 +73,7 @@ def retrieval_gallery(
         tile: Side of a shown patch, pixels, at least 40.
 
     Returns:
-        (H, W, 3) uint8 RGB. Without queries a page that says so.
+        (H, W, 3) uint8 RGB. Without queries, a page that says so.
 
     Raises:
         ValueError: if an argument has another shape, type, range or number of entries.
@@ -152,7 +152,7 @@ def _badge(page: np.ndarray, figure: Figure, top: int, left: int, right: bool) -
 
 
 def _write_class(figure: Figure, x: float, y: float, name: str, room: float, right: bool) -> None:
-    """Writes a neighbour's class under it, faint where it is the query's."""
+    """Writes a neighbour's class under it, faint if it is the query's."""
     size = next((s for s in (11, 10) if text_width(name, s) <= room), 9)
     write(figure, x, y, name, size, colour=FAINT if right else INK, room=room)
 

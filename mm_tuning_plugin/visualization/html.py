@@ -1,4 +1,4 @@
-"""A document as one HTML page that needs nothing beside it."""
+"""A document as one HTML page without other files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _read_template(name: str) -> str:
 
 
 def _embedded(file: Path) -> str:
-    """A PNG file as the address of an image that lies in the page itself."""
+    """Return a PNG file as a data URL, so that the page contains it."""
     return f'data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}'
 
 

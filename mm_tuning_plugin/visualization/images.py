@@ -63,7 +63,7 @@ def hatch(height: int, width: int) -> np.ndarray:
 
 
 def frame(page: np.ndarray, box: Sequence[int], thick: int, colour: Sequence[int]) -> None:
-    """Draws the outline of a box (y0, x0, y1, x1), inside of it; what is beyond is cut off."""
+    """Draws the outline of a box (y0, x0, y1, x1) inside the box, clipped to the page."""
     y0, x0, y1, x1 = box
 
     def within(inset: int) -> tuple[slice, slice]:
@@ -78,13 +78,13 @@ def frame(page: np.ndarray, box: Sequence[int], thick: int, colour: Sequence[int
 def swatch(
     page: np.ndarray, top: int, left: int, height: int, width: int, colour: Sequence[int]
 ) -> None:
-    """Fills a rectangle that lies wholly on the page, with a thin grey edge inside of it."""
+    """Fills a rectangle inside the page, with a thin grey edge."""
     page[top : top + height, left : left + width] = FAINT
     page[top + 1 : top + height - 1, left + 1 : max(left + width - 1, left + 1)] = colour
 
 
 def mark_middle(patches: np.ndarray) -> np.ndarray:
-    """Draws a ring around the middle of patches (..., S, S, 3), where the point is; a copy."""
+    """Copies patches (..., S, S, 3) and draws a ring around their middle, where the point is."""
     side = patches.shape[-2]
     rows, columns = np.indices((side, side)) + 0.5
     off = np.abs(np.hypot(rows - side / 2, columns - side / 2) - 5)
@@ -98,11 +98,11 @@ def save_image(path: str | os.PathLike, rgb: np.ndarray) -> None:
     """Writes a picture to a temporary file and renames it, so that no half file is ever seen.
 
     Args:
-        path: The file; its folders are made. The suffix says the format: .png, .jpg or .jpeg.
+        path: The file; missing folders are made. The suffix (.png, .jpg, .jpeg) decides the format.
         rgb: (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: if the suffix is another, or ``rgb`` no such picture.
+        ValueError: if the suffix is unknown, or ``rgb`` has another shape or type.
         OSError: if the file cannot be written; nothing is left behind then.
     """
     target = Path(path)

@@ -44,13 +44,13 @@ def patch_mosaic(
         labels: (N,) integers in 0..K-1.
         class_names: K names.
         palette: (K, 3) RGB in 0..255.
-        max_per_class: Nodes shown at most in a row; the count beside the name is of all.
+        max_per_class: Maximum number of nodes in a row. The count next to the name is of all nodes.
         tile: Side of a shown patch, pixels, at least 8.
         width: What several columns of rows should come near to without being wider, pixels. None:
             as many columns as make a landscape page. One column may be wider.
 
     Returns:
-        (H, W, 3) uint8 RGB. Without nodes a page that says so.
+        (H, W, 3) uint8 RGB. Without nodes, a page that says so.
 
     Raises:
         ValueError: if an argument has another shape, type or range.

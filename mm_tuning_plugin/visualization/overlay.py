@@ -34,8 +34,8 @@ def node_overlay(
 ) -> np.ndarray:
     """Draws an image's nodes over it, in the colours of their classes.
 
-    A box's line lies inside the box, its contrast line around both sides of that. Small boxes are
-    drawn over large ones. A box carries its class's name where there is room for it.
+    A box's line is inside the box, with a contrast line on both sides. Small boxes are
+    drawn over large ones. A box has the name of its class if there is room.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -81,10 +81,10 @@ def cut_nodes(image: np.ndarray, nodes: np.ndarray, size: int, *, window: int = 
         image: (H, W, 3) uint8 RGB.
         nodes: (P, 4) boxes or (P, 2) points, as in `node_overlay`.
         size: Side S of the result, pixels.
-        window: Side of what is cut out around a point, pixels.
+        window: Side of the square around a point, in pixels.
 
     Returns:
-        (P, S, S, 3) uint8 RGB; what lies outside the image is grey and hatched.
+        (P, S, S, 3) uint8 RGB; pixels outside the image are grey and hatched.
 
     Raises:
         ValueError: if an argument has another shape, type or range.
@@ -167,7 +167,7 @@ def _name_boxes(
     names: list[str],
     size: int,
 ) -> None:
-    """Writes each box's class where no other name stands: into a corner, or above a small box."""
+    """Writes each box's class into a free corner, or above a small box."""
     height, width = page.shape[:2]
     tall = round(1.45 * size)
     taken = np.zeros((height, width), dtype=bool)
@@ -179,7 +179,7 @@ def _name_boxes(
                 continue
             within = [(y0, x0), (y1 - tall, x0), (y0, x1 - long), (y1 - tall, x1 - long)]
             beyond = [(y0 - tall, x0), (y1, x0)]
-            small = long > x1 - x0 or 3 * tall > y1 - y0  # a name inside would hide what is there
+            small = long > x1 - x0 or 3 * tall > y1 - y0  # a name inside would hide the pixels
             for top, left in beyond + within if small else within + beyond:
                 spot = slice(top, top + tall), slice(left, left + long)
                 inside = 0 <= top <= height - tall and 0 <= left <= width - long
@@ -198,7 +198,7 @@ def _draw_points(page: np.ndarray, centres: np.ndarray, colours: np.ndarray) -> 
     for (y, x), colour in zip(centres, colours):
         rows = slice(max(0, int(y) - reach), max(0, int(y) + reach + 1))
         columns = slice(max(0, int(x) - reach), max(0, int(x) + reach + 1))
-        window = page[rows, columns]  # what is beyond the page is cut off
+        window = page[rows, columns]  # clip to the page
         ys, xs = np.indices(window.shape[:2]) + 0.5
         distance = np.hypot(ys + rows.start - y, xs + columns.start - x)
         window[distance <= radius + 1.5] = text_colour(colour)

@@ -1,4 +1,4 @@
-"""Class colours that can be told apart, and the text colour that can be read on them.
+"""Distinguishable class colours, and the text colour that is readable on them.
 
 Shape legend: K classes.
 """
@@ -36,7 +36,7 @@ _WHITE = (0.9505, 1.0, 1.089)
 def class_palette(
     num_classes: int, given: np.ndarray | Sequence[Sequence[int]] | None = None
 ) -> np.ndarray:
-    """Returns one colour per class: the data set's own, or colours made to be told apart.
+    """Returns one colour per class: the data set's own, or distinguishable ones.
 
     The made palette begins with Okabe and Ito's colours and goes on with whichever colour is
     farthest, in CIELAB, from all before it; half of the distance is what a protanope and a
@@ -61,7 +61,7 @@ def class_palette(
 
 
 def dataset_palette(metainfo: Mapping[str, Any], num_classes: int) -> np.ndarray:
-    """Returns the colours of a data set's classes: its own where it has one for each class.
+    """Returns the colours of a data set's classes: its own if it has one for each class.
 
     Args:
         metainfo: A data set's, with or without ``palette``. Colours behind those of the classes,

@@ -1,4 +1,4 @@
-"""Images, their truth and several models' predictions, with what is wrong brought out.
+"""Images, ground truth and predictions of several models, with the errors highlighted.
 
 Shape legend: H, W pixels; K classes.
 """
@@ -89,7 +89,7 @@ def error_map(
 ) -> np.ndarray:
     """Colours a prediction: faded where right, full and outlined in ink where wrong.
 
-    The outline lies on the right pixels next to wrong ones, so that every wrong pixel keeps the
+    The outline is drawn on correct pixels next to wrong ones, so that every wrong pixel keeps the
     colour of the class that was predicted.
 
     Args:
@@ -192,7 +192,7 @@ def _fit(image: np.ndarray, side: int) -> tuple[int, int]:
 
 
 def _nearest(label_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes a label map (H, W), each pixel the one that lies at its centre."""
+    """Resizes a label map (H, W) by the nearest pixel centre."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)
         for new, old in zip(size, label_map.shape)
@@ -201,7 +201,7 @@ def _nearest(label_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _hatched(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Returns a picture (H, W, 3) that is grey with slanting lines where a mask (H, W) says."""
+    """Returns a picture (H, W, 3) that is grey and hatched where a mask (H, W) is true."""
     return np.where(where[..., None], hatch(*where.shape), picture).astype(np.uint8)
 
 

@@ -16,12 +16,12 @@ PAGE = {
     'gain': '#0072b2',
     'loss': '#d55e00',
     'unchanged': '#767676',
-    # A reservation beside a verdict.
+    # A reservation about a verdict.
     'mark': '#ffe9a8',
     'mark_text': '#4a3300',
     'mark_line': '#8a6100',
 }
-#: Of the curves in figures: told apart by most colour-blind people. The seventh colour is left out,
+#: Of the curves in figures, chosen for colour-blind readers. The seventh colour is left out,
 #: as it is too light on white.
 COLOURS = [f'#{r:02x}{g:02x}{b:02x}' for r, g, b in OKABE_ITO[:6]]
 GREY = '#444444'

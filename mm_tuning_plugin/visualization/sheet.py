@@ -48,7 +48,7 @@ def node_sheet(
         class_names: K names.
         patches: (P, S, S, 3) uint8 RGB for each image, what the backbone sees. None: cut out of
             the images here, points with a ring around them.
-        window: Side of what is cut out around a point, pixels.
+        window: Side of the square around a point, in pixels.
         max_per_class: As in `patch_mosaic`. None: 8, or 4 where more than 24 classes have nodes.
         tile: As in `patch_mosaic`.
         cell: Longer side of a shown image with its margin, pixels, at least 64.

@@ -1,4 +1,4 @@
-"""How alike the nodes of any two classes are: a class-by-class matrix of mean cosines.
+"""Similarity of classes: a class-by-class matrix of mean cosines of their nodes.
 
 Shape legend: N nodes, D numbers of an embedding, K classes, C of them with nodes.
 """
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 _MARGIN = 14  # around the page, pixels
 _BETWEEN = 26  # between panels, pixels
 _TITLE = 60  # above the names of the columns, pixels
-_STRIP = 8  # the colour of a class beside its row and column, pixels
+_STRIP = 8  # the colour of a class next to its row and column, in pixels
 _LONGEST = 150  # of a name, pixels
-_FOOTER = 74  # the scale and the lines beside it, pixels
+_FOOTER = 74  # the scale and the lines next to it, in pixels
 _SCALE = 260  # width of the colour scale, pixels
 _WRITTEN = 30  # from this side on a cell has its number in it, pixels
 #: Classes at most, and the side of a cell for them, pixels.
 _CELLS = ((12, 46), (24, 34), (60, 18), (math.inf, 12))
 _LARGE = 900  # side of a matrix from which on titles and scale grow with it, pixels
-_PAIRS = 5  # of classes, the most alike, that are named below
+_PAIRS = 5  # of the most similar classes, which are named below
 
 
 def class_similarity(embeddings: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -89,7 +89,7 @@ def similarity_map(
         palette: (K, 3) RGB in 0..255.
 
     Returns:
-        (H, W, 3) uint8 RGB. Without any class a page that says so.
+        (H, W, 3) uint8 RGB. Without classes, a page that says so.
 
     Raises:
         ValueError: if an argument has another shape or number of entries, or no matrix is given.
@@ -192,7 +192,7 @@ def _write_footer(
     ends: tuple[float, float],
     scale: float,
 ) -> None:
-    """Draws the scale, and names the classes most alike and those without a node."""
+    """Draws the scale, and names the most similar classes and those without a node."""
     size, thick = round(12 * scale), round(14 * scale)
     top, side = page.shape[0] - _MARGIN - round((_FOOTER - 14) * scale), round(_SCALE * scale)
     side = min(side, page.shape[1] - 2 * _MARGIN)

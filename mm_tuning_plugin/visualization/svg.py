@@ -1,4 +1,4 @@
-"""What figures of reports share: size, style, and SVG that can stand in one page together."""
+"""Shared by figures of reports: size, style, and SVG that several figures of a page can use."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def new_axes(height: float) -> tuple[Figure, Axes]:
 def to_svg(figure: Figure) -> str:
     """The SVG element alone: no prolog, no metadata, no size but the view box.
 
-    Of the ids only those that are referred to stay: matplotlib names groups alike in every figure.
+    Removes ids without a reference, because matplotlib uses the same group ids in every figure.
     """
     text = io.StringIO()
     figure.savefig(text, format='svg', metadata={'Date': None}, facecolor='white')

@@ -1,4 +1,4 @@
-"""What a person is told while both stages run: a line of progress, and what is not working."""
+"""Monitoring of both stages: a progress line, and warnings if something does not work."""
 
 from mm_tuning_plugin.engine.monitor.hook import WatchHook
 

@@ -1,4 +1,4 @@
-"""Display of the progress line: live at the bottom of a terminal, else a plain line a minute.
+"""Display of the progress line: live at the bottom of a terminal, or one plain line a minute.
 
 Lines of mmengine and others appear above the live line unchanged and unwrapped.
 """
@@ -69,7 +69,7 @@ class Display:
 class Above(io.TextIOBase):
     """A stream that writes its lines above the live line.
 
-    A forked process writes to the original stream, as it may have inherited a lock that nobody
+    A forked process writes to the original stream, as it may have inherited a lock that no thread
     there releases. rich's own redirection would wrap lines and has no such guard.
 
     Args:
@@ -176,7 +176,7 @@ class LiveDisplay(Display):
         self._live.update(line, refresh=True)
 
     def _redirect(self, name: str, stream: TextIO) -> None:
-        """Write above the line what is sent to a stream, also by loggers that hold it already."""
+        """Write a stream's output above the line, also from loggers that already hold it."""
         above = Above(stream, self.console)
 
         def restore() -> None:
@@ -191,7 +191,7 @@ class LiveDisplay(Display):
 
 
 def make_display() -> Display:
-    """A live line on a terminal that can redraw it, else plain lines."""
+    """Return a live line on a terminal that can redraw it, or plain lines."""
     if not sys.stdout.isatty() or os.environ.get('TERM', 'dumb') in ('dumb', 'unknown'):
         return Display()
     return LiveDisplay()

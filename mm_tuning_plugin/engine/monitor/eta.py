@@ -13,7 +13,7 @@ UNCOUNTED = 1
 
 
 class TimeLeft(NamedTuple):
-    """The remaining time, as far as it is known.
+    """The known part of the remaining time.
 
     Attributes:
         seconds: Of the parts with a known speed; None if there are none.
@@ -27,7 +27,7 @@ class TimeLeft(NamedTuple):
         return ' + '.join(part for part in (self._known(), self.unknown) if part) or '-'
 
     def shortly(self) -> str:
-        """Short form: a plus stands for all unknown parts."""
+        """Short form: a plus means that parts are unknown."""
         return (self._known() + ('+' if self.unknown else '')) or '-'
 
     def _known(self) -> str:
@@ -75,7 +75,7 @@ class Pace:
             self._last += took
 
     def left(self, iterations: int, validations: int) -> TimeLeft:
-        """The time of so many more iterations and validations of this stage."""
+        """Estimate the time of further iterations and validations of this stage."""
         seconds, unknown = 0.0, []
         if iterations and not self.iterations:
             return TimeLeft(None, f'{iterations} iterations')
@@ -95,7 +95,7 @@ def validations_left(done: int, total: int, interval: int, begin: int) -> int:
         done: Iterations (or epochs) done.
         total: Total number; a validation runs after the last.
         interval: Between validations.
-        begin: No validation before so many are done.
+        begin: Iterations before the first validation.
     """
     regular = range(interval * (done // interval + 1), total, interval)
     return sum(i >= begin for i in regular) + int(done < total and total >= begin)

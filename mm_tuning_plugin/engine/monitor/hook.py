@@ -1,4 +1,4 @@
-"""The hook that monitors stage one and warns, once and with a remedy, of what is not working."""
+"""The hook that monitors stage one. It warns of each problem once, with a remedy."""
 
 from __future__ import annotations
 

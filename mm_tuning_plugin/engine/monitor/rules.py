@@ -1,8 +1,8 @@
 """The warnings of a tuning stage: the threshold of each, when it is given, and its remedy.
 
-Every rule reads the history of the run so far and returns one line or None. The line has what was
-found, what was expected and the remedy. In doubt a rule is silent: a false alarm costs more trust
-than a late one. The rule of singleton classes is applied in `singleton_classes.py`.
+Every rule reads the history of the run and returns one line or None. The line gives what was
+found, what was expected and the remedy. A rule in doubt is silent: a false alarm costs trust.
+The rule of singleton classes is applied in `singleton_classes.py`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class RunHistory:
         iteration: Iterations done.
         lr: Learning rate now; None if unknown.
         loss, variance, active: Of the loss, ``embedding_variance`` and ``active_share``.
-        unmatched: Block means of 1 where a batch had no triplet, else 0.
+        unmatched: Block means of a flag: 1 for a batch without a triplet, 0 otherwise.
         recalls: Recall@1 by the iteration that it was measured after; 0 is the start.
     """
 
@@ -249,7 +249,7 @@ def judge(history: RunHistory, said: set[str]) -> list[Finding]:
 
     Args:
         history: The run so far.
-        said: Names of the rules that have given their warning. New ones are added.
+        said: Names of the rules that have already warned. New ones are added.
     """
     findings: list[Finding] = []
     if history.max_iters < SHORTEST_JUDGED_RUN:
