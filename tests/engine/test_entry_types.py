@@ -8,7 +8,13 @@ from mistakes import check_mistake, mistake
 from mmengine.config import Config
 
 from mm_tuning_plugin.engine import derive_tuning_config
-from mm_tuning_plugin.engine.config.entry_types import CONFIGS, INTEGER, ENTRY_TYPES, SOME_CONFIGS, shown
+from mm_tuning_plugin.engine.config.entry_types import (
+    CONFIGS,
+    ENTRY_TYPES,
+    INTEGER,
+    SOME_CONFIGS,
+    shown,
+)
 from mm_tuning_plugin.errors import UserError
 
 WRONG = (None, 'x', 3, [], {}, [3], -1, True, 0.5)
