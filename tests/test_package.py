@@ -15,7 +15,7 @@ PACKAGE = ROOT / 'mm_tuning_plugin'
 # Each may import itself and what stands to its left.
 LAYERS = [
     {'errors'},
-    {'structures', 'extras', 'discovery'},
+    {'structures', 'extras', 'discovery', 'atomic_write'},
     {'functional'},
     {'registry', 'config_types', 'checkpoint', 'visualization'},
     {'datasets', 'models', 'evaluation'},

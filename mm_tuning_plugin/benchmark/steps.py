@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
-from mm_tuning_plugin.checkpoint import write_aside
+from mm_tuning_plugin.atomic_write import write_json, write_text
 from mm_tuning_plugin.errors import UserError
 
 STEP_FILE = 'step.json'
@@ -110,16 +110,8 @@ def prepare(step: Step) -> None:
         iterations=step.iterations,
         flops=step.flops,
     )
-    try:
-        step.folder.mkdir(parents=True, exist_ok=True)
-        with write_aside(step.folder / CONFIG_FILE) as path:
-            path.write_text(step.cfg.pretty_text, encoding='utf-8')
-        with write_aside(step.folder / STEP_FILE) as path:
-            path.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
-    except OSError as error:
-        raise UserError(
-            f'{step.folder}', f'cannot be written ({error})', 'expected a folder that can be'
-        ) from error
+    write_text(step.folder / CONFIG_FILE, step.cfg.pretty_text)
+    write_json(step.folder / STEP_FILE, content)
 
 
 def read_step(folder: Path) -> Step:

@@ -1,10 +1,5 @@
 """Reading any self-supervised file, fitting it to a backbone, and the report of what was done."""
 
-from mm_tuning_plugin.checkpoint.io.atomic_write import (
-    full_disk_named,
-    remove_leftovers,
-    write_aside,
-)
 from mm_tuning_plugin.checkpoint.io.read import read_tensors
 from mm_tuning_plugin.checkpoint.io.store import (
     hash_file,
@@ -24,7 +19,6 @@ __all__ = [
     'LoadReport',
     'Naming',
     'as_python',
-    'full_disk_named',
     'hash_file',
     'hash_state_dict',
     'load_backbone_checkpoint',
@@ -33,7 +27,5 @@ __all__ = [
     'read_backbone',
     'read_tensors',
     'register_naming',
-    'remove_leftovers',
     'save_backbone',
-    'write_aside',
 ]

@@ -144,8 +144,8 @@ def write_figures(
     folder: Path,
 ) -> list[Path]:
     """Save ``classes.csv``, a row for each class, and ``figures.json``, which has all."""
+    from mm_tuning_plugin.atomic_write import write_json
     from mm_tuning_plugin.benchmark.report.tables import write_csv
-    from mm_tuning_plugin.engine.common.files import write_json
     from mm_tuning_plugin.inspection.survey_summary import class_rows, summary
 
     rows = class_rows(seen)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 import glob
-import json
 import sys
 import warnings
 from collections import Counter
@@ -178,7 +177,7 @@ def write_record(file: str, outcomes: Sequence[Outcome], args: argparse.Namespac
     import mmseg
 
     import mm_tuning_plugin
-    from mm_tuning_plugin.checkpoint import write_aside
+    from mm_tuning_plugin.atomic_write import write_json
 
     options = [*args.configs, *(['--build'] if args.build else [])]
     record = dict(
@@ -189,8 +188,7 @@ def write_record(file: str, outcomes: Sequence[Outcome], args: argparse.Namespac
         counts=Counter(outcome.status for outcome in outcomes),
         configs={o.config: ': '.join(filter(None, o[1:])) for o in outcomes},
     )
-    with write_aside(file) as aside:
-        aside.write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
+    write_json(file, record)
 
 
 def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:

@@ -23,23 +23,17 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from mm_tuning_plugin.atomic_write import explain_full_disk, write_json, write_text
 from mm_tuning_plugin.checkpoint import (
-    full_disk_named,
     hash_file,
     load_backbone_checkpoint,
     load_backbone_strict,
     read_backbone,
     save_backbone,
-    write_aside,
 )
 from mm_tuning_plugin.checkpoint.io.store import SAFETENSORS
 from mm_tuning_plugin.config_types import full_type, with_named_types
-from mm_tuning_plugin.engine.common.files import (
-    FINGERPRINT,
-    LOAD_REPORT,
-    TUNED_BACKBONE,
-    write_json,
-)
+from mm_tuning_plugin.engine.common.files import FINGERPRINT, LOAD_REPORT, TUNED_BACKBONE
 from mm_tuning_plugin.engine.common.messages import config_named, warn
 from mm_tuning_plugin.engine.common.models import unwrap
 from mm_tuning_plugin.engine.config.derive import derive_tuning_config
@@ -178,7 +172,7 @@ class MixAndMatchRunner:
     def _running(self, stages: Sequence[Stage]) -> Iterator[None]:
         """Around a run: what signals do, what a full disk is called, the line of progress."""
         self.line = ProgressLine(stages)
-        with Interruption() as self.interruption, full_disk_named(self.work_dir), self.line:
+        with Interruption() as self.interruption, explain_full_disk(self.work_dir), self.line:
             self.interruption.idle(BEFORE)
             yield
 
@@ -280,8 +274,7 @@ class MixAndMatchRunner:
                 hook['fingerprint'] = current
         if is_main_process():
             write_json(self.tuning_dir / FINGERPRINT, current)
-            with write_aside(self.tuning_dir / TUNING_CONFIG) as aside:
-                aside.write_text(cfg.pretty_text, encoding='utf-8')
+            write_text(self.tuning_dir / TUNING_CONFIG, cfg.pretty_text)
         begun = time.time()
         runner = self._build(ResumableRunner, cfg)
         check_readers(self.cfg['model'], unwrap(runner.model), cfg['default_scope'])
@@ -322,8 +315,7 @@ class MixAndMatchRunner:
                 warn_of_arguments(self.cfg, report.arguments, 'the weights come from')
             warn_of_channels(report.layout.format, self.facts.normalisation.swap_channels)
             if is_main_process():
-                with write_aside(self.work_dir / LOAD_REPORT) as aside:
-                    aside.write_text(report.to_json(), encoding='utf-8')
+                write_text(self.work_dir / LOAD_REPORT, report.to_json())
 
         return hand_over
 
@@ -331,10 +323,10 @@ class MixAndMatchRunner:
         """What stage one began from, also where the baseline writes it."""
         written = self.tuning_dir / LOAD_REPORT
         if written.is_file() and is_main_process():
-            read = json.loads(written.read_text())['layout'].get('format', '')
+            report = written.read_text(encoding='utf-8')
+            read = json.loads(report)['layout'].get('format', '')
             warn_of_channels(read, self.facts.normalisation.swap_channels)
-            with write_aside(self.work_dir / LOAD_REPORT) as aside:
-                aside.write_bytes(written.read_bytes())
+            write_text(self.work_dir / LOAD_REPORT, report)
 
     def _fine_tune(self, handover: Handover | None, begins: str) -> torch.nn.Module:
         """Run stage two.

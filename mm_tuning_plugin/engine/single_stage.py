@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from mmengine.config import Config
 
-from mm_tuning_plugin.checkpoint import full_disk_named
+from mm_tuning_plugin.atomic_write import explain_full_disk
 from mm_tuning_plugin.engine.common.messages import config_named
 from mm_tuning_plugin.engine.distributed import join_ranks
 from mm_tuning_plugin.engine.resume.runner import ResumableRunner
@@ -23,7 +23,7 @@ def train_alone(cfg: Config) -> torch.nn.Module:
         SystemExit: After SIGINT or SIGTERM, with a checkpoint and one line.
     """
     join_ranks(cfg)
-    with Interruption() as interruption, full_disk_named(cfg['work_dir']):
+    with Interruption() as interruption, explain_full_disk(cfg['work_dir']):
         interruption.idle(BEFORE)
         with config_named():
             runner = ResumableRunner.from_cfg(cfg)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from mmseg.evaluation import IoUMetric
 
-from mm_tuning_plugin.checkpoint import write_aside
+from mm_tuning_plugin.atomic_write import atomic_write
 from mm_tuning_plugin.registry import METRICS
 
 
@@ -47,7 +47,7 @@ class ImageIoUMetric(IoUMetric):
         if results:
             areas = [np.stack([np.asarray(row[k]) for row in results]) for k in (0, 1, 3)]
             intersect, union, label = (np.rint(area).astype(np.int64) for area in areas)
-            with write_aside(self.areas_file) as aside, open(aside, 'wb') as file:
+            with atomic_write(self.areas_file) as aside, open(aside, 'wb') as file:
                 np.savez_compressed(
                     file,
                     names=np.array(short_names([row[4] for row in results])),

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mm_tuning_plugin.atomic_write import atomic_write
+
 from .checks import as_rgb
 
 WHITE = (255, 255, 255)
@@ -95,7 +97,7 @@ def mark_middle(patches: np.ndarray) -> np.ndarray:
 
 
 def save_image(path: str | os.PathLike, rgb: np.ndarray) -> None:
-    """Writes a picture to a temporary file and renames it, so that no half file is ever seen.
+    """Writes a picture atomically.
 
     Args:
         path: The file; missing folders are made. The suffix (.png, .jpg, .jpeg) decides the format.
@@ -103,17 +105,12 @@ def save_image(path: str | os.PathLike, rgb: np.ndarray) -> None:
 
     Raises:
         ValueError: if the suffix is unknown, or ``rgb`` has another shape or type.
-        OSError: if the file cannot be written; nothing is left behind then.
+        UserError: if the file cannot be written; nothing is left behind then.
     """
     target = Path(path)
     formats = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG'}
     if target.suffix.lower() not in formats:
         raise ValueError(f'path: expected a name ending in .png, .jpg or .jpeg, got {str(path)!r}')
     picture = Image.fromarray(np.ascontiguousarray(as_rgb(rgb, 'rgb')))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
-    try:
-        picture.save(aside, format=formats[target.suffix.lower()])
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic_write(target) as temporary:
+        picture.save(temporary, format=formats[target.suffix.lower()])

@@ -11,7 +11,7 @@ import killing
 import pytest
 from mistakes import check_mistake, mistake
 
-from mm_tuning_plugin.checkpoint import full_disk_named, remove_leftovers, write_aside
+from mm_tuning_plugin.atomic_write import atomic_write, explain_full_disk, remove_leftovers
 from mm_tuning_plugin.errors import UserError
 
 
@@ -86,7 +86,7 @@ def test_a_file_that_may_not_grow_leaves_the_old_one(tmp_path):
         status = 1
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-            with write_aside(path) as aside:
+            with atomic_write(path) as aside:
                 aside.write_bytes(b'\0' * 5000)
         except UserError as error:
             told = os.strerror(errno.EFBIG) in error.problem
@@ -99,18 +99,18 @@ def test_a_file_that_may_not_grow_leaves_the_old_one(tmp_path):
 
 def test_what_the_block_raises_is_kept_unless_the_system_is_behind_it(tmp_path):
     path = tmp_path / 'sub' / 'a.txt'
-    with pytest.raises(KeyError), write_aside(path) as aside:
+    with pytest.raises(KeyError), atomic_write(path) as aside:
         aside.write_text('half')
         raise KeyError('mine')
-    with pytest.raises(RuntimeError, match='mine'), write_aside(path):
+    with pytest.raises(RuntimeError, match='mine'), atomic_write(path):
         raise RuntimeError('mine')
-    with mistake(str(path), 'No space left on device'), write_aside(path):
+    with mistake(str(path), 'No space left on device'), atomic_write(path):
         try:
             raise OSError(errno.ENOSPC, 'No space left on device')
         except OSError as error:
             raise RuntimeError('a writer of torch failed') from error
     assert not os.listdir(tmp_path / 'sub')
-    with write_aside(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text('whole')
         assert not path.exists()
     assert path.read_text() == 'whole'
@@ -124,7 +124,7 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path):
 
 
 def test_other_errors_of_the_system_pass(tmp_path):
-    with pytest.raises(PermissionError), full_disk_named(tmp_path):
+    with pytest.raises(PermissionError), explain_full_disk(tmp_path):
         raise PermissionError(errno.EACCES, 'no')
-    with mistake('x.json', 'Disk quota exceeded'), full_disk_named(tmp_path):
+    with mistake('x.json', 'Disk quota exceeded'), explain_full_disk(tmp_path):
         raise OSError(errno.EDQUOT, 'Disk quota exceeded', 'x.json')

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mm_tuning_plugin.atomic_write import atomic_write, write_json
 from mm_tuning_plugin.benchmark.design.plan import Plan
 from mm_tuning_plugin.benchmark.report.tables import write_csv
 from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Job, Step
-from mm_tuning_plugin.checkpoint import write_aside
-from mm_tuning_plugin.engine.common.files import write_json
 
 FIRST_METRICS = ('mIoU', 'mAcc', 'aAcc')
 VERSIONS = ('mm_tuning_plugin', 'torch', 'mmengine', 'mmcv', 'mmseg')
@@ -122,7 +121,7 @@ class Collector:
             return
         folder = self.work_dir / 'areas'
         folder.mkdir(parents=True, exist_ok=True)
-        with write_aside(folder / f'{job.name}.npz') as aside:
+        with atomic_write(folder / f'{job.name}.npz') as aside:
             shutil.copyfile(job.steps[-1].product, aside)
         self._copied.add(job.name)
 

@@ -25,10 +25,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
+from mm_tuning_plugin.atomic_write import write_json
 from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.fingerprints import Fingerprints
 from mm_tuning_plugin.datasets.wrappers import random_state
-from mm_tuning_plugin.engine.common.files import write_json
 from mm_tuning_plugin.engine.report.versions import device_name
 
 LARGE = 1024  # elements; operations on larger float tensors are counted without computing them

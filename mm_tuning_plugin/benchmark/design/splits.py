@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from mmengine.registry import DefaultScope
 from mmseg.registry import DATASETS
 
-from mm_tuning_plugin.checkpoint import write_aside
+from mm_tuning_plugin.atomic_write import write_text
 from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
 from mm_tuning_plugin.engine.preflight.data_files import KEYS, Reader
 from mm_tuning_plugin.errors import UserError
@@ -149,9 +149,7 @@ class Library:
         text = '\n'.join(names) + '\n'
         path = self.folder / f'{len(names)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.txt'
         if not path.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with write_aside(path) as aside:
-                aside.write_text(text, encoding='utf-8')
+            write_text(path, text)
         return path
 
     def _names(self, leaf: Mapping[str, Any]) -> list[str]:

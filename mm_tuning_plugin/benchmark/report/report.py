@@ -6,6 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
+from mm_tuning_plugin.atomic_write import write_text
 from mm_tuning_plugin.benchmark.analysis.comparison import UNDER_TRAINED, Comparison
 from mm_tuning_plugin.benchmark.analysis.results import read_results
 from mm_tuning_plugin.benchmark.analysis.statistics import REPLICATES
@@ -35,9 +36,7 @@ def write_report(work_dir: str | os.PathLike) -> None:
     folder = Path(work_dir)
     document = build_document(folder)
     for name, text in (('report.md', to_markdown(document)), ('report.html', to_html(document))):
-        aside = folder / f'{name}.writing'
-        aside.write_text(text, encoding='utf-8', errors='replace')
-        os.replace(aside, folder / name)
+        write_text(folder / name, text)
 
 
 def build_document(work_dir: Path) -> Document:

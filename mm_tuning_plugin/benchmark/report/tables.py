@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mm_tuning_plugin.atomic_write import atomic_write
 from mm_tuning_plugin.benchmark.analysis.statistics import Paired, paired_t
 
 
@@ -29,14 +29,12 @@ def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> P
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows, aside first; columns in order of first appearance."""
+    """Write rows atomically; columns in order of first appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    aside = path.with_suffix('.csv.writing')
-    with aside.open('w', newline='', encoding='utf-8') as file:
+    with atomic_write(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, columns, lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(aside, path)
 
 
 def summary(rows: Sequence[Mapping[str, Any]], score: str = 'mIoU') -> str:

@@ -12,8 +12,9 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
+from mm_tuning_plugin.atomic_write import write_json
 from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone
-from mm_tuning_plugin.engine.common.files import CARRIED, write_json
+from mm_tuning_plugin.engine.common.files import CARRIED
 from mm_tuning_plugin.engine.common.models import unwrap
 from mm_tuning_plugin.registry import HOOKS
 

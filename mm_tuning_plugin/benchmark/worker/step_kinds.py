@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
+from mm_tuning_plugin.atomic_write import write_json
 from mm_tuning_plugin.benchmark.code import code_digest
 from mm_tuning_plugin.benchmark.settings import RUN, STEP_OPTIONS
 from mm_tuning_plugin.benchmark.steps import RECORD_FILE, Step, read_step
@@ -23,7 +24,6 @@ from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone
 from mm_tuning_plugin.checkpoint.io.read import read_content
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.engine import MixAndMatchRunner
-from mm_tuning_plugin.engine.common.files import write_json
 from mm_tuning_plugin.engine.common.models import unwrap
 from mm_tuning_plugin.engine.report.versions import commit, device_name, versions
 from mm_tuning_plugin.engine.single_stage import train_alone

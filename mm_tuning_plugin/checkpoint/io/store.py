@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mm_tuning_plugin.checkpoint.io.atomic_write import write_aside
+from mm_tuning_plugin.atomic_write import atomic_write
 from mm_tuning_plugin.checkpoint.io.read import PathLike, format_of, inspect_file, read_content
 from mm_tuning_plugin.errors import UserError
 
@@ -75,7 +75,7 @@ def save_backbone(
             raise ValueError(f'state_dict[{name!r}] must be a tensor, got {type(tensor).__name__}')
     # clone: a view would take its whole storage with it
     weights = {name: tensor.detach().cpu().clone() for name, tensor in state_dict.items()}
-    with write_aside(path) as aside:
+    with atomic_write(path) as aside:
         if path.suffix == SAFETENSORS:
             save_file(weights, aside, metadata={'format': 'pt', META: json.dumps(plain)})
             return

@@ -122,10 +122,10 @@ def write_tried(
     Raises:
         UserError: Stock mmseg loads no layout of a .pth, or the file can't be written.
     """
-    from mm_tuning_plugin.checkpoint import write_aside
+    from mm_tuning_plugin.atomic_write import atomic_write
 
     where = reason = ''
-    with write_aside(target) as aside, tempfile.TemporaryDirectory() as folder:
+    with atomic_write(target) as aside, tempfile.TemporaryDirectory() as folder:
         named = Path(folder, target.name)  # torch.load depends on the suffix
         named.symlink_to(aside.resolve())
         for place, write in layouts(target.suffix, weights, meta):

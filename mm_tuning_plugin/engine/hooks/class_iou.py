@@ -12,7 +12,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from torch import Tensor
 
-from mm_tuning_plugin.engine.common.files import write_json
+from mm_tuning_plugin.atomic_write import write_json
 
 FILE = 'class_iou.json'
 

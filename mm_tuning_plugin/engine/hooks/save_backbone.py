@@ -9,7 +9,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mm_tuning_plugin import __version__
-from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone, write_aside
+from mm_tuning_plugin.atomic_write import write_text
+from mm_tuning_plugin.checkpoint import hash_state_dict, save_backbone
 from mm_tuning_plugin.engine.common.files import CARRIED, LOAD_REPORT, TUNED_BACKBONE
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.common.models import unwrap
@@ -56,8 +57,7 @@ class SaveBackboneHook(Hook):
         if report is not None:
             runner.logger.info(f'start of the backbone:\n{report}')
             if is_main_process():
-                with write_aside(Path(runner.work_dir, LOAD_REPORT)) as aside:
-                    aside.write_text(report.to_json(), encoding='utf-8')
+                write_text(Path(runner.work_dir, LOAD_REPORT), report.to_json())
         if runner.iter == 0 and runner.val_loop is not None:
             runner.val_loop.run()
 

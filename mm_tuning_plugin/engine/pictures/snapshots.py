@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mm_tuning_plugin.checkpoint import write_aside
+from mm_tuning_plugin.atomic_write import atomic_write
 from mm_tuning_plugin.functional import recall_at_k
 from mm_tuning_plugin.visualization import class_similarity
 from mm_tuning_plugin.visualization.embeddings import thin_out
@@ -138,7 +138,7 @@ def locate(nodes: np.ndarray, counts: Sequence[int]) -> np.ndarray:
 
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Write a snapshot, whole or not at all."""
-    with write_aside(path) as aside, open(aside, 'wb') as file:
+    with atomic_write(path) as aside, open(aside, 'wb') as file:
         np.savez(file, **snapshot._asdict())
 
 

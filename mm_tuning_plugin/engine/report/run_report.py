@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mm_tuning_plugin.checkpoint import write_aside
-from mm_tuning_plugin.engine.common.files import LOAD_REPORT, write_json
+from mm_tuning_plugin.atomic_write import write_json, write_text
+from mm_tuning_plugin.engine.common.files import LOAD_REPORT
 from mm_tuning_plugin.engine.hooks.class_iou import FILE as CLASS_IOU
 from mm_tuning_plugin.engine.pictures.captions import captioned
 from mm_tuning_plugin.engine.pictures.hook import PICTURES_DIR
@@ -89,8 +89,7 @@ def write_report(work_dir: Path, compare: Path | None = None) -> Path:
     check_finished(work_dir)
     if compare is not None:
         check_finished(compare)
-    with write_aside(work_dir / REPORT) as aside:
-        aside.write_text(to_html(build_document(work_dir, compare)), encoding='utf-8')
+    write_text(work_dir / REPORT, to_html(build_document(work_dir, compare)))
     return work_dir / REPORT
 
 

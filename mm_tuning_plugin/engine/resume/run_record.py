@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process, sync_random_seed
 
-from mm_tuning_plugin.engine.common.files import write_json
+from mm_tuning_plugin.atomic_write import write_json
 from mm_tuning_plugin.engine.common.messages import warn
 
 FILE = 'run.json'

@@ -22,7 +22,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.runner import Runner, ValLoop
 from torch.utils.data import DataLoader
 
-from mm_tuning_plugin.checkpoint import remove_leftovers, write_aside
+from mm_tuning_plugin.atomic_write import atomic_write, remove_leftovers
 from mm_tuning_plugin.engine.common.messages import MISTAKES, config_mistake, warn
 from mm_tuning_plugin.engine.distributed import RankRunner
 from mm_tuning_plugin.engine.resume.checkpoint_files import newest_sound, places, with_careful_hook
@@ -192,7 +192,7 @@ class ResumableRunner(RankRunner):
         if '://' in str(out_dir):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
-        with write_aside(Path(out_dir, filename)) as aside:
+        with atomic_write(Path(out_dir, filename)) as aside:
             super().save_checkpoint(out_dir, aside.name, *args, **kwargs)
 
     def stop_if_asked(self) -> None:
