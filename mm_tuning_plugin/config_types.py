@@ -20,6 +20,12 @@ from mmengine.utils import get_object_from_string
 
 from mm_tuning_plugin.errors import UserError
 
+ConfigMap = Mapping[str, Any]
+"""A part of a config that is only read."""
+
+PlainConfig = dict[str, Any]
+"""A part of a config that is built or changed."""
+
 # What a Runner of mmengine reads of a config, and our options: the rest may name what is not there.
 READ_KEYS = (
     'model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'val_dataloader', 'val_cfg',

@@ -11,7 +11,6 @@ import datetime
 import os
 import subprocess
 import time
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,6 +21,7 @@ from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
 
+from mm_tuning_plugin.config_types import PlainConfig
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.errors import UserError
 
@@ -79,7 +79,7 @@ def _refuse_unnamed_torchrun() -> None:
         )
 
 
-def _join_cpu_ranks(launcher: str, options: dict[str, Any]) -> None:
+def _join_cpu_ranks(launcher: str, options: PlainConfig) -> None:
     """Start gloo from what the launcher left in the environment, read as mmengine reads it.
 
     Args:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -32,7 +31,7 @@ from mm_tuning_plugin.checkpoint import (
     save_backbone,
 )
 from mm_tuning_plugin.checkpoint.io.store import SAFETENSORS
-from mm_tuning_plugin.config_types import full_type, with_named_types
+from mm_tuning_plugin.config_types import PlainConfig, full_type, with_named_types
 from mm_tuning_plugin.engine.common.files import FINGERPRINT, LOAD_REPORT, TUNED_BACKBONE
 from mm_tuning_plugin.engine.common.messages import config_named, warn
 from mm_tuning_plugin.engine.common.models import unwrap
@@ -134,7 +133,7 @@ class MixAndMatchRunner:
                 f'{self.work_dir} cannot be made: {error}',
                 'expected a folder that can be written',
             ) from error
-        self.stages: dict[str, Any] = {}
+        self.stages: PlainConfig = {}
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> MixAndMatchRunner:
@@ -379,7 +378,7 @@ class MixAndMatchRunner:
             return
         print_log(f'report: {path}', logger='current')
 
-    def _build(self, kind: type[ResumableRunner], cfg: Config) -> Any:
+    def _build(self, kind: type[ResumableRunner], cfg: Config) -> ResumableRunner:
         """Build the Runner of a stage; what is wrong with its config becomes one line.
 
         Raises:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from mm_tuning_plugin.config_types import base_type
+from mm_tuning_plugin.config_types import ConfigMap, PlainConfig, base_type
 from mm_tuning_plugin.engine.config.derive_pipelines import (
     CROPS,
     FLIPS,
@@ -19,11 +18,11 @@ from mm_tuning_plugin.engine.config.derive_pipelines import (
     types_within,
 )
 
-Steps = Sequence[Mapping[str, Any]]
+Steps = Sequence[ConfigMap]
 
 # 'strong' doubles the ranges of mmseg's PhotoMetricDistortion. Its scale factors apply to the image
 # as it is, so they multiply the config's own.
-AUGMENTATIONS: dict[str, list[dict[str, Any]]] = {
+AUGMENTATIONS: dict[str, list[PlainConfig]] = {
     'strong': [
         dict(
             type='RandomChoice',
@@ -43,14 +42,14 @@ AUGMENTATIONS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def is_augmentation(value: Any) -> bool:
+def is_augmentation(value: object) -> bool:
     """Whether a value is None, a name in `AUGMENTATIONS`, or a list of transform configs."""
     if value is None or isinstance(value, str):
         return value is None or value in AUGMENTATIONS
     return isinstance(value, (list, tuple)) and all(_is_step(step) for step in value)
 
 
-def augmentation(value: str | Steps | None) -> list[dict[str, Any]]:
+def augmentation(value: str | Steps | None) -> list[PlainConfig]:
     """Return the transforms that a value of the option means."""
     steps = AUGMENTATIONS[value] if isinstance(value, str) else value or ()
     return [copy.deepcopy(dict(step)) for step in steps]
@@ -62,6 +61,5 @@ def moves_without_crop(pipeline: Steps, extra: Steps) -> bool:
     return bool(moving) and not any(base_type(step) in CROPS for step in pipeline)
 
 
-def _is_step(step: Any) -> bool:
-    named = isinstance(step, Mapping) and bool(base_type(step))
-    return named and base_type(step) not in NEVER + PACKING
+def _is_step(step: object) -> bool:
+    return isinstance(step, Mapping) and base_type(step) not in ('', *NEVER, *PACKING)

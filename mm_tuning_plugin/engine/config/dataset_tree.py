@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from mmengine.fileio import list_from_file
 
-from mm_tuning_plugin.config_types import class_of
+from mm_tuning_plugin.config_types import ConfigMap, class_of
 from mm_tuning_plugin.engine.config.entry_types import (
     CONFIG,
     NAMES,
@@ -19,7 +18,7 @@ from mm_tuning_plugin.engine.config.entry_types import (
 from mm_tuning_plugin.errors import UserError
 
 
-def leaf_datasets(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def leaf_datasets(config: ConfigMap) -> Iterator[ConfigMap]:
     """Yield the data sets inside any number of wrappers.
 
     Raises:
@@ -60,7 +59,7 @@ def dataset_classes(dataset: Mapping[str, object]) -> Sequence[str] | None:
     return found
 
 
-def _named_classes(leaf: Mapping[str, Any]) -> Sequence[str] | None:
+def _named_classes(leaf: ConfigMap) -> Sequence[str] | None:
     """Return the class names in a data set's config: a list, or a file with one name per line."""
     metainfo = leaf.get('metainfo') or {}
     require('dataset.metainfo', metainfo, CONFIG)

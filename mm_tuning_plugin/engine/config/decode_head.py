@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mm_tuning_plugin.config_types import base_type
+from mm_tuning_plugin.config_types import ConfigMap, base_type
 from mm_tuning_plugin.engine.config.entry_types import shown
 from mm_tuning_plugin.errors import UserError
 
 
-def read_head(model: Mapping[str, Any]) -> Mapping[str, Any]:
+def read_head(model: ConfigMap) -> ConfigMap:
     """Return the decode head; of a cascade, the last one.
 
     Raises:
@@ -26,13 +26,13 @@ def read_head(model: Mapping[str, Any]) -> Mapping[str, Any]:
     return head
 
 
-def head_key(head: Mapping[str, Any], key: str) -> Any:
+def head_key(head: ConfigMap, key: str) -> Any:
     """Return the value of a key in a decode head's config; None if there is none.
 
     A head that contains heads (K-Net) is searched from the outside in. Other nested configs are
     skipped, because a loss, a sampler or a pixel decoder can have keys of the same name.
     """
-    level: list[Any] = [head]
+    level: list[object] = [head]
     while level:
         for item in level:
             if isinstance(item, Mapping) and item.get(key) is not None:
@@ -41,7 +41,7 @@ def head_key(head: Mapping[str, Any], key: str) -> Any:
     return None
 
 
-def _inner_heads(item: Any) -> list[Any]:
+def _inner_heads(item: object) -> list[object]:
     """Return the heads one level inside a head, and its lists of heads."""
     if isinstance(item, Mapping):
         return [
@@ -52,11 +52,11 @@ def _inner_heads(item: Any) -> list[Any]:
     return list(item) if isinstance(item, (list, tuple)) else []
 
 
-def _is_head(part: Any) -> bool:
+def _is_head(part: object) -> bool:
     return isinstance(part, Mapping) and base_type(part).endswith('Head')
 
 
-def read_levels(model: Mapping[str, Any]) -> list[int] | None:
+def read_levels(model: ConfigMap) -> list[int] | None:
     """Return the backbone outputs that the decode head reads; None: all of them.
 
     For a cascade, these are the outputs that any of its heads reads. PointRend's last head, for
@@ -76,7 +76,7 @@ def read_levels(model: Mapping[str, Any]) -> list[int] | None:
     return levels
 
 
-def _levels_of(head: Mapping[str, Any]) -> list[int] | None:
+def _levels_of(head: ConfigMap) -> list[int] | None:
     index = head_key(head, 'in_index')
     if index is None:
         # mmseg's default is the last output. Heads with a list of channels read all outputs.
@@ -85,7 +85,7 @@ def _levels_of(head: Mapping[str, Any]) -> list[int] | None:
     return list(index) if isinstance(index, (list, tuple)) else [index]
 
 
-def num_label_values(head: Mapping[str, Any], number: int) -> int:
+def num_label_values(head: ConfigMap, number: int) -> int:
     """Return how many label values are classes.
 
     A head with one output (``num_classes=1`` or ``out_channels=1``) predicts 0 or 1 by a threshold.
@@ -103,6 +103,9 @@ def num_label_values(head: Mapping[str, Any], number: int) -> int:
     return 1 if any(_is_softmax(loss) for loss in losses) else max(2, number)
 
 
-def _is_softmax(loss: Any) -> bool:
-    known = isinstance(loss, Mapping) and base_type(loss) == 'CrossEntropyLoss'
-    return known and not loss.get('use_sigmoid')
+def _is_softmax(loss: object) -> bool:
+    return (
+        isinstance(loss, Mapping)
+        and base_type(loss) == 'CrossEntropyLoss'
+        and not loss.get('use_sigmoid')
+    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
+from mm_tuning_plugin.config_types import ConfigMap, PlainConfig
 from mm_tuning_plugin.engine.config import derive_pipelines as pipelines
 from mm_tuning_plugin.engine.config.augmentation import augmentation
 from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
@@ -16,7 +16,7 @@ from mm_tuning_plugin.nodes.base import DataFacts, node_kind, sample_config
 from mm_tuning_plugin.registry import SCOPE
 
 
-def _sample(user: UserConfig) -> dict[str, Any]:
+def _sample(user: UserConfig) -> PlainConfig:
     norm = user.normalisation
     # Pixels outside the image get the mean, so they are 0 after normalisation, as in mmseg.
     mean = norm.mean or [0.0, 0.0, 0.0]
@@ -25,7 +25,7 @@ def _sample(user: UserConfig) -> dict[str, Any]:
     return sample_config(vars(user.options), facts, labels)
 
 
-def label_check(user: UserConfig) -> dict[str, Any]:
+def label_check(user: UserConfig) -> PlainConfig:
     """Config of the transform that checks labels."""
     return dict(
         type=f'{SCOPE}.CheckLabels',
@@ -41,7 +41,7 @@ def _kept_transforms(options: Options) -> tuple[str, ...]:
     return pipelines.GEOMETRIC + pipelines.PHOTOMETRIC if kept is None else kept
 
 
-def tuning_dataset(user: UserConfig) -> dict[str, Any]:
+def tuning_dataset(user: UserConfig) -> PlainConfig:
     """The user's training data set with the pipeline of stage one."""
     keep, extra = _kept_transforms(user.options), augmentation(user.options.augment)
     return pipelines.with_pipeline(
@@ -52,7 +52,7 @@ def tuning_dataset(user: UserConfig) -> dict[str, Any]:
     )
 
 
-def train_dataloader(user: UserConfig) -> dict[str, Any]:
+def train_dataloader(user: UserConfig) -> PlainConfig:
     """Config of the loader of training nodes."""
     own = user.share(user.options.images_per_batch)
     return dict(
@@ -65,13 +65,13 @@ def train_dataloader(user: UserConfig) -> dict[str, Any]:
     )
 
 
-def _loader_options(loader: Mapping[str, Any]) -> dict[str, Any]:
+def _loader_options(loader: ConfigMap) -> PlainConfig:
     """Return the entries of a DataLoader's config about workers and memory."""
     names = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'timeout')
     return {name: copy.deepcopy(loader[name]) for name in names if name in loader}
 
 
-def validation(user: UserConfig) -> dict[str, Any]:
+def validation(user: UserConfig) -> PlainConfig:
     """Config of node retrieval: queries from validation images, gallery from training images."""
     if user.val_dataset is None:
         return dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
@@ -82,11 +82,11 @@ def validation(user: UserConfig) -> dict[str, Any]:
     train = user.train_dataset
     fit = pipelines.has_early_moves(train)
 
-    def gallery(steps: Any) -> list[dict[str, Any]]:
+    def gallery(steps: Sequence[ConfigMap]) -> list[PlainConfig]:
         derived = pipelines.retrieval_pipeline(steps, resizes, check, sample)
         return pipelines.before_sampling(derived, window)
 
-    def queries(steps: Any) -> list[dict[str, Any]]:
+    def queries(steps: Sequence[ConfigMap]) -> list[PlainConfig]:
         derived = pipelines.validation_pipeline(steps, resizes, check, sample, fit)
         return pipelines.before_sampling(derived, window)
 
@@ -108,7 +108,7 @@ def validation(user: UserConfig) -> dict[str, Any]:
     )
 
 
-def _window(user: UserConfig) -> list[dict[str, Any]]:
+def _window(user: UserConfig) -> list[PlainConfig]:
     """Config of the transform that cuts images far larger than training's crops."""
     if not node_kind(user.options.nodes).whole_images:
         return []

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from mm_tuning_plugin.config_types import PlainConfig
 from mm_tuning_plugin.engine.config import derive_pipelines as pipelines
 from mm_tuning_plugin.engine.config.derive_data import label_check
 from mm_tuning_plugin.engine.config.user_config import UserConfig
@@ -11,7 +10,7 @@ from mm_tuning_plugin.nodes.base import node_kind
 from mm_tuning_plugin.registry import SCOPE
 
 
-def hooks_and_logging(user: UserConfig) -> dict[str, Any]:
+def hooks_and_logging(user: UserConfig) -> PlainConfig:
     """Config of hooks, logging and visualizer."""
     options = user.options
     # Without a name, mmengine names the visualizer after this run, so stage two gets its own.
@@ -50,7 +49,7 @@ def hooks_and_logging(user: UserConfig) -> dict[str, Any]:
     )
 
 
-def _picture_hooks(user: UserConfig) -> list[dict[str, Any]]:
+def _picture_hooks(user: UserConfig) -> list[PlainConfig]:
     if not user.pictures:
         return []
     return [
@@ -64,7 +63,7 @@ def _picture_hooks(user: UserConfig) -> list[dict[str, Any]]:
     ]
 
 
-def _batch_norm_hooks(user: UserConfig) -> list[dict[str, Any]]:
+def _batch_norm_hooks(user: UserConfig) -> list[PlainConfig]:
     number = user.options.bn_crops
     if not number:
         return []

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from mm_tuning_plugin.config_types import PlainConfig
 from mm_tuning_plugin.engine.config.initial_weights import with_needed_arguments
 from mm_tuning_plugin.engine.config.user_config import UserConfig
 from mm_tuning_plugin.losses.base import loss_config, needs_classifier
@@ -11,10 +10,10 @@ from mm_tuning_plugin.nodes.base import embedding_config
 from mm_tuning_plugin.registry import SCOPE
 
 
-def tuner_config(user: UserConfig) -> dict[str, Any]:
+def tuner_config(user: UserConfig) -> PlainConfig:
     """Config of the tuner: preprocessor, backbone, embedding head, loss."""
     options, norm, size = user.options, user.normalisation, user.image_size
-    embedding: dict[str, Any] = dict(projection_channels=options.projection_channels)
+    embedding: PlainConfig = dict(projection_channels=options.projection_channels)
     if needs_classifier(options.loss):
         embedding = dict(projection_channels=user.num_classes, hidden_channels=0, normalise=False)
     embedding.update(embedding_config(vars(options)))
@@ -42,6 +41,6 @@ def tuner_config(user: UserConfig) -> dict[str, Any]:
     )
 
 
-def _criterion(user: UserConfig) -> dict[str, Any]:
+def _criterion(user: UserConfig) -> PlainConfig:
     sizes = dict(num_classes=user.num_classes, channels=None)
     return loss_config(user.options.loss, {**vars(user.options), **sizes})

@@ -19,12 +19,11 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from mmcv.transforms import LoadAnnotations
 from mmseg.registry import TRANSFORMS
 
-from mm_tuning_plugin.config_types import base_type, class_of
+from mm_tuning_plugin.config_types import ConfigMap, PlainConfig, base_type, class_of
 from mm_tuning_plugin.engine.config.dataset_tree import leaf_datasets
 from mm_tuning_plugin.engine.config.entry_types import steps_of
 from mm_tuning_plugin.engine.config.label_transforms import in_bytes, with_loader
@@ -61,12 +60,12 @@ PACKING = ('PackSegInputs', 'DefaultFormatBundle', 'Collect', 'ToTensor', 'Image
 
 
 def tuning_pipeline(
-    pipeline: Sequence[Mapping[str, Any]],
+    pipeline: Sequence[ConfigMap],
     keep: Sequence[str],
-    check: Mapping[str, Any],
-    sample: Mapping[str, Any],
-    augment: Sequence[Mapping[str, Any]] = (),
-) -> list[dict[str, Any]]:
+    check: ConfigMap,
+    sample: ConfigMap,
+    augment: Sequence[ConfigMap] = (),
+) -> list[PlainConfig]:
     """Derive the pipeline of stage one.
 
     Args:
@@ -97,8 +96,8 @@ def tuning_pipeline(
 
 
 def with_augmentation(
-    pipeline: Sequence[Mapping[str, Any]], extra: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+    pipeline: Sequence[ConfigMap], extra: Sequence[ConfigMap]
+) -> list[PlainConfig]:
     """Copy a pipeline and insert transforms before its first crop, or else before packing.
 
     The crop then keeps the size of the network's input. A crop before the labels are loaded does
@@ -111,11 +110,11 @@ def with_augmentation(
 
 
 def retrieval_pipeline(
-    pipeline: Sequence[Mapping[str, Any]],
-    resizes: Sequence[Mapping[str, Any]],
-    check: Mapping[str, Any],
-    sample: Mapping[str, Any],
-) -> list[dict[str, Any]]:
+    pipeline: Sequence[ConfigMap],
+    resizes: Sequence[ConfigMap],
+    check: ConfigMap,
+    sample: ConfigMap,
+) -> list[PlainConfig]:
     """Derive the pipeline of node retrieval in training images: load, resize as in validation.
 
     Args:
@@ -130,12 +129,12 @@ def retrieval_pipeline(
 
 
 def validation_pipeline(
-    pipeline: Sequence[Mapping[str, Any]],
-    resizes: Sequence[Mapping[str, Any]],
-    check: Mapping[str, Any],
-    sample: Mapping[str, Any],
+    pipeline: Sequence[ConfigMap],
+    resizes: Sequence[ConfigMap],
+    check: ConfigMap,
+    sample: ConfigMap,
     fit: bool,
-) -> list[dict[str, Any]]:
+) -> list[PlainConfig]:
     """Derive the pipeline of node retrieval in validation images: load, then resize.
 
     mmseg's validation resizes the image before it loads the labels. Here image and labels must move
@@ -158,19 +157,17 @@ def validation_pipeline(
     return before_sampling(derived, resizes_of(pipeline[loaded:]) if resizes else ())
 
 
-def before_sampling(
-    derived: list[dict[str, Any]], steps: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+def before_sampling(derived: list[PlainConfig], steps: Sequence[ConfigMap]) -> list[PlainConfig]:
     """Insert transforms before the nodes are drawn and packed."""
     return [*derived[:-2], *(copy.deepcopy(dict(step)) for step in steps), *derived[-2:]]
 
 
-def resizes_of(pipeline: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def resizes_of(pipeline: Sequence[ConfigMap]) -> list[ConfigMap]:
     """Return the transforms that only resize."""
     return [step for step in pipeline if base_type(step) in RESIZES]
 
 
-def crop_size(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
+def crop_size(dataset: ConfigMap) -> tuple[int, int] | None:
     """Return the (H, W) of a training data set's crops, in pixels; None if it does not crop.
 
     It is the size of the last transform that crops, in the first data set that has one.
@@ -187,17 +184,17 @@ def crop_size(dataset: Mapping[str, Any]) -> tuple[int, int] | None:
     return next((size for size in found if size is not None), None)
 
 
-def early_moves(pipeline: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def early_moves(pipeline: Sequence[ConfigMap]) -> list[PlainConfig]:
     """Return the geometric transforms before the labels are loaded. They move only the image."""
     return [dict(step) for step in pipeline[: labels_at(pipeline)] if _moves(step)]
 
 
-def has_early_moves(dataset: Mapping[str, Any]) -> bool:
+def has_early_moves(dataset: ConfigMap) -> bool:
     """Whether a data set, inside any wrappers, has a pipeline with early moves."""
     return any(early_moves(steps_of(leaf)) for leaf in leaf_datasets(dataset))
 
 
-def moving_warnings(dataset: Mapping[str, Any], where: str) -> list[str]:
+def moving_warnings(dataset: ConfigMap, where: str) -> list[str]:
     """Warn of transforms that move an image at random before its labels are loaded.
 
     Args:
@@ -216,7 +213,7 @@ def moving_warnings(dataset: Mapping[str, Any], where: str) -> list[str]:
     ]
 
 
-def validates_labels(cfg: Mapping[str, Any]) -> bool:
+def validates_labels(cfg: ConfigMap) -> bool:
     """Whether validation uses labels: it loads them, or one of mmseg's metrics needs them.
 
     Otherwise it only writes predictions of unlabelled images (``format_only``).
@@ -233,7 +230,7 @@ def validates_labels(cfg: Mapping[str, Any]) -> bool:
     )
 
 
-def labels_at(pipeline: Sequence[Mapping[str, Any]]) -> int:
+def labels_at(pipeline: Sequence[ConfigMap]) -> int:
     """Return the index of the transform that loads the labels.
 
     It is the first that is known to load labels by its class or name, or else the first that is not
@@ -246,7 +243,7 @@ def labels_at(pipeline: Sequence[Mapping[str, Any]]) -> int:
     return next((i for i in places if not loads_image(pipeline[i])), 0)
 
 
-def loads_labels(step: Mapping[str, Any]) -> bool:
+def loads_labels(step: ConfigMap) -> bool:
     """Whether a transform, or one inside a cache, is known to load labels."""
     if base_type(step) == 'Cached':
         return any(loads_labels(inner) for inner in step.get('transforms') or ())
@@ -256,14 +253,14 @@ def loads_labels(step: Mapping[str, Any]) -> bool:
     return LABEL_LOADER.match(kind) is not None or _is_kind_of(step, LoadAnnotations)
 
 
-def loads_image(step: Mapping[str, Any]) -> bool:
+def loads_image(step: ConfigMap) -> bool:
     """Whether a transform, or all those inside a cache, are known to load only images."""
     if base_type(step) == 'Cached':
         return all(loads_image(inner) for inner in step.get('transforms') or ())
     return base_type(step) in IMAGE_LOADERS
 
 
-def types_within(steps: Any) -> Iterator[str]:
+def types_within(steps: object) -> Iterator[str]:
     """Yield the types of transforms and of those inside them."""
     if isinstance(steps, Mapping):
         yield base_type(steps)
@@ -274,10 +271,10 @@ def types_within(steps: Any) -> Iterator[str]:
 
 
 def with_pipeline(
-    dataset: Mapping[str, Any],
-    derive: Callable[[Sequence[Mapping[str, Any]]], list[dict[str, Any]]],
-    outer: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
+    dataset: ConfigMap,
+    derive: Callable[[Sequence[ConfigMap]], list[PlainConfig]],
+    outer: Sequence[ConfigMap] = (),
+) -> PlainConfig:
     """Copy a data set's config and derive its pipelines, inside any wrappers.
 
     ``MultiImageMixDataset`` is replaced by the data set that it mixes. Its transforms are appended
@@ -300,13 +297,13 @@ def with_pipeline(
     return copied
 
 
-def _is_kind_of(step: Mapping[str, Any], base: type) -> bool:
+def _is_kind_of(step: ConfigMap, base: type) -> bool:
     """Whether the class of a transform is derived from `base`."""
     found = class_of(step, TRANSFORMS)
     return isinstance(found, type) and issubclass(found, base)
 
 
-def _moves(step: Mapping[str, Any]) -> bool:
+def _moves(step: ConfigMap) -> bool:
     """Whether a transform moves pixels or resizes the image."""
     kind = base_type(step)
     if kind in CHOICES:
@@ -314,6 +311,6 @@ def _moves(step: Mapping[str, Any]) -> bool:
     return kind in GEOMETRIC and kind != 'RandomCutOut'
 
 
-def _loads(step: Mapping[str, Any]) -> bool:
+def _loads(step: ConfigMap) -> bool:
     """Whether a transform counts as loading or mapping labels."""
     return base_type(step) not in GEOMETRIC + PHOTOMETRIC + NEVER + PACKING

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
-from mm_tuning_plugin.config_types import base_type
+from mm_tuning_plugin.config_types import PlainConfig, base_type
 from mm_tuning_plugin.engine.config.learning_rates import thawed
 from mm_tuning_plugin.engine.config.user_config import UserConfig
 
 
-def schedule(user: UserConfig) -> dict[str, Any]:
+def schedule(user: UserConfig) -> PlainConfig:
     """Derive loop, optimizer and learning rate.
 
     The optimizer is the paper's if the user's is SGD, and the user's otherwise.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mm_tuning_plugin.config_types import ConfigMap
 from mm_tuning_plugin.errors import UserError
 
 LONGEST = 120  # characters of a value that an error shows
@@ -25,11 +26,11 @@ class EntryType(NamedTuple):
     description: str
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
@@ -74,7 +75,7 @@ ENTRY_TYPES: dict[str, EntryType] = {
 }
 
 
-def check_entry_types(cfg: Mapping[str, Any]) -> None:
+def check_entry_types(cfg: ConfigMap) -> None:
     """Check the types of the entries that exist. Missing entries are reported where they are read.
 
     Raises:
@@ -87,7 +88,7 @@ def check_entry_types(cfg: Mapping[str, Any]) -> None:
         require(place, value, entry_type)
 
 
-def require(place: str, value: Any, entry_type: EntryType) -> None:
+def require(place: str, value: object, entry_type: EntryType) -> None:
     """Check that a value is None or has the given type.
 
     Raises:
@@ -97,13 +98,13 @@ def require(place: str, value: Any, entry_type: EntryType) -> None:
         raise UserError(place, f'{shown(value)} found', f'expected {entry_type.description}')
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Format a value for an error message: one line, shortened if it is long."""
     text = ' '.join(repr(value).split())
     return text if len(text) <= LONGEST else f'{text[:LONGEST]}...'
 
 
-def steps_of(dataset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def steps_of(dataset: ConfigMap) -> list[ConfigMap]:
     """Return the transforms of a data set's config, an empty list if it has no pipeline.
 
     Raises:

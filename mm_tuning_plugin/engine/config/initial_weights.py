@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmseg.registry import MODELS
 
 from mm_tuning_plugin.checkpoint import needed_arguments
-from mm_tuning_plugin.config_types import base_type, class_of
+from mm_tuning_plugin.config_types import ConfigMap, PlainConfig, base_type, class_of
 from mm_tuning_plugin.engine.config.meta_build import build_on_meta
 from mm_tuning_plugin.engine.config.options import Options
 from mm_tuning_plugin.errors import UserError
@@ -50,9 +50,7 @@ def remove_pretrained(config: Any) -> Any:
     return copy.copy(config)
 
 
-def split_start(
-    model: Mapping[str, Any], checkpoint: str | None
-) -> tuple[dict[str, Any], str | None]:
+def split_start(model: ConfigMap, checkpoint: str | None) -> tuple[PlainConfig, str | None]:
     """Find the initial weights of stage one.
 
     The first of these that exists:
@@ -96,11 +94,11 @@ def split_start(
 
 
 def with_needed_arguments(
-    backbone: dict[str, Any],
+    backbone: PlainConfig,
     checkpoint: str | None,
     options: Options,
     scope: str = 'mmseg',
-) -> dict[str, Any]:
+) -> PlainConfig:
     """Add the arguments that a backbone needs to compute what its initial weights were trained for.
 
     Args:
@@ -132,13 +130,13 @@ def with_needed_arguments(
     }
 
 
-def changed_arguments(model: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any]:
+def changed_arguments(model: ConfigMap, tuned: ConfigMap) -> PlainConfig:
     """Return what `with_needed_arguments` changed, from the models' configs of both stages."""
     before, after = model['backbone'], tuned['backbone']
     return {key: after[key] for key in ('norm_cfg',) if after.get(key) != before.get(key)}
 
 
-def _has_layer_norms(backbone: Mapping[str, Any]) -> bool:
+def _has_layer_norms(backbone: ConfigMap) -> bool:
     """Whether ``norm_cfg``, given or by default, is LayerNorm: others need no arguments."""
     known = class_of(backbone, MODELS, 'mmseg')
     default = inspect.signature(known).parameters.get('norm_cfg') if known else None
@@ -196,12 +194,12 @@ def adopt_self_supervised(cfg: Config) -> Config:
     return cfg
 
 
-def _items(init_cfg: Any) -> list[Mapping[str, Any]]:
+def _items(init_cfg: object) -> list[ConfigMap]:
     """Return the entries of an ``init_cfg``, which is a dict, a list of dicts, or None."""
     items = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
     return [item for item in items if isinstance(item, Mapping)]
 
 
-def _loads_weights(init_cfg: Any) -> bool:
+def _loads_weights(init_cfg: object) -> bool:
     kinds = {base_type(item) for item in _items(init_cfg)}
     return not kinds.isdisjoint(('Pretrained', 'PretrainedInit', SELF_SUPERVISED))

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmseg.registry import TRANSFORMS
 
-from mm_tuning_plugin.config_types import base_type, class_of
+from mm_tuning_plugin.config_types import ConfigMap, PlainConfig, base_type, class_of
 from mm_tuning_plugin.datasets.cached import without_cache
 from mm_tuning_plugin.datasets.label_files import loader_of
 from mm_tuning_plugin.errors import UserError
@@ -20,10 +20,10 @@ KNOWN_PACKAGES = ('mmseg', 'mmcv', 'mm_tuning_plugin')  # their transforms do no
 FILLING_KEYS = ('pad_val.seg', 'seg_pad_val', 'seg_fill_in', 'mask_value', 'fill_mask')
 COUNTING_KEYS = ('ignore_index',)  # the value that RandomCrop does not count
 MIXING = 'RandomMosaic'  # never kept in stage one; NumPy refuses a wrong fill value in stage two
-Steps = Sequence[Mapping[str, Any]]
+Steps = Sequence[ConfigMap]
 
 
-def with_loader(check: Mapping[str, Any], before: Steps, pipeline: Steps) -> dict[str, Any]:
+def with_loader(check: ConfigMap, before: Steps, pipeline: Steps) -> PlainConfig:
     """Copy the config of the label check and add how the user's transforms load labels.
 
     Nothing is added if mmseg's own ``LoadAnnotations`` reads labels from a folder and only known
@@ -54,7 +54,7 @@ def with_loader(check: Mapping[str, Any], before: Steps, pipeline: Steps) -> dic
     return found
 
 
-def in_bytes(step: Mapping[str, Any], ignore_values: Sequence[int]) -> Mapping[str, Any]:
+def in_bytes(step: ConfigMap, ignore_values: Sequence[int]) -> ConfigMap:
     """Make a transform after the check fill and count 255 in place of the ignored values.
 
     Args:
@@ -83,7 +83,7 @@ def in_bytes(step: Mapping[str, Any], ignore_values: Sequence[int]) -> Mapping[s
     return step if changed == step else changed
 
 
-def _fillings(step: Mapping[str, Any]) -> list[float]:
+def _fillings(step: ConfigMap) -> list[float]:
     """Return the values outside 0..255 that a transform fills label maps with."""
     found: list[float] = []
 

@@ -11,9 +11,10 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
 
+from mm_tuning_plugin.config_types import ConfigMap, PlainConfig
 from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
 from mm_tuning_plugin.engine.config.meta_build import build_on_meta
 from mm_tuning_plugin.engine.preflight.no_side_effects import no_trace
@@ -26,7 +27,7 @@ NEUTRAL = {'bias_lr_mult': None, 'dcn_offset_lr_mult': None, 'decay_rate': 1.0,
            'layer_decay_rate': 1.0}  # fmt: skip
 
 
-def thawed(wrapper: dict[str, Any], backbone: Mapping[str, Any], scope: str) -> dict[str, Any]:
+def thawed(wrapper: PlainConfig, backbone: ConfigMap, scope: str) -> PlainConfig:
     """Remove rates of 0 from an optimizer's config if they freeze the whole backbone.
 
     Args:
@@ -59,7 +60,7 @@ def thawed(wrapper: dict[str, Any], backbone: Mapping[str, Any], scope: str) -> 
     return changed
 
 
-def zero_rates(wrapper: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def zero_rates(wrapper: ConfigMap) -> list[tuple[str, ...]]:
     """Return the places in ``paramwise_cfg`` where a rate is 0."""
     paramwise = wrapper.get('paramwise_cfg')
     if not isinstance(paramwise, Mapping):
@@ -76,7 +77,7 @@ def zero_rates(wrapper: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return places + [(key,) for key in NEUTRAL if _is_zero(paramwise.get(key))]
 
 
-def describe_thawed(given: Mapping[str, Any], derived: Mapping[str, Any]) -> str:
+def describe_thawed(given: ConfigMap, derived: ConfigMap) -> str:
     """Return one line on what `thawed` removed; empty if it removed nothing."""
     left = set(zero_rates(derived))
     out = [place for place in zero_rates(given) if place not in left]
@@ -89,7 +90,9 @@ def describe_thawed(given: Mapping[str, Any], derived: Mapping[str, Any]) -> str
     )
 
 
-def optimizer_over(backbone: Mapping[str, Any], wrapper: Mapping[str, Any], scope: str) -> Any:
+def optimizer_over(
+    backbone: ConfigMap, wrapper: ConfigMap, scope: str
+) -> tuple[OptimWrapper, nn.Module]:
     """Build the optimizer of stage one over a backbone without weights; return it and its module.
 
     Raises:
@@ -101,9 +104,7 @@ def optimizer_over(backbone: Mapping[str, Any], wrapper: Mapping[str, Any], scop
         return build_optim_wrapper(tuner, copy.deepcopy(dict(wrapper))), tuner
 
 
-def _rates(
-    wrapper: Mapping[str, Any], backbone: Mapping[str, Any], scope: str
-) -> tuple[list[str], list[float]]:
+def _rates(wrapper: ConfigMap, backbone: ConfigMap, scope: str) -> tuple[list[str], list[float]]:
     """Return the names of the backbone's trainable parameters and the factors of their rates.
 
     SGD replaces the user's optimizer, which may need an accelerator; the constructor is the user's.
@@ -149,7 +150,7 @@ def trains_backbone(param_groups: Any, model: nn.Module) -> bool:
     return any(p.requires_grad and rates.get(id(p), 0) != 0 for p in backbone.parameters())
 
 
-def _is_zero(value: Any) -> bool:
+def _is_zero(value: object) -> bool:
     return isinstance(value, (int, float)) and value == 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from mm_tuning_plugin.config_types import ConfigMap
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.registry import MODELS
 
@@ -26,14 +27,14 @@ class _EmptyOnMeta(TorchFunctionMode):
         func: Callable[..., Any],
         types: Sequence[type],
         args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        kwargs: ConfigMap | None = None,
     ) -> Any:
         if func is torch.empty:
             kwargs = {**(kwargs or {}), 'device': 'meta'}
         return func(*args, **(kwargs or {}))
 
 
-def build_on_meta(config: Mapping[str, Any], scope: str = 'mmseg') -> nn.Module:
+def build_on_meta(config: ConfigMap, scope: str = 'mmseg') -> nn.Module:
     """Build a backbone without weights. Random states stay as they are.
 
     Args:

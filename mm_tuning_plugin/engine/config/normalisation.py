@@ -8,13 +8,13 @@ constructor, so one is built and read. Methods that it overrides have no effect 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
-from mm_tuning_plugin.config_types import class_of, shown_type
+from mm_tuning_plugin.config_types import ConfigMap, class_of, shown_type
 from mm_tuning_plugin.datasets.wrappers import random_state
 from mm_tuning_plugin.errors import UserError
 
@@ -42,7 +42,7 @@ class Derived(NamedTuple):
     options: list[str]
 
 
-def read_normalisation(cfg: Mapping[str, Any]) -> Normalisation:
+def read_normalisation(cfg: ConfigMap) -> Normalisation:
     """Return mean, std, channel order and the padding value of label maps.
 
     Raises:
@@ -61,7 +61,7 @@ def read_normalisation(cfg: Mapping[str, Any]) -> Normalisation:
     return found if derived is None else _of(derived.built, found)
 
 
-def read_size(cfg: Mapping[str, Any]) -> Sequence[int] | None:
+def read_size(cfg: ConfigMap) -> Sequence[int] | None:
     """Return the (H, W), in pixels, to which the preprocessor pads in training.
 
     Raises:
@@ -73,7 +73,7 @@ def read_size(cfg: Mapping[str, Any]) -> Sequence[int] | None:
     return size
 
 
-def read_derived(cfg: Mapping[str, Any]) -> Derived | None:
+def read_derived(cfg: ConfigMap) -> Derived | None:
     """Build the preprocessor if its class is derived from mmseg's; None if it is mmseg's own.
 
     Raises:
@@ -124,15 +124,15 @@ def describe_derived(derived: Derived) -> str:
     return line
 
 
-def _config(cfg: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _config(cfg: ConfigMap) -> ConfigMap | None:
     return cfg['model'].get('data_preprocessor') or cfg.get('data_preprocessor')
 
 
-def _is_method(value: Any) -> bool:
+def _is_method(value: object) -> bool:
     return callable(value) or isinstance(value, (property, staticmethod, classmethod))
 
 
-def _unknown_options(config: Mapping[str, Any], stock: type) -> list[str]:
+def _unknown_options(config: ConfigMap, stock: type) -> list[str]:
     known = inspect.signature(stock).parameters
     return sorted(str(key) for key in config if key != 'type' and key not in known)
 

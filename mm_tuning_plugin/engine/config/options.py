@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
-from mm_tuning_plugin.config_types import base_type
+from mm_tuning_plugin.config_types import ConfigMap, PlainConfig, base_type
 from mm_tuning_plugin.engine.config.augmentation import AUGMENTATIONS, is_augmentation
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.losses.base import named_losses
@@ -67,7 +67,7 @@ def declare_option(
     return field(default=default, metadata=known)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -79,7 +79,7 @@ def _number(low: float, high: float = float('inf'), *, above: bool = False) -> C
     return lambda v: _is_number(v) and (low < v if above else low <= v) and v <= high
 
 
-def _one_of(*choices: Any) -> Check:
+def _one_of(*choices: object) -> Check:
     return lambda v: any(v is choice or v == choice for choice in choices)
 
 
@@ -87,25 +87,25 @@ def _optional(check: Check) -> Check:
     return lambda v: v is None or check(v)
 
 
-def _is_path(value: Any) -> bool:
+def _is_path(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _is_flag(value: Any) -> bool:
+def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _is_names(value: Any) -> bool:
+def _is_names(value: object) -> bool:
     return value == 'auto' or (
         isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
     )
 
 
-def _is_pictures(value: Any) -> bool:
+def _is_pictures(value: object) -> bool:
     return isinstance(value, (list, tuple)) and all(name in PICTURES for name in value)
 
 
-def _is_size_range(value: Any) -> bool:
+def _is_size_range(value: object) -> bool:
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         return False
     low, high = value
@@ -116,19 +116,19 @@ def _is_size_range(value: Any) -> bool:
     return isinstance(low, float) and isinstance(high, float) and high <= 4
 
 
-def _is_nodes(value: Any) -> bool:
+def _is_nodes(value: object) -> bool:
     if isinstance(value, Mapping):
         return bool(base_type(value)) and value.get('like', 'points') in node_kinds()
     return value in node_kinds()
 
 
-def _is_levels(value: Any) -> bool:
+def _is_levels(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return bool(value) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
     return value in ('head', 'all')
 
 
-def _is_loss(value: Any) -> bool:
+def _is_loss(value: object) -> bool:
     return 'type' in value if isinstance(value, Mapping) else value in tuple(named_losses())
 
 
@@ -220,7 +220,7 @@ class Options:
     images_per_batch: int = declare_option(
         16, _integer(1), 'an integer from 1', 'Images of a batch, over all ranks together.'
     )
-    nodes: str | Mapping[str, Any] = declare_option(
+    nodes: str | ConfigMap = declare_option(
         'points',
         _is_nodes,
         ', '.join(map(repr, node_kinds())) + ', or the config of a transform',
@@ -296,14 +296,14 @@ class Options:
         "Geometric and photometric transforms of the config that tuning keeps. 'auto': all for "
         'points, random flips for patches.',
     )
-    augment: str | Sequence[Mapping[str, Any]] | None = declare_option(
+    augment: str | Sequence[ConfigMap] | None = declare_option(
         None,
         is_augmentation,
         ', '.join(map(repr, AUGMENTATIONS)) + ', a list of configs of transforms, or None',
         "Augmentation of tuning alone, before the config's first crop. 'strong': half to twice "
         "the size, and twice the ranges of mmseg's PhotoMetricDistortion.",
     )
-    loss: str | Mapping[str, Any] = declare_option(
+    loss: str | ConfigMap = declare_option(
         'prototype_contrastive',
         _is_loss,
         ', '.join(map(repr, named_losses())) + ', or the config of a registered loss',
@@ -427,13 +427,13 @@ def known_options(kind: type[Options] = Options) -> tuple[Option, ...]:
 OPTIONS = known_options()
 
 
-def counted_options(options: Options) -> dict[str, Any]:
+def counted_options(options: Options) -> PlainConfig:
     """The options that the tuned weights depend on."""
     known = known_options(type(options))
     return {each.name: getattr(options, each.name) for each in known if each.changes_weights}
 
 
-def resolve_options(given: Mapping[str, Any] | None, kind: type[Options] = Options) -> Options:
+def resolve_options(given: ConfigMap | None, kind: type[Options] = Options) -> Options:
     """Validate the options of a config and fill in the rest.
 
     Args:
@@ -462,7 +462,7 @@ def resolve_options(given: Mapping[str, Any] | None, kind: type[Options] = Optio
     return options
 
 
-def _check_values(given: Mapping[str, Any], table: Mapping[str, Option], where: str) -> None:
+def _check_values(given: ConfigMap, table: Mapping[str, Option], where: str) -> None:
     for name, value in given.items():
         if name not in table:
             near = difflib.get_close_matches(str(name), table, n=1, cutoff=0.0)

@@ -14,7 +14,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
-from mm_tuning_plugin.config_types import base_type, with_named_types
+from mm_tuning_plugin.config_types import ConfigMap, PlainConfig, base_type, with_named_types
 from mm_tuning_plugin.engine.config.dataset_tree import dataset_classes, leaf_datasets
 from mm_tuning_plugin.engine.config.decode_head import (
     head_key,
@@ -100,23 +100,23 @@ class UserConfig:
     background_index: int | None
     normalisation: Normalisation
     levels: list[int] | None
-    backbone: dict[str, Any]
+    backbone: PlainConfig
     checkpoint: str | None
     image_size: list[int] | None
     batch_size: list[int] | None
-    train_dataset: Mapping[str, Any]
-    train_loader: Mapping[str, Any]
-    val_dataset: Mapping[str, Any] | None
-    val_loader: Mapping[str, Any]
-    optim_wrapper: dict[str, Any]
+    train_dataset: ConfigMap
+    train_loader: ConfigMap
+    val_dataset: ConfigMap | None
+    val_loader: ConfigMap
+    optim_wrapper: PlainConfig
     seed: int | None
     scope: str
     work_dir: str | None
     log_interval: int
-    visualizer: dict[str, Any]
-    kept_hooks: list[dict[str, Any]]
+    visualizer: PlainConfig
+    kept_hooks: list[PlainConfig]
     pictures: list[str]
-    kept: dict[str, Any]
+    kept: PlainConfig
     world_size: int
 
     def share(self, number: int) -> int:
@@ -185,7 +185,7 @@ def read_user_config(cfg: Config) -> UserConfig:
     )
 
 
-def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+def read_model(cfg: ConfigMap) -> ConfigMap:
     """Return the model's config if stage one can tune it.
 
     Raises:
@@ -213,7 +213,7 @@ def read_model(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
     return model
 
 
-def _read_loader(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+def _read_loader(cfg: ConfigMap) -> ConfigMap:
     loader = cfg.get('train_dataloader')
     if not isinstance(loader, Mapping):
         raise UserError('train_dataloader', 'none found', 'expected the data to tune and train on')
@@ -223,7 +223,7 @@ def _read_loader(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
     return loader
 
 
-def _read_val_loader(cfg: Mapping[str, Any], options: Options) -> Mapping[str, Any]:
+def _read_val_loader(cfg: ConfigMap, options: Options) -> ConfigMap:
     """Return the loader of validation; empty if node retrieval is not measured."""
     loader = cfg.get('val_dataloader')
     if not isinstance(loader, Mapping) or not options.retrieval_images:
@@ -234,7 +234,7 @@ def _read_val_loader(cfg: Mapping[str, Any], options: Options) -> Mapping[str, A
     return loader
 
 
-def _check_pipelines(dataset: Mapping[str, Any]) -> None:
+def _check_pipelines(dataset: ConfigMap) -> None:
     for leaf in leaf_datasets(dataset):
         if not steps_of(leaf):
             raise UserError(
@@ -244,7 +244,7 @@ def _check_pipelines(dataset: Mapping[str, Any]) -> None:
             )
 
 
-def _check_workers(cfg: Mapping[str, Any]) -> None:
+def _check_workers(cfg: ConfigMap) -> None:
     for name in ('train_dataloader', 'val_dataloader'):
         loader = cfg.get(name) or {}
         if loader.get('persistent_workers') and not loader.get('num_workers'):
@@ -255,7 +255,7 @@ def _check_workers(cfg: Mapping[str, Any]) -> None:
             )
 
 
-def _check_options(options: Options, backbone: Mapping[str, Any]) -> None:
+def _check_options(options: Options, backbone: ConfigMap) -> None:
     """Check options against each other, the backbone and the number of ranks."""
     groups, images, ranks = options.graph_groups, options.images_per_batch, get_world_size()
     if images % groups:
@@ -281,13 +281,13 @@ def _check_options(options: Options, backbone: Mapping[str, Any]) -> None:
         )
 
 
-def _read_tuned_levels(model: Mapping[str, Any], levels: str | Sequence[int]) -> list[int] | None:
+def _read_tuned_levels(model: ConfigMap, levels: str | Sequence[int]) -> list[int] | None:
     if levels == 'head':
         return read_levels(model)
     return None if levels == 'all' else [int(level) for level in levels]
 
 
-def _read_optim_wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
+def _read_optim_wrapper(cfg: ConfigMap) -> PlainConfig:
     wrapper = copy.deepcopy(dict(cfg.get('optim_wrapper') or {}))
     if not isinstance(wrapper.get('optimizer'), Mapping):
         raise UserError(
@@ -296,12 +296,12 @@ def _read_optim_wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
     return wrapper
 
 
-def _read_seed(cfg: Mapping[str, Any]) -> int | None:
+def _read_seed(cfg: ConfigMap) -> int | None:
     seed = (cfg.get('randomness') or {}).get('seed')
     return None if seed is None else int(seed)
 
 
-def _read_pictures(cfg: Mapping[str, Any], options: Options, measured: bool) -> list[str]:
+def _read_pictures(cfg: ConfigMap, options: Options, measured: bool) -> list[str]:
     """Return the pictures that can be drawn. Most need the nodes of node retrieval."""
     chosen = list(dict.fromkeys(options.pictures))
     lacking = [] if measured else [kind for kind in chosen if kind in PICTURES_OF_RETRIEVAL]
@@ -314,14 +314,14 @@ def _read_pictures(cfg: Mapping[str, Any], options: Options, measured: bool) -> 
     return [kind for kind in chosen if kind not in lacking]
 
 
-def any_set(config: Any, key: str) -> bool:
+def any_set(config: object, key: str) -> bool:
     """Whether `key` is true anywhere in nested configs."""
     if isinstance(config, Mapping):
         return bool(config.get(key)) or any(any_set(part, key) for part in config.values())
     return isinstance(config, (list, tuple)) and any(any_set(part, key) for part in config)
 
 
-def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
+def read_fixed_size(backbone: ConfigMap) -> list[int] | None:
     """Return the (H, W) of the only images that a backbone accepts; None if it accepts any."""
     kind = base_type(backbone)
     if kind == 'TIMMBackbone':
@@ -334,7 +334,7 @@ def read_fixed_size(backbone: Mapping[str, Any]) -> list[int] | None:
     return [side, side] if isinstance(side, int) else list(side)
 
 
-def refuse_pairs(dataset: Mapping[str, Any]) -> None:
+def refuse_pairs(dataset: ConfigMap) -> None:
     """Refuse data of change detection, where a sample is two images.
 
     Raises:
@@ -350,7 +350,7 @@ def refuse_pairs(dataset: Mapping[str, Any]) -> None:
                 )
 
 
-def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
+def read_classes(cfg: ConfigMap) -> tuple[int, list[str]]:
     """Return the number of classes and their names.
 
     The number is the head's. If the head has none (Mask2Former), it is the number of names in the
@@ -381,7 +381,7 @@ def read_classes(cfg: Mapping[str, Any]) -> tuple[int, list[str]]:
     return number, names + [f'class {i}' for i in range(len(names), number)]
 
 
-def read_ignored(cfg: Mapping[str, Any], seg_pad_val: int) -> list[int]:
+def read_ignored(cfg: ConfigMap, seg_pad_val: int) -> list[int]:
     """Return the ignored label values: the head's, the padding's, and always 255.
 
     Raises:
@@ -394,13 +394,13 @@ def read_ignored(cfg: Mapping[str, Any], seg_pad_val: int) -> list[int]:
     return sorted({255, seg_pad_val, 255 if index is None else index})
 
 
-def read_background(given: Any, class_names: Sequence[str]) -> int | None:
+def read_background(given: str | int | None, class_names: Sequence[str]) -> int | None:
     """Return the background class, as the option ``background_index`` describes, or None.
 
     Raises:
         UserError: There is no class with the given index.
     """
-    if given == 'auto':
+    if isinstance(given, str):  # 'auto'
         return 0 if class_names[0].lower() == 'background' else None
     if given is not None and given >= len(class_names):
         raise UserError(

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from torch import Tensor
 
 from mm_tuning_plugin.datasets import SeededInfiniteSampler
@@ -54,7 +55,7 @@ class EstimateBatchNormHook(Hook):
         self.size = size
         self.seed = seed
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Replace the statistics; warn if there are none to replace."""
         model = unwrap(runner.model)
         with random_state(0):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from torch import Tensor
 
 from mm_tuning_plugin.atomic_write import write_json
@@ -29,13 +30,13 @@ class ClassIoUHook(Hook):
     def __init__(self) -> None:
         self.areas: list[Tensor] = []
 
-    def before_val(self, runner) -> None:
+    def before_val(self, runner: Runner) -> None:
         """Listen to the metrics."""
         for metric in runner.val_evaluator.metrics:
             if hasattr(metric, 'intersect_and_union'):
                 metric.compute_metrics = self._listening(type(metric).compute_metrics, metric)
 
-    def after_val_epoch(self, runner, metrics: Any = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: object = None) -> None:
         """Write what was heard: IoU of the classes in percent, null where there are no pixels."""
         if not self.areas or not is_main_process():
             return
@@ -54,7 +55,7 @@ class ClassIoUHook(Hook):
             ),
         )
 
-    def _listening(self, compute: Callable, metric: Any) -> Callable:
+    def _listening(self, compute: Callable, metric: BaseMetric) -> Callable:
         @functools.wraps(compute)
         def listen(results: Sequence) -> dict:
             pairs = [item[:2] for item in results if isinstance(item, tuple) and len(item) == 4]

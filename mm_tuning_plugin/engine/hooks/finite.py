@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from torch import Tensor
 
 from mm_tuning_plugin.engine.common.messages import warn
@@ -32,7 +33,7 @@ class FiniteHook(Hook):
         self.in_a_row = 0
         self.iteration = 0  # the last one that was looked at, counted from 1
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Look at the loss.
 
         Raises:

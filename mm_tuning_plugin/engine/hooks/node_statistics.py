@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mm_tuning_plugin.engine.common.files import CARRIED
 from mm_tuning_plugin.engine.common.messages import warn
@@ -42,7 +43,7 @@ class NodeStatisticsHook(Hook):
         self.batches_without_triplets = 0
         self.batches_with_idle_ranks = 0
 
-    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx, data_batch=None) -> None:
         """Count the nodes of the rank's batch and look for images without any."""
         labels = torch.cat(list(data_batch['labels']))
         self.own_nodes += torch.bincount(labels, minlength=len(self.class_names))
@@ -51,7 +52,7 @@ class NodeStatisticsHook(Hook):
                 self.own_images.add(path)
                 self._tell_of_image(path)
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Count batches that taught nothing, and those that were not on every rank."""
         self.batches += 1
         if float(outputs.get('triplets', 1)) == 0:
@@ -73,7 +74,7 @@ class NodeStatisticsHook(Hook):
                     'others'
                 )
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Carry what was seen over an interruption; only the main rank is asked."""
         checkpoint.setdefault(CARRIED, {})['seen'] = dict(
             nodes_per_class=self.nodes_per_class + self.own_nodes,
@@ -81,7 +82,7 @@ class NodeStatisticsHook(Hook):
             **{name: getattr(self, name) for name in COUNTERS},
         )
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take up what all ranks saw before an interruption."""
         seen = checkpoint.get(CARRIED, {}).get('seen')
         if seen is not None:
@@ -90,7 +91,7 @@ class NodeStatisticsHook(Hook):
             for name in COUNTERS:
                 setattr(self, name, seen[name])
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Sum up."""
         self.exchange_over_ranks(runner)
         never = [name for name, count in zip(self.class_names, self.nodes_per_class) if not count]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mm_tuning_plugin import __version__
 from mm_tuning_plugin.atomic_write import write_text
@@ -39,7 +40,7 @@ class SaveBackboneHook(Hook):
         self.resumed_hash: str | None = None
         self.retrieval: dict[str, dict[str, float]] = {}
 
-    def before_train(self, runner) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Keep the hash of the start, write its LoadReport, measure retrieval once.
 
         Raises:
@@ -61,23 +62,23 @@ class SaveBackboneHook(Hook):
         if runner.iter == 0 and runner.val_loop is not None:
             runner.val_loop.run()
 
-    def after_val_epoch(self, runner, metrics=None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics=None) -> None:
         """Remember the measurements by iteration."""
         self.retrieval[str(runner.iter)] = {k: float(v) for k, v in (metrics or {}).items()}
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Carry what was measured over an interruption."""
         checkpoint.setdefault(CARRIED, {}).update(
             hash_before=self.hash_before, retrieval=self.retrieval
         )
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take up what was measured before an interruption."""
         carried = checkpoint.get(CARRIED, {})
         self.retrieval.update(carried.get('retrieval', {}))
         self.resumed_hash = carried.get('hash_before')
 
-    def after_train(self, runner) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Write the backbone; warn if tuning left it as it was.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 SHORTEST_BLOCK = 10
 """Iterations; a standard error needs that many."""
@@ -82,7 +82,7 @@ class BlockMeans:
             self.blocks.append(block_of(iteration, self._values))
             self._values = []
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """The state, in built-ins."""
         return dict(
             blocks=[list(block) for block in self.blocks],
@@ -91,7 +91,7 @@ class BlockMeans:
             values=list(self._values),
         )
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, object]) -> None:
         """Restore what `state_dict` returned."""
         self.blocks = [Block(*block) for block in state['blocks']]
         self.first = None if state['first'] is None else Block(*state['first'])

@@ -12,13 +12,15 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
 from threading import RLock
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from mmengine.logging import MMLogger
 
 from mm_tuning_plugin.engine.monitor.status import Status
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
 # Seconds between two plain lines. A few hundred per night: short, yet shows that a job is alive.
 PLAIN_INTERVAL = 60.0
@@ -77,7 +79,7 @@ class Above(io.TextIOBase):
         console: The console of rich that shows the live line.
     """
 
-    def __init__(self, stream: TextIO, console: Any) -> None:
+    def __init__(self, stream: TextIO, console: Console) -> None:
         self.stream, self.console = stream, console
         self.live = True
         self._process, self._lock, self._begun = os.getpid(), RLock(), ''
@@ -126,7 +128,7 @@ class _Raw:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.segment import Segment
 
         yield Segment(self.text)
@@ -197,15 +199,15 @@ def make_display() -> Display:
     return LiveDisplay()
 
 
-def _change_handlers(old: Any, new: Any) -> None:
+def _change_handlers(old: TextIO, new: TextIO) -> None:
     for logger in (logging.getLogger(), *MMLogger._instance_dict.values()):
         for handler in logger.handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is old:
                 handler.setStream(new)
 
 
-def _draw(status: Status, width: int) -> Any:
-    """The line for `width` columns: without the bar, then shortened, if it is too long."""
+def _draw(status: Status, width: int) -> RenderableType:
+    """Draw the line for `width` columns: drop the bar, then shorten, if it is too long."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text

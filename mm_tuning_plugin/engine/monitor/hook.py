@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from mmengine.hooks import Hook
@@ -54,12 +53,12 @@ class WatchHook(Hook):
         self.history.max_iters = runner.max_iters
         self.length = block_length(runner.max_iters)
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """Count the nodes of each class."""
         self.singletons.add(torch.cat(list(data_batch['labels'])))
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
         """Add the scalars; judge at the end of a block."""
         iteration, history = runner.iter + 1, self.history

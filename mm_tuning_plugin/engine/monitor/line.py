@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from mm_tuning_plugin.config_types import ConfigMap
 from mm_tuning_plugin.engine.config.options import Options
 from mm_tuning_plugin.engine.monitor.display import make_display
 from mm_tuning_plugin.engine.monitor.progress_hook import ProgressHook
@@ -47,7 +47,7 @@ class ProgressLine(contextlib.ExitStack):
             runner.register_hook(ProgressHook(self.status, self.display, index))
 
 
-def stages_of(cfg: Mapping[str, Any], options: Options) -> list[Stage]:
+def stages_of(cfg: ConfigMap, options: Options) -> list[Stage]:
     """The stages that a run of a config will have.
 
     Args:
@@ -65,7 +65,7 @@ def tuning_stage(options: Options) -> Stage:
     return Stage(TUNING, f'{options.max_iters} iterations')
 
 
-def length_of(train_cfg: Mapping[str, Any]) -> str:
+def length_of(train_cfg: ConfigMap) -> str:
     """Length of a training loop, in words."""
     for unit, name in (('max_epochs', 'epochs'), ('max_iters', 'iterations')):
         if train_cfg.get(unit) is not None:

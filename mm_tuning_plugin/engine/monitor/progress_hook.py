@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -49,7 +48,7 @@ class ProgressHook(Hook):
         self.display.update(status)
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
         """Update iteration, speed and figures."""
         status = self.status
@@ -71,7 +70,7 @@ class ProgressHook(Hook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Any = None,
+        data_batch: object = None,
         outputs: Sequence | None = None,
     ) -> None:
         """Count a validated batch."""

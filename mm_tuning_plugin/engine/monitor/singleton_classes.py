@@ -6,12 +6,12 @@ Shape legend: B batches, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
 from torch import Tensor
 
+from mm_tuning_plugin.config_types import PlainConfig
 from mm_tuning_plugin.engine.monitor.rules import MIN_BATCHES_WITH_CLASS, SINGLETON_SHARE
 
 # More names do not fit a line.
@@ -73,7 +73,7 @@ class SingletonClasses:
             "nodes_per_image, or set balance='class' for patches"
         )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> PlainConfig:
         """The state, in built-ins and tensors. Counts not yet exchanged are of this rank only."""
         return dict(
             present=self.present.clone(),
@@ -82,7 +82,7 @@ class SingletonClasses:
             batches=list(self._batches),
         )
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: PlainConfig) -> None:
         """Restore what `state_dict` returned."""
         self.present, self.alone = state['present'].cpu(), state['alone'].cpu()
         self.told = set(state['told'])

@@ -11,15 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
 
 from mm_tuning_plugin import visualization
+from mm_tuning_plugin.config_types import ConfigMap, PlainConfig
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.common.models import unwrap
 from mm_tuning_plugin.engine.config.options import PICTURES, PICTURES_OF_RETRIEVAL
@@ -81,12 +82,12 @@ class PicturesHook(Hook):
         self.before: Snapshot | None = None
         self.now: tuple[int, Snapshot] | None = None  # an iteration, and what was measured at it
 
-    def before_run(self, runner: Any) -> None:
+    def before_run(self, runner: Runner) -> None:
         """Ask for the nodes of validations."""
         if self.of_retrieval:
             _retrieval_metric(runner).keep_nodes = True
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         """Clear pictures of an earlier run away, or take up what an interrupted one kept."""
         if not is_main_process():
             return
@@ -102,17 +103,17 @@ class PicturesHook(Hook):
             with _noted('what was embedded before tuning is not known'):
                 self.before = load_snapshot(kept)
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """Draw, where the iterations done so far make it due."""
         if is_main_process() and self._due(runner.iter):
             self._draw(runner, data_batch)
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: Runner) -> None:
         """Draw at the end; no batch comes any more, so there is no mosaic."""
         if is_main_process():
             self._draw(runner, None)
 
-    def after_val_epoch(self, runner: Any, metrics: Mapping[str, Any] | None = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: ConfigMap | None = None) -> None:
         """Take over the nodes that the validation has embedded."""
         if not is_main_process() or not self.of_retrieval:
             return
@@ -126,17 +127,17 @@ class PicturesHook(Hook):
     def _due(self, iteration: int) -> bool:
         return iteration == 0 or (self.interval is not None and iteration % self.interval == 0)
 
-    def _folder(self, runner: Any) -> Path:
+    def _folder(self, runner: Runner) -> Path:
         return Path(runner.work_dir, PICTURES_DIR)
 
-    def _keep(self, runner: Any, snapshot: Snapshot) -> None:
+    def _keep(self, runner: Runner, snapshot: Snapshot) -> None:
         """Remember a snapshot; that of the beginning also over an interruption."""
         self.now = runner.iter, snapshot
         if runner.iter == 0:
             self.before = snapshot
             save_snapshot(self._folder(runner) / BEFORE, snapshot)
 
-    def _draw(self, runner: Any, batch: Any) -> None:
+    def _draw(self, runner: Runner, batch: ConfigMap) -> None:
         """Draw all that is due; the run's random states are afterwards what they were."""
         begun, done = time.monotonic(), []
         states = rng_states.capture(), rng_states.capture_device()
@@ -165,7 +166,7 @@ class PicturesHook(Hook):
                 f'{time.monotonic() - begun:.1f} s, in {self._folder(runner)}'
             )
 
-    def _picture(self, runner: Any, kind: str, batch: Any) -> np.ndarray:
+    def _picture(self, runner: Runner, kind: str, batch: ConfigMap) -> np.ndarray:
         metainfo = runner.train_dataloader.dataset.metainfo
         looks = self.class_names, visualization.dataset_palette(metainfo, len(self.class_names))
         if kind == 'mosaic':
@@ -190,7 +191,7 @@ class PicturesHook(Hook):
             scores=(before.recall, after.recall),
         )
 
-    def _snapshots(self, runner: Any) -> dict[str, Snapshot]:
+    def _snapshots(self, runner: Runner) -> dict[str, Snapshot]:
         """What was embedded before tuning, where it is known, and now, by title."""
         now = self.now[1]
         last = runner.iter == runner.max_iters
@@ -202,7 +203,11 @@ class PicturesHook(Hook):
         return {titles[0]: self.before, titles[1]: now}
 
     def _gallery(
-        self, runner: Any, snapshots: Mapping[str, Snapshot], names: list[str], palette: np.ndarray
+        self,
+        runner: Runner,
+        snapshots: Mapping[str, Snapshot],
+        names: list[str],
+        palette: np.ndarray,
     ) -> np.ndarray:
         """The gallery of the queries, which are the same at every moment."""
         now, dataset = self.now[1], runner.val_loop.dataloader.dataset
@@ -227,7 +232,7 @@ class PicturesHook(Hook):
 
 
 @torch.no_grad()
-def embed_nodes(model: torch.nn.Module, dataset: Any) -> list[dict[str, Any]]:
+def embed_nodes(model: torch.nn.Module, dataset: BaseDataset) -> list[PlainConfig]:
     """Embed the nodes of all images of a `RetrievalDataset`, in this process.
 
     Args:
@@ -269,6 +274,6 @@ def _noted(what: str) -> Iterator[None]:
         warn(f'pictures: {what}: {reason}')
 
 
-def _retrieval_metric(runner: Any) -> NodeRetrievalMetric:
+def _retrieval_metric(runner: Runner) -> NodeRetrievalMetric:
     metrics = runner.val_loop.evaluator.metrics
     return next(metric for metric in metrics if isinstance(metric, NodeRetrievalMetric))

@@ -6,15 +6,16 @@ an embedding; S nodes kept with their embeddings; Q queries; K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mm_tuning_plugin.atomic_write import atomic_write
+from mm_tuning_plugin.config_types import ConfigMap
 from mm_tuning_plugin.functional import recall_at_k
 from mm_tuning_plugin.visualization import class_similarity
 from mm_tuning_plugin.visualization.embeddings import thin_out
@@ -59,7 +60,7 @@ class Snapshot(NamedTuple):
 
 
 def take_snapshot(
-    nodes: Sequence[Mapping[str, Any]], num_classes: int, recall: float | None = None
+    nodes: Sequence[ConfigMap], num_classes: int, recall: float | None = None
 ) -> Snapshot:
     """Reduce the embedded nodes to what pictures need. No random numbers are drawn.
 

@@ -5,16 +5,17 @@ Shape legend: P nodes of one image; M images of one sample; S x S pixels of a sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
+from mmengine.runner import Runner
 
 from mm_tuning_plugin import visualization
-from mm_tuning_plugin.config_types import full_type
+from mm_tuning_plugin.config_types import ConfigMap, full_type
 from mm_tuning_plugin.datasets import SeededInfiniteSampler
 from mm_tuning_plugin.engine.config.derive_pipelines import with_pipeline
 
@@ -22,7 +23,7 @@ TILE = 72  # side of a patch as it is shown, pixels
 MOST_IMAGES = 8  # of a batch that are shown with their nodes
 
 
-def with_sources(dataset: Mapping[str, Any]) -> dict:
+def with_sources(dataset: ConfigMap) -> dict:
     """Copy a training data set of stage one such that its samples keep image and boxes.
 
     Args:
@@ -32,18 +33,18 @@ def with_sources(dataset: Mapping[str, Any]) -> dict:
         Its copy: sample for sample the same, with ``source`` beside it.
     """
 
-    def keep(steps: Sequence[Mapping[str, Any]]) -> list[dict]:
+    def keep(steps: Sequence[ConfigMap]) -> list[dict]:
         return [dict(step, keep_source=True) if _packs(step) else dict(step) for step in steps]
 
     return with_pipeline(dataset, keep)
 
 
-def _packs(step: Mapping[str, Any]) -> bool:
+def _packs(step: ConfigMap) -> bool:
     return full_type(step) == 'mm_tuning_plugin.PackNodeInputs'
 
 
 def batch_sheet(
-    runner: Any, batch: Mapping[str, Any], dense: bool, names: list[str], palette: np.ndarray
+    runner: Runner, batch: ConfigMap, dense: bool, names: list[str], palette: np.ndarray
 ) -> np.ndarray:
     """Show the main rank's part of the batch that comes next.
 
@@ -96,7 +97,7 @@ def _by_image(
 
 
 def _sources(
-    runner: Any, labels: Sequence[np.ndarray]
+    runner: Runner, labels: Sequence[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]] | None:
     """The images that the next batch's patches were cut out of, and their boxes.
 
@@ -119,7 +120,7 @@ def _sources(
     return images, [own.numpy() for own in boxes]
 
 
-def node_tiles(dataset: Any, nodes: np.ndarray, dense: bool) -> np.ndarray:
+def node_tiles(dataset: BaseDataset, nodes: np.ndarray, dense: bool) -> np.ndarray:
     """Cut nodes of node retrieval out of their images; each image is read once.
 
     Args:

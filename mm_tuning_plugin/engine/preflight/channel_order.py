@@ -7,11 +7,11 @@ for granted; a neck, head or segmentor of the user's may bring them there itself
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmengine.registry import MODELS
 
-from mm_tuning_plugin.config_types import class_of, shown_type
+from mm_tuning_plugin.config_types import ConfigMap, class_of, shown_type
 from mm_tuning_plugin.engine.config.decode_head import read_levels
 from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
 from mm_tuning_plugin.engine.config.meta_build import build_on_meta
@@ -30,7 +30,7 @@ OF_SEGMENTORS = ('extract_feat', 'loss', 'predict', 'encode_decode', '_forward',
 OF_READERS = ('loss', 'predict', 'forward', '_forward_feature', '_transform_inputs')
 
 
-def check_readers(model: Mapping[str, Any], tuner: MixAndMatchTuner, scope: str) -> None:
+def check_readers(model: ConfigMap, tuner: MixAndMatchTuner, scope: str) -> None:
     """Look at what fine-tuning will read of the backbone that is about to be tuned.
 
     Args:
@@ -61,7 +61,7 @@ def check_readers(model: Mapping[str, Any], tuner: MixAndMatchTuner, scope: str)
             )
 
 
-def refuse_misread(model: Mapping[str, Any], tuner: Mapping[str, Any], scope: str) -> None:
+def refuse_misread(model: ConfigMap, tuner: ConfigMap, scope: str) -> None:
     """As `check_readers`, where a look at fine-tuning has failed.
 
     Maps with their channels last look like maps with a wrong number of channels.
@@ -82,7 +82,7 @@ def refuse_misread(model: Mapping[str, Any], tuner: Mapping[str, Any], scope: st
     check_readers(model, built, scope)
 
 
-def _readers(model: Mapping[str, Any], scope: str) -> Iterator[tuple[str, Sequence[int] | None]]:
+def _readers(model: ConfigMap, scope: str) -> Iterator[tuple[str, Sequence[int] | None]]:
     """The classes of known packages that read the backbone, and which levels; None: all."""
     if not _is_known(model, OF_SEGMENTORS, scope):
         return
@@ -97,7 +97,7 @@ def _readers(model: Mapping[str, Any], scope: str) -> Iterator[tuple[str, Sequen
                 yield _name(head), read_levels({'decode_head': head})
 
 
-def _is_known(config: Mapping[str, Any], methods: Sequence[str], scope: str) -> bool:
+def _is_known(config: ConfigMap, methods: Sequence[str], scope: str) -> bool:
     """Whether all that a class does with the outputs is code of `PACKAGES`."""
     kind = class_of(config, MODELS, scope)
     if not isinstance(kind, type):
@@ -122,7 +122,7 @@ def _unnamed(tuner: MixAndMatchTuner, levels: Sequence[int] | None) -> int | Non
     return next((level for level in wanted if level not in tuner.level_names), None)
 
 
-def _remedy(backbone: Mapping[str, Any], scope: str) -> str:
+def _remedy(backbone: ConfigMap, scope: str) -> str:
     """How the maps of a backbone become what mmseg reads."""
     changed = {**remove_pretrained(backbone), 'feature_cls': 'getter'}
     try:
@@ -134,7 +134,7 @@ def _remedy(backbone: Mapping[str, Any], scope: str) -> str:
     return 'permute them in the backbone, or in a neck of your own'
 
 
-def _name(config: Mapping[str, Any]) -> str:
+def _name(config: ConfigMap) -> str:
     """A type, and of a wrapper of timm's the network in it."""
     name = shown_type(config)
     return f'{name} {config["model_name"]}' if 'model_name' in config else name

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from mmengine.dataset import BaseDataset
 from mmengine.registry import DefaultScope
 from mmengine.utils import is_abs
 from mmseg.registry import DATASETS
 
-from mm_tuning_plugin.config_types import name_of
+from mm_tuning_plugin.config_types import ConfigMap, name_of
 from mm_tuning_plugin.datasets.label_values import IGNORE
 from mm_tuning_plugin.datasets.wrappers import load_sample, random_state
 from mm_tuning_plugin.engine.common.messages import warn
@@ -37,12 +37,12 @@ SAMPLES_READ = 64
 
 
 def check_data(
-    dataset: Mapping[str, Any],
-    check: Mapping[str, Any] | None,
+    dataset: ConfigMap,
+    check: ConfigMap | None,
     scope: str = 'mmseg',
     where: str = 'train_dataloader.dataset',
     samples: int = SAMPLES_READ,
-    train: Mapping[str, Any] | None = None,
+    train: ConfigMap | None = None,
 ) -> list[dict]:
     """Build a data set, look for its files, read a part of it.
 
@@ -68,7 +68,7 @@ def check_data(
     """
     fit = train is not None and has_early_moves(train)
 
-    def derive(steps: Sequence[Mapping[str, Any]]) -> list[dict]:
+    def derive(steps: Sequence[ConfigMap]) -> list[dict]:
         if train is None:
             derived = tuning_pipeline(steps, (), check or {}, {})
         else:
@@ -98,7 +98,7 @@ def check_data(
     return items
 
 
-def missing_packages(config: Any, place: str = '') -> Iterator[tuple[str, str]]:
+def missing_packages(config: object, place: str = '') -> Iterator[tuple[str, str]]:
     """Where a config names types of packages that are not installed, as mmseg's heads do mmdet's.
 
     Args:
@@ -120,8 +120,8 @@ def missing_packages(config: Any, place: str = '') -> Iterator[tuple[str, str]]:
 
 
 def build_dataset(
-    config: Mapping[str, Any], where: str, samples: int = SAMPLES_READ
-) -> tuple[Any, list[dict]]:
+    config: ConfigMap, where: str, samples: int = SAMPLES_READ
+) -> tuple[BaseDataset, list[dict]]:
     """Build a data set and look for its files; unprefixed types are meant in the current scope.
 
     Args:
@@ -162,7 +162,7 @@ def build_dataset(
     return built, items
 
 
-def _refuse_missing_root(config: Mapping[str, Any]) -> None:
+def _refuse_missing_root(config: ConfigMap) -> None:
     """Say that a folder of data is missing, where that may be why something else failed."""
     for leaf in leaf_datasets(config):
         root, prefixes = leaf.get('data_root'), leaf.get('data_prefix')
@@ -174,7 +174,7 @@ def _refuse_missing_root(config: Mapping[str, Any]) -> None:
             raise missing_root(root)
 
 
-def _encoding(config: Mapping[str, Any], error: Exception) -> str:
+def _encoding(config: ConfigMap, error: Exception) -> str:
     """The remedy for a split file that is no UTF-8; empty where it is another mistake."""
     if not isinstance(error, UnicodeDecodeError):
         return ''
@@ -187,5 +187,5 @@ def _encoding(config: Mapping[str, Any], error: Exception) -> str:
     return f'save {found}, which is UTF-16, as UTF-8 without byte-order mark' if found else ''
 
 
-def _is_usable(dataset: Any, index: int) -> bool:
+def _is_usable(dataset: BaseDataset, index: int) -> bool:
     return bool((load_sample(dataset, index)['gt_seg_map'] != IGNORE).any())

@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from mmcv.transforms import LoadAnnotations, LoadImageFromFile
-from mmengine.fileio import FileClient, LocalBackend, get, get_file_backend
+from mmengine.dataset import BaseDataset
+from mmengine.fileio import BaseStorageBackend, FileClient, LocalBackend, get, get_file_backend
 
+from mm_tuning_plugin.config_types import ConfigMap
 from mm_tuning_plugin.datasets.wrappers import unreadable
 from mm_tuning_plugin.engine.config.derive_pipelines import loads_image, loads_labels
 from mm_tuning_plugin.engine.preflight.split_file import split_hint
@@ -37,15 +39,15 @@ class Reader(NamedTuple):
         client_args: ``file_client_args``, which are the older way; nothing is asked of a client.
     """
 
-    backend_args: Mapping[str, Any] | None = None
-    client_args: Mapping[str, Any] | None = None
+    backend_args: ConfigMap | None = None
+    client_args: ConfigMap | None = None
 
     @property
     def text(self) -> str:
         """The arguments, equal for equal ones."""
         return json.dumps(self.client_args or self.backend_args or {}, sort_keys=True, default=str)
 
-    def backend(self, path: str) -> Any:
+    def backend(self, path: str) -> BaseStorageBackend:
         """The backend that reads a path; None where it cannot be had.
 
         Loading says why it cannot.
@@ -84,7 +86,7 @@ class Look:
         self.left = seconds
         self._asked: dict[tuple[str, str], Any] = {}
 
-    def __call__(self, path: Any, reader: Reader) -> bool | None:
+    def __call__(self, path: object, reader: Reader) -> bool | None:
         """Whether there is such a file; None: nobody can tell, or not within the time.
 
         Args:
@@ -116,13 +118,13 @@ def _prefix(path: str) -> str:
     return path[: path.index('://') + 3] if '://' in path else ''
 
 
-def _question(backend: Any) -> Any:
+def _question(backend: BaseStorageBackend) -> object:
     if type(backend) is LocalBackend:
         return os.path.isfile
     return getattr(backend, 'isfile', None) or getattr(backend, 'exists', None)
 
 
-def find_leaf(dataset: Any, index: int) -> tuple[Any, int]:
+def find_leaf(dataset: BaseDataset, index: int) -> tuple[BaseDataset, int]:
     """The data set below any wrappers that an index leads to, and its index there."""
     while hasattr(dataset, '_get_ori_dataset_idx'):  # mmengine's wrappers
         found = dataset._get_ori_dataset_idx(index)
@@ -133,7 +135,7 @@ def find_leaf(dataset: Any, index: int) -> tuple[Any, int]:
     return dataset, int(index)
 
 
-def find_readers(dataset: Any) -> dict[str, Reader]:
+def find_readers(dataset: BaseDataset) -> dict[str, Reader]:
     """How a data set without wrapper reads images and label maps, as its pipeline tells.
 
     A step that is known to read the one or the other comes first, then any other that has
@@ -153,7 +155,7 @@ def find_readers(dataset: Any) -> dict[str, Reader]:
     return readers
 
 
-def _steps(pipeline: Any) -> Iterator[Any]:
+def _steps(pipeline: object) -> Iterator[object]:
     """The steps of a pipeline, and of a cache in it."""
     for step in getattr(pipeline, 'transforms', ()):
         if hasattr(step, 'steps'):
@@ -162,14 +164,14 @@ def _steps(pipeline: Any) -> Iterator[Any]:
             yield step
 
 
-def _key_of(step: Any) -> str | None:
+def _key_of(step: object) -> str | None:
     config = dict(type=type(step))
     if isinstance(step, LoadAnnotations) or loads_labels(config):
         return LABELS
     return IMAGE if isinstance(step, LoadImageFromFile) or loads_image(config) else None
 
 
-def list_items(dataset: Any) -> list[dict]:
+def list_items(dataset: BaseDataset) -> list[dict]:
     """What a built data set says of each image, with `STORAGE` where that is not the local disk."""
     readers: dict[int, dict[str, Reader]] = {}
     items = []
@@ -187,7 +189,7 @@ def list_items(dataset: Any) -> list[dict]:
     return items
 
 
-def check_files(dataset: Any, items: Sequence[Mapping[str, Any]], samples: int) -> None:
+def check_files(dataset: BaseDataset, items: Sequence[ConfigMap], samples: int) -> None:
     """Look for the files of a built data set.
 
     Where one is not found, its sample is loaded, to see whether it is needed. Where many are not
@@ -215,7 +217,7 @@ def check_files(dataset: Any, items: Sequence[Mapping[str, Any]], samples: int) 
 
 
 def find_absent(
-    dataset: Any, items: Sequence[Mapping[str, Any]], look: Look | None = None
+    dataset: BaseDataset, items: Sequence[ConfigMap], look: Look | None = None
 ) -> list[tuple[int, str]]:
     """Which files are not found, or label maps not named: index of the sample, and key."""
     look = Look() if look is None else look
@@ -247,7 +249,7 @@ def missing_root(root: str) -> UserError:
     return UserError('data_root', f'{root!r} found', 'expected an existing folder')
 
 
-def _missing(leaf: Any, item: Mapping[str, Any], key: str, error: Exception) -> UserError:
+def _missing(leaf: BaseDataset, item: ConfigMap, key: str, error: Exception) -> UserError:
     path = item.get(key)
     if path is None:
         return UserError(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from mmengine.config import Config
 from torch import nn
 
-from mm_tuning_plugin.config_types import base_type
+from mm_tuning_plugin.config_types import ConfigMap, base_type
 from mm_tuning_plugin.engine.common.messages import config_named
 from mm_tuning_plugin.engine.config.meta_build import build_on_meta
 from mm_tuning_plugin.engine.config.options import Options
@@ -49,7 +47,7 @@ def bytes_needed(cfg: Config, options: Options) -> tuple[int, str]:
     return needed, '; '.join(parts)
 
 
-def kept_checkpoints(cfg: Mapping[str, Any]) -> int:
+def kept_checkpoints(cfg: ConfigMap) -> int:
     """How many checkpoints of fine-tuning stay, the best and the last included."""
     hook = dict((cfg.get('default_hooks') or {}).get('checkpoint') or {})
     loop = cfg.get('train_cfg') or {}
@@ -66,7 +64,7 @@ def kept_checkpoints(cfg: Mapping[str, Any]) -> int:
     return max(1, kept) + (len(best) if isinstance(best, (list, tuple)) else bool(best))
 
 
-def _moments(optimizer: Mapping[str, Any]) -> int:
+def _moments(optimizer: ConfigMap) -> int:
     """How many numbers an optimizer keeps for each that it trains."""
     if base_type(optimizer) == 'SGD' and optimizer.get('momentum'):
         return 1

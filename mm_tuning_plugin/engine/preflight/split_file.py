@@ -9,8 +9,8 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Mapping
-from typing import Any
 
+from mmengine.dataset import BaseDataset
 from mmengine.fileio import list_from_file
 
 BYTE_ORDER_MARK = '\ufeff'
@@ -19,7 +19,7 @@ SUFFIXES = (
 )  # fmt: skip
 
 
-def split_hint(leaf: Any, key: str, path: str) -> tuple[str, str]:
+def split_hint(leaf: BaseDataset, key: str, path: str) -> tuple[str, str]:
     """What is unusual about the line of a split file that a missing file is named by.
 
     Args:
@@ -76,7 +76,7 @@ def describe_line(line: str, number: int, suffix: str) -> tuple[str, str]:
     return '', ''
 
 
-def wrong_encoding(path: Any) -> bool:
+def wrong_encoding(path: object) -> bool:
     """Whether a split file is UTF-16, as some editors and shells write text."""
     try:
         with open(path, 'rb') as file:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 from mmengine.logging import print_log
 
 from mm_tuning_plugin.checkpoint import as_python
+from mm_tuning_plugin.config_types import ConfigMap
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.config.learning_rates import describe_thawed
 from mm_tuning_plugin.engine.config.normalisation import describe_derived, read_derived
 
 
-def tell_of_differences(cfg: Mapping[str, Any], tuning_cfg: Mapping[str, Any]) -> None:
+def tell_of_differences(cfg: ConfigMap, tuning_cfg: ConfigMap) -> None:
     """Say where stage one does not do as the user's config does.
 
     Args:
@@ -31,7 +30,7 @@ def tell_of_differences(cfg: Mapping[str, Any], tuning_cfg: Mapping[str, Any]) -
         warn(told)
 
 
-def warn_of_arguments(cfg: Mapping[str, Any], needed: Mapping[str, Any], where: str) -> None:
+def warn_of_arguments(cfg: ConfigMap, needed: ConfigMap, where: str) -> None:
     """Warn that fine-tuning builds the backbone without what its weights need.
 
     Args:

@@ -11,9 +11,9 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mm_tuning_plugin.atomic_write import write_json, write_text
+from mm_tuning_plugin.config_types import ConfigMap, PlainConfig
 from mm_tuning_plugin.engine.common.files import LOAD_REPORT
 from mm_tuning_plugin.engine.hooks.class_iou import FILE as CLASS_IOU
 from mm_tuning_plugin.engine.pictures.captions import captioned
@@ -112,7 +112,7 @@ def build_document(work_dir: Path, compare: Path | None = None) -> Document:
     return Document(title, [section for section in sections if section.blocks])
 
 
-def _outcome(stages: Mapping[str, Any], compare: Path | None) -> list[Block]:
+def _outcome(stages: ConfigMap, compare: Path | None) -> list[Block]:
     rows = []
     tuning = stages.get('tuning') or {}
     if tuning.get('reused'):
@@ -137,7 +137,7 @@ def _outcome(stages: Mapping[str, Any], compare: Path | None) -> list[Block]:
     return blocks
 
 
-def _recall(values: Any) -> str:
+def _recall(values: object) -> str:
     if isinstance(values, Mapping):
         values = next((v for name, v in values.items() if name.endswith('recall@1')), None)
     return f'{values:.3f}' if isinstance(values, (int, float)) else 'not measured'
@@ -190,7 +190,7 @@ def _curves(scalars: Mapping[str, Mapping[str, Series]]) -> list[Block]:
 
 
 @as_svg
-def _curve(name: str, values: Series) -> Any:
+def _curve(name: str, values: Series) -> Picture:
     figure, axes = new_axes(2.4)
     steps = sorted(values)
     mark = 'o' if len(steps) < 30 else ''
@@ -223,7 +223,7 @@ def _start(work_dir: Path) -> list[Block]:
     return [Table(['what', 'value'], rows)]
 
 
-def _costs(stages: Mapping[str, Any], scalars: Mapping[str, Mapping[str, Series]]) -> Table:
+def _costs(stages: ConfigMap, scalars: Mapping[str, Mapping[str, Series]]) -> Table:
     rows = []
     for stage, title in STAGE_NAMES.items():
         series, told = scalars[stage], stages.get(stage or 'fine_tuning') or {}
@@ -264,7 +264,7 @@ def _making(work_dir: Path) -> list[Block]:
     return blocks
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> PlainConfig:
     """A JSON file's content; nothing where it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding='utf-8'))

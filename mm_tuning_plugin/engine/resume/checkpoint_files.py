@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 from mm_tuning_plugin.checkpoint.io.pickles import DAMAGED
 from mm_tuning_plugin.config_types import class_of
@@ -53,7 +54,7 @@ class Places(NamedTuple):
     names: tuple[str, ...] = (r'iter_\d+\.pth', r'epoch_\d+\.pth')
 
 
-def places(work_dir: Path, hooks: Iterable[Any] = ()) -> Places:
+def places(work_dir: Path, hooks: Iterable[Hook] = ()) -> Places:
     """Where a run's checkpoints are: in its folder, and where its CheckpointHooks put them."""
     folders, names = [work_dir], [*Places._field_defaults['names']]
     for hook in hooks:
@@ -106,7 +107,7 @@ class CarefulCheckpointHook(CheckpointHook):
         super().__init__(*args, **kwargs)
         self.file_backend = _RemovesLater(None)  # a validation may come before `before_train`
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         """See mmengine; also take hold of what removes files, and of what a resumed run wrote last.
 
         Without it a resumed run would neither keep the score of its first validation nor publish
@@ -118,11 +119,11 @@ class CarefulCheckpointHook(CheckpointHook):
             self.last_ckpt = last if self.file_backend.exists(last) else None
         self.file_backend = _RemovesLater(self.file_backend)
 
-    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         super()._save_checkpoint_with_step(runner, step, meta)
         self.file_backend.remove_now()
 
-    def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         super()._save_best_checkpoint(runner, metrics)
         self.file_backend.remove_now()
 
@@ -149,7 +150,7 @@ class _RemovesLater:
         return getattr(self.backend, name)
 
 
-def with_careful_hook(hook: Any) -> Any:
+def with_careful_hook(hook: Hook | dict) -> Any:
     """The config of a hook with our class in the place of mmengine's CheckpointHook."""
     if isinstance(hook, dict) and class_of(hook, HOOKS) is CheckpointHook:
         return {**hook, 'type': CarefulCheckpointHook}

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 
+from mm_tuning_plugin.config_types import PlainConfig
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.resume.rng_states import capture, restore
 
@@ -63,7 +64,7 @@ class StartWorker:
 class From:
     """A sampler that leaves out the first `count` indices of its first pass."""
 
-    def __init__(self, sampler: Any, count: int) -> None:
+    def __init__(self, sampler: Sampler, count: int) -> None:
         self.sampler = sampler
         self.count = count
 
@@ -100,7 +101,7 @@ class DataPosition:
         """Whether the order of the data can be followed: not that of any batch sampler."""
         return {'sampler', 'batch_size'} <= set(dir(self.loader.batch_sampler))
 
-    def take(self, batch: Any, passes: int) -> None:
+    def take(self, batch: object, passes: int) -> None:
         """Count a batch that was delivered, and free it of what it carries for us.
 
         Args:
@@ -122,7 +123,7 @@ class DataPosition:
         length = batches + 1 if endless else len(self.loader)
         self.passes, self.batches = divmod(batches, length)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> PlainConfig:
         """What `start_from` takes: built-ins and tensors only."""
         return dict(
             passes=self.passes,
@@ -131,7 +132,7 @@ class DataPosition:
             workers=dict(self.workers),
         )
 
-    def start_from(self, state: dict[str, Any]) -> Iterator:
+    def start_from(self, state: PlainConfig) -> Iterator:
         """Begin an iteration of the loader where another one stood.
 
         Returns:

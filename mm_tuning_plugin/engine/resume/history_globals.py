@@ -10,7 +10,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ STATISTICS = ('min', 'max', 'current', 'mean')
 REFUSES = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6)
 
 
-def history_statistic(owner: Any, name: str) -> Any:
+def history_statistic(owner: object, name: str) -> object:
     """Stand in for ``getattr`` in a pickle: the statistics of HistoryBuffer, nothing else.
 
     Raises:
@@ -40,7 +39,7 @@ def allow_histories() -> Iterator[None]:
         return
     reconstruct = np.zeros(1).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
-    allowed: list[Any] = [
+    allowed: list[object] = [
         HistoryBuffer,
         np.ndarray,
         np.dtype,

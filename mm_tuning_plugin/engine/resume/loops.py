@@ -12,16 +12,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.registry import LOOPS
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
-from mm_tuning_plugin.config_types import class_of
+from mm_tuning_plugin.config_types import PlainConfig, class_of
 from mm_tuning_plugin.engine.resume.data_position import DataPosition
 
 
 class _Resumable:
     """What both loops share; their runner is a `ResumableRunner`."""
 
-    def __init__(self, runner: Any, dataloader: Any, **options: Any) -> None:
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, **options: Any) -> None:
         if isinstance(dataloader, dict):  # as mmengine's BaseLoop builds it
             dataloader = runner.build_dataloader(
                 dataloader,
@@ -36,7 +37,7 @@ class _Resumable:
         """Whether all is known that it takes to go on as if nothing had happened."""
         return self.runner.progress.resumed is not None and self.position.known
 
-    def take_up(self, state: dict[str, Any], validation_is_due: bool) -> None:
+    def take_up(self, state: PlainConfig, validation_is_due: bool) -> None:
         """Set the random states of the checkpoint, then make up for a validation it came before."""
         if state['validation_began'] and self.runner.val_loop is not None:
             iter(self.runner.val_loop.dataloader)  # its workers stay, and draw a seed but once
@@ -50,7 +51,7 @@ class _Resumable:
             self.runner.val_loop.run()
         self.runner.stop_if_asked()
 
-    def begin_iteration(self, data_batch: Any, passes: int) -> None:
+    def begin_iteration(self, data_batch: object, passes: int) -> None:
         """Note where the data stand; the validation of this iteration is still to come."""
         self.runner.progress.validated = False
         self.position.take(data_batch, passes)
@@ -59,7 +60,7 @@ class _Resumable:
 class ResumableIterLoop(_Resumable, IterBasedTrainLoop):
     """mmengine's IterBasedTrainLoop, resumable to the bit."""
 
-    def run(self) -> Any:
+    def run(self) -> object:
         """Train."""
         try:
             if self._iter > 0 and not self.continues():
@@ -70,7 +71,7 @@ class ResumableIterLoop(_Resumable, IterBasedTrainLoop):
             # Left to the garbage collector, every worker is waited for in vain for five seconds.
             self.dataloader_iterator._iterator = self.dataloader._iterator = None
 
-    def _run(self) -> Any:
+    def _run(self) -> object:
         runner = self.runner
         runner.call_hook('before_train')
         runner.call_hook('before_train_epoch')
@@ -86,7 +87,7 @@ class ResumableIterLoop(_Resumable, IterBasedTrainLoop):
         runner.call_hook('after_train')
         return runner.model
 
-    def run_iter(self, data_batch: Any) -> None:
+    def run_iter(self, data_batch: object) -> None:
         """Train on one batch."""
         self.begin_iteration(data_batch, self.dataloader_iterator._epoch)
         super().run_iter(data_batch)
@@ -109,7 +110,7 @@ class ResumableEpochLoop(_Resumable, EpochBasedTrainLoop):
 
     rest: Iterator | None = None  # of an epoch that was interrupted
 
-    def run(self) -> Any:
+    def run(self) -> object:
         """Train."""
         runner = self.runner
         runner.call_hook('before_train')
@@ -135,7 +136,7 @@ class ResumableEpochLoop(_Resumable, EpochBasedTrainLoop):
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
-    def run_iter(self, idx: int, data_batch: Any) -> None:
+    def run_iter(self, idx: int, data_batch: object) -> None:
         """Train on one batch."""
         self.begin_iteration(data_batch, self._epoch)
         super().run_iter(idx, data_batch)

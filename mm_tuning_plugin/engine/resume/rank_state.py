@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
+from mm_tuning_plugin.config_types import PlainConfig
 from mm_tuning_plugin.engine.resume.rng_states import (
     capture,
     capture_device,
@@ -33,8 +33,8 @@ class Progress:
     def __init__(self, validation_began: Callable[[], bool]) -> None:
         self.validation_began = validation_began
         self.validated = False
-        self.resumed: dict[str, Any] | None = None
-        self._before: dict[str, Any] | None = None
+        self.resumed: PlainConfig | None = None
+        self._before: PlainConfig | None = None
 
     @contextmanager
     def validation(self) -> Iterator[None]:
@@ -45,7 +45,7 @@ class Progress:
         finally:
             self._before = None
 
-    def state_dict(self, data: dict[str, Any]) -> dict[str, Any]:
+    def state_dict(self, data: PlainConfig) -> PlainConfig:
         """This rank's part of a checkpoint: built-ins and tensors only.
 
         Args:
@@ -54,13 +54,13 @@ class Progress:
         states = self._now() if self.validated or self._before is None else self._before
         return dict(states, data=data, validated=self.validated)
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: PlainConfig) -> None:
         """Set the random states of a checkpoint."""
         restore(state['random'])
         restore_device(state['device'])
         self.validated = state['validated']
 
-    def _now(self) -> dict[str, Any]:
+    def _now(self) -> PlainConfig:
         return dict(
             random=capture(),
             device=capture_device(),

@@ -6,12 +6,13 @@ import copy
 import json
 import uuid
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process, sync_random_seed
 
 from mm_tuning_plugin.atomic_write import write_json
+from mm_tuning_plugin.config_types import PlainConfig
 from mm_tuning_plugin.engine.common.messages import warn
 
 FILE = 'run.json'
@@ -53,7 +54,7 @@ def begin_or_resume(work_dir: Path, resume: bool) -> RunRecord:
 
 def with_seed(cfg: Config, seed: int) -> Config:
     """The config itself if it has a seed, else a copy that has this one."""
-    randomness: dict[str, Any] = dict(cfg.get('randomness') or {})
+    randomness: PlainConfig = dict(cfg.get('randomness') or {})
     if randomness.get('seed') is not None:
         return cfg
     copied = copy.deepcopy(cfg)

@@ -19,7 +19,8 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
-from mmengine.runner import Runner, ValLoop
+from mmengine.runner import BaseLoop, Runner, ValLoop
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mm_tuning_plugin.atomic_write import atomic_write, remove_leftovers
@@ -41,31 +42,31 @@ class ResumeStateHook(Hook):
 
     priority = 89  # right before the hook that writes checkpoints
 
-    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Put it in; only the main rank comes here."""
         checkpoint[KEY] = dict(run=runner.run_id, ranks=runner.states_of_ranks)
 
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take it out."""
         runner.loaded_state = checkpoint.pop(KEY, None)
         runner.loaded_optimizer = 'optimizer' in checkpoint
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """From now on there is something to lose; a loop of the user's own is stopped here."""
         if runner.interruption is not None:
             if not isinstance(runner.train_loop, tuple(OURS.values())):
                 runner.stop_if_asked()
             runner.interruption.busy()
 
-    def before_val_epoch(self, runner: Any) -> None:
+    def before_val_epoch(self, runner: Runner) -> None:
         """Prepare for a signal."""
         runner.validation_begins()
 
-    def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """Stop between two batches if asked to."""
         runner.stop_validating_if_asked(batch_idx)
 
-    def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """What is saved from here on has the validation behind it."""
         runner.progress.validated = True
 
@@ -93,23 +94,23 @@ class ResumableRunner(RankRunner):
         super().__init__(*args, **kwargs)
         self.register_hook(ResumeStateHook())
 
-    def register_hook(self, hook: Any, *args: Any, **kwargs: Any) -> None:
+    def register_hook(self, hook: Hook | dict, *args: Any, **kwargs: Any) -> None:
         """See mmengine."""
         super().register_hook(with_careful_hook(hook), *args, **kwargs)
 
-    def build_train_loop(self, loop: Any) -> Any:
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """See mmengine."""
         return super().build_train_loop(with_resumable_loop(loop))
 
     @staticmethod
-    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> DataLoader:
+    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
         """See mmengine; its workers are not ended by signals that are meant for the run."""
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         if loader.num_workers and loader is not dataloader:
             loader.worker_init_fn = OutliveSigterm(loader.worker_init_fn)
         return loader
 
-    def train(self) -> Any:
+    def train(self) -> nn.Module:
         """See mmengine.
 
         Raises:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from mmengine.hooks import EMAHook
+from mmengine.hooks import EMAHook, Hook
 
 BEGINNINGS = ('before_val', 'before_val_epoch')
 KNOWN = ('mmengine.', 'mm_tuning_plugin.')  # none of their hooks but EMAHook changes a weight
 
 
-def take_back_averages(hooks: Iterable[Any]) -> bool:
+def take_back_averages(hooks: Iterable[Hook]) -> bool:
     """Put the trained weights back, during a validation that is not going to end.
 
     mmengine's `EMAHook` exchanges them for averaged ones as the validation begins; to exchange

@@ -7,18 +7,23 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from mmengine.config import Config
 
 from mm_tuning_plugin.checkpoint import hash_file
-from mm_tuning_plugin.config_types import full_type, plain_name, with_plain_types
+from mm_tuning_plugin.config_types import (
+    ConfigMap,
+    PlainConfig,
+    full_type,
+    plain_name,
+    with_plain_types,
+)
 from mm_tuning_plugin.datasets.cached import without_cache
 from mm_tuning_plugin.engine.config.options import Options, counted_options, known_options
 
 # Arguments that a type of a derived config got after fingerprints held it, with the values that
 # say what the code did before.
-ADDED_ARGUMENTS: dict[str, dict[str, Any]] = {
+ADDED_ARGUMENTS: dict[str, PlainConfig] = {
     'mm_tuning_plugin.SamplePoints': {'border_share': 0.0},
 }
 # Where data lies and how it is read: the manifest says what it is. The last two only tell the
@@ -29,7 +34,7 @@ PATH_KEYS = (
 )  # fmt: skip
 
 
-def fingerprint(tuning_cfg: Config, options: Options, manifest: str) -> dict[str, Any]:
+def fingerprint(tuning_cfg: Config, options: Options, manifest: str) -> PlainConfig:
     """Collect what determines the tuned weights.
 
     Args:
@@ -69,7 +74,7 @@ def _start(path: str | None, prefix: str | None) -> str:
     return hash_file(path) + (f', under {prefix}' if prefix else '')
 
 
-def data_manifest(items: Sequence[Mapping[str, Any]]) -> str:
+def data_manifest(items: Sequence[ConfigMap]) -> str:
     """Hash the names of images and label maps, and the sizes of the files that labels are in.
 
     Names on the local disk count below their common folder, so that data may be moved. Elsewhere
@@ -101,8 +106,8 @@ def data_manifest(items: Sequence[Mapping[str, Any]]) -> str:
 
 
 def differences(
-    before: Mapping[str, Any],
-    now: Mapping[str, Any],
+    before: ConfigMap,
+    now: ConfigMap,
     most: int = 3,
     kind: type[Options] = Options,
 ) -> str:
@@ -121,7 +126,7 @@ def differences(
     return '; '.join(told + more)
 
 
-def _as_of_now(found: Mapping[str, Any], kind: type[Options]) -> dict[str, Any]:
+def _as_of_now(found: ConfigMap, kind: type[Options]) -> PlainConfig:
     """A fingerprint as the present version would have written it."""
     given = {key: _argument_as_of_now(key, value) for key, value in found.items()}
     for option in known_options(kind):
@@ -139,7 +144,7 @@ def _is_part(key: str, whole: str) -> bool:
     return key == whole or key.startswith(f'{whole}.')
 
 
-def _argument_as_of_now(key: str, value: Any) -> Any:
+def _argument_as_of_now(key: str, value: object) -> object:
     if isinstance(value, Mapping):
         known = {k: _argument_as_of_now(str(k), v) for k, v in value.items()}
         return {**ADDED_ARGUMENTS.get(str(known.get('type')), {}), **known}
@@ -153,7 +158,7 @@ def _argument_as_of_now(key: str, value: Any) -> Any:
     return plain_name(path[1] if path else value) if path or is_type else value
 
 
-def _without_paths(config: Any) -> Any:
+def _without_paths(config: object) -> object:
     if isinstance(config, Mapping):
         return {k: _without_paths(v) for k, v in config.items() if k not in PATH_KEYS}
     if isinstance(config, (list, tuple)):
@@ -161,9 +166,9 @@ def _without_paths(config: Any) -> Any:
     return config
 
 
-def _flatten(config: Any, prefix: str = '') -> dict[str, Any]:
+def _flatten(config: object, prefix: str = '') -> PlainConfig:
     if isinstance(config, dict) and config:
-        flat: dict[str, Any] = {}
+        flat: PlainConfig = {}
         for key, value in config.items():
             flat.update(_flatten(value, f'{prefix}.{key}' if prefix else str(key)))
         return flat

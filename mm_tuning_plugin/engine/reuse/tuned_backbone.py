@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from mm_tuning_plugin.checkpoint import read_backbone
+from mm_tuning_plugin.config_types import PlainConfig
 from mm_tuning_plugin.engine.common.files import FINGERPRINT, PREVIOUS_BACKBONE, TUNED_BACKBONE
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.resume.checkpoint_files import damage
@@ -41,7 +41,7 @@ def put_aside_if_damaged(tuned: Path) -> None:
     barrier()
 
 
-def told(tuned: Path) -> dict[str, Any]:
+def told(tuned: Path) -> PlainConfig:
     """What a tuned backbone tells of its tuning."""
     _, meta = read_backbone(tuned)
     return dict(iterations=meta.get('iterations'), retrieval=meta.get('retrieval') or {})

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mm_tuning_plugin.config_types import base_type
+from mm_tuning_plugin.config_types import ConfigMap, base_type
 from mm_tuning_plugin.datasets.wrappers import load_sample
 from mm_tuning_plugin.engine.config.entry_types import steps_of
 from mm_tuning_plugin.engine.preflight.fine_tuning.registered import (
@@ -29,7 +29,7 @@ from mm_tuning_plugin.errors import UserError
 LOADERS = ('train_dataloader', 'val_dataloader')
 
 
-def check_loaders(cfg: Mapping[str, Any]) -> None:
+def check_loaders(cfg: ConfigMap) -> None:
     """Samplers, collating and transforms of the loaders, without their data.
 
     Raises:
@@ -52,7 +52,7 @@ def check_loaders(cfg: Mapping[str, Any]) -> None:
             build(place, TRANSFORMS, step)
 
 
-def _transforms(place: str, dataset: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _transforms(place: str, dataset: object) -> Iterator[tuple[str, ConfigMap]]:
     """All transforms of a nest of data sets, with their places."""
     if not isinstance(dataset, Mapping):
         return
@@ -63,7 +63,7 @@ def _transforms(place: str, dataset: Any) -> Iterator[tuple[str, Mapping[str, An
     yield from _transforms(f'{place}.dataset', dataset.get('dataset'))
 
 
-def build_loader(cfg: Mapping[str, Any], name: str) -> DataLoader:
+def build_loader(cfg: ConfigMap, name: str) -> DataLoader:
     """A loader as a Runner builds it; its workers are not started.
 
     Args:
@@ -123,7 +123,7 @@ def first_batch(loader: DataLoader, name: str, size: int) -> Any:
         raise mistake(name, 'a batch', error) from error
 
 
-def preprocess(model: Mapping[str, Any], batch: Any, training: bool) -> Any:
+def preprocess(model: ConfigMap, batch: Any, training: bool) -> Any:
     """What the segmentor's preprocessor makes of a batch.
 
     Args:
@@ -144,7 +144,7 @@ def preprocess(model: Mapping[str, Any], batch: Any, training: bool) -> Any:
         raise _unfit(config, batch, error) from error
 
 
-def _unfit(config: Mapping[str, Any], batch: Any, error: Exception) -> UserError:
+def _unfit(config: ConfigMap, batch: Any, error: Exception) -> UserError:
     """Which values of the mean are too many, if these are."""
     images = batch.get('inputs') if isinstance(batch, Mapping) else None
     first = images[0] if isinstance(images, (list, tuple, Tensor)) and len(images) else None

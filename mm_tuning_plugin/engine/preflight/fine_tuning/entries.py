@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from mmengine.registry import LOG_PROCESSORS, MODEL_WRAPPERS, TRANSFORMS
 
+from mm_tuning_plugin.config_types import ConfigMap
 from mm_tuning_plugin.engine.preflight.fine_tuning.loops import check_loop
 from mm_tuning_plugin.engine.preflight.fine_tuning.metrics import check_evaluator
 from mm_tuning_plugin.engine.preflight.fine_tuning.registered import build, find, items
@@ -20,7 +20,7 @@ GROUPS = {
 }
 
 
-def check_groups(cfg: Mapping[str, Any]) -> None:
+def check_groups(cfg: ConfigMap) -> None:
     """As a Runner does: of what belongs together, all or nothing.
 
     Raises:
@@ -40,7 +40,7 @@ def check_groups(cfg: Mapping[str, Any]) -> None:
         raise UserError('auto_scale_lr', 'enable=True found', 'expected base_batch_size beside it')
 
 
-def remark_on_testing(cfg: Mapping[str, Any]) -> str:
+def remark_on_testing(cfg: ConfigMap) -> str:
     """What is wrong with the entries of testing, which training never builds; '' if nothing is."""
     try:
         check_evaluator('test_evaluator', cfg.get('test_evaluator'))
@@ -50,7 +50,7 @@ def remark_on_testing(cfg: Mapping[str, Any]) -> str:
     return ''
 
 
-def check_others(cfg: Mapping[str, Any]) -> None:
+def check_others(cfg: ConfigMap) -> None:
     """The log processor; and what is looked up by type alone.
 
     Raises:

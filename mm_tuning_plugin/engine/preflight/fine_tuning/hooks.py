@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS, VISBACKENDS, VISUALIZERS
 from mmengine.runner.priority import Priority, get_priority
 from mmengine.visualization import Visualizer
 
+from mm_tuning_plugin.config_types import ConfigMap
 from mm_tuning_plugin.engine.common.messages import MISTAKES
 from mm_tuning_plugin.engine.config.entry_types import shown
 from mm_tuning_plugin.engine.preflight.fine_tuning.loops import Length
@@ -37,7 +38,7 @@ PACKAGES = {
 }
 
 
-def check_visualizer(cfg: Mapping[str, Any]) -> bool:
+def check_visualizer(cfg: ConfigMap) -> bool:
     """Visualizer and backends by type and arguments: a backend would tell the world of a run.
 
     The visualizer itself is built, without any backend, if it is one of the stack's: hooks ask for
@@ -67,7 +68,7 @@ def check_visualizer(cfg: Mapping[str, Any]) -> bool:
     return True
 
 
-def _check_backend(place: str, config: Mapping[str, Any]) -> None:
+def _check_backend(place: str, config: ConfigMap) -> None:
     called = find(place, VISBACKENDS, config)
     given = {key: value for key, value in config.items() if key != 'name'}
     check_arguments(place, called, given, ('save_dir',))
@@ -81,7 +82,7 @@ def _check_backend(place: str, config: Mapping[str, Any]) -> None:
             )
 
 
-def build_hooks(cfg: Mapping[str, Any], visualizer_is_there: bool) -> list[tuple[str, Hook]]:
+def build_hooks(cfg: ConfigMap, visualizer_is_there: bool) -> list[tuple[str, Hook]]:
     """Build the hooks, default ones and custom ones.
 
     Args:
@@ -115,7 +116,7 @@ def build_hooks(cfg: Mapping[str, Any], visualizer_is_there: bool) -> list[tuple
     return built
 
 
-def _hooks(cfg: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _hooks(cfg: ConfigMap) -> Iterator[tuple[str, Any]]:
     for name, config in (cfg.get('default_hooks') or {}).items():
         if not (name in DEFAULT_HOOKS and config is None):
             yield f'default_hooks.{name}', config
@@ -133,7 +134,7 @@ def _is_raised_in_a_run_too(cause: BaseException | None, visualizer_is_there: bo
     return cause is None or (isinstance(cause, MISTAKES) and not for_want_of_a_run)
 
 
-def _check_priority(place: str, priority: Any) -> None:
+def _check_priority(place: str, priority: object) -> None:
     try:
         get_priority(priority)
     except (KeyError, TypeError, ValueError) as error:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from torch.utils.data import DataLoader
 
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.preflight.data import missing_packages
@@ -102,7 +103,7 @@ def look_at_first_batch(look: Look) -> None:
             _prepared(look, batch.build_loader(look.cfg, 'val_dataloader'), 'val_dataloader')
 
 
-def _prepared(look: Look, loader: Any, name: str) -> Any:
+def _prepared(look: Look, loader: DataLoader, name: str) -> Any:
     training = name == 'train_dataloader'
     # BatchNorm over ranks sees more than a rank's batch, however many ranks there will be.
     several = training and (look.network.normalises_over_ranks or loader.batch_size != 1)

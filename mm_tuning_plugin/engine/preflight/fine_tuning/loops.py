@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from mmengine.registry import LOOPS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
+from mm_tuning_plugin.config_types import ConfigMap
 from mm_tuning_plugin.engine.config.entry_types import shown
 from mm_tuning_plugin.engine.preflight.fine_tuning.registered import check_arguments, find
 from mm_tuning_plugin.errors import UserError
@@ -22,7 +23,7 @@ class Length(NamedTuple):
     iterations: int | None
 
 
-def check_loops(cfg: Mapping[str, Any]) -> None:
+def check_loops(cfg: ConfigMap) -> None:
     """The loops of training and validation.
 
     Raises:
@@ -45,7 +46,7 @@ def check_loops(cfg: Mapping[str, Any]) -> None:
         )
 
 
-def check_loop(place: str, config: Any, supplied: Sequence[str] = SUPPLIED) -> Any:
+def check_loop(place: str, config: object, supplied: Sequence[str] = SUPPLIED) -> Any:
     """One loop.
 
     Args:
@@ -77,7 +78,7 @@ def check_loop(place: str, config: Any, supplied: Sequence[str] = SUPPLIED) -> A
     return called
 
 
-def length_of(cfg: Mapping[str, Any], batches: int | None) -> Length:
+def length_of(cfg: ConfigMap, batches: int | None) -> Length:
     """How long training will be, as mmengine's own loops say it.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from mmengine.evaluator import Evaluator
@@ -22,7 +21,7 @@ from mm_tuning_plugin.engine.preflight.fine_tuning.registered import (
 from mm_tuning_plugin.errors import UserError
 
 
-def check_evaluator(place: str, config: Any) -> set[str] | None:
+def check_evaluator(place: str, config: object) -> set[str] | None:
     """Build the metrics of an evaluator.
 
     Args:
@@ -51,7 +50,7 @@ def check_evaluator(place: str, config: Any) -> set[str] | None:
     return names
 
 
-def _names_of(place: str, metric: Any) -> set[str] | None:
+def _names_of(place: str, metric: object) -> set[str] | None:
     """What mmseg's IoUMetric computes; of another metric nothing is known.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModule, revert_sync_batchnorm
@@ -12,7 +11,7 @@ from mmengine.model.weight_init import initialize
 from mmengine.registry import MODELS
 from torch import nn
 
-from mm_tuning_plugin.config_types import base_type
+from mm_tuning_plugin.config_types import ConfigMap, base_type
 from mm_tuning_plugin.engine.config.initial_weights import remove_pretrained
 from mm_tuning_plugin.engine.config.meta_build import build_on_meta
 from mm_tuning_plugin.engine.preflight.fine_tuning.registered import mistake
@@ -35,7 +34,7 @@ class Network:
         UserError: It cannot be built.
     """
 
-    def __init__(self, config: Mapping[str, Any], scope: str) -> None:
+    def __init__(self, config: ConfigMap, scope: str) -> None:
         self.config, self.scope = config, scope
         self._real: nn.Module | None = None
         self.normalises_over_ranks = False
@@ -99,7 +98,7 @@ class Network:
         return 'model', base_type(self.config)
 
 
-def without_weights(cfg: Mapping[str, Any]) -> ConfigDict:
+def without_weights(cfg: ConfigMap) -> ConfigDict:
     """The segmentor of a config as a Runner builds it, but for what loads weights."""
     model = ConfigDict(remove_pretrained(cfg['model']))
     if cfg.get('data_preprocessor') is not None:
@@ -124,7 +123,7 @@ def initialise(module: nn.Module) -> None:
         initialise(child)
 
 
-def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _parts(config: ConfigMap) -> Iterator[tuple[str, ConfigMap]]:
     for name in PARTS:
         part = config.get(name)
         several = isinstance(part, (list, tuple))

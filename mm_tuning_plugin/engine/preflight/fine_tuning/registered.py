@@ -11,12 +11,13 @@ import difflib
 import inspect
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mmengine.registry import Registry
 
+from mm_tuning_plugin.config_types import ConfigMap, PlainConfig
 from mm_tuning_plugin.errors import UserError
 
 # Arguments that name a folder to write to, which some constructors make and some destructors clear.
@@ -25,7 +26,7 @@ CORRECT = 'correct this entry of the config'  # where only another's exception t
 _NOT_REGISTERED = re.compile(r'^(\S+) is not in the (?:\S+::)?(\S.*?) registry\b')
 
 
-def find(place: str, root: Registry, config: Mapping[str, Any]) -> Callable[..., Any]:
+def find(place: str, root: Registry, config: ConfigMap) -> Callable[..., Any]:
     """What a config's ``type`` stands for: registered under a name, or the thing itself.
 
     Args:
@@ -54,7 +55,7 @@ def find(place: str, root: Registry, config: Mapping[str, Any]) -> Callable[...,
 
 
 def check_arguments(
-    place: str, called: Callable[..., Any], config: Mapping[str, Any], supplied: Iterable[str] = ()
+    place: str, called: Callable[..., Any], config: ConfigMap, supplied: Iterable[str] = ()
 ) -> None:
     """Refuse arguments that a class or function does not take; nothing is called.
 
@@ -82,7 +83,7 @@ def check_arguments(
         ) from error
 
 
-def build(place: str, root: Registry, config: Mapping[str, Any], **supplied: Any) -> Any:
+def build(place: str, root: Registry, config: ConfigMap, **supplied: Any) -> Any:
     """Build what a config describes, as mmengine builds it.
 
     Args:
@@ -145,7 +146,7 @@ def _unknown(place: str, kind: str, registry: Registry) -> UserError:
 
 
 @contextlib.contextmanager
-def written_aside(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def written_aside(config: ConfigMap) -> Iterator[PlainConfig]:
     """A config whose folders to write to are temporary ones, for the length of the block.
 
     What a destructor clears must still be there: what was built has to be dropped inside.
@@ -158,7 +159,7 @@ def written_aside(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {**config, **{key: str(Path(folder, key)) for key in named}}
 
 
-def items(place: str, config: Any) -> Iterator[tuple[str, Any]]:
+def items(place: str, config: object) -> Iterator[tuple[str, Any]]:
     """The entries of a list, or the only one, each with its place; none of None."""
     if isinstance(config, (list, tuple)):
         yield from ((f'{place}.{i}', item) for i, item in enumerate(config))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from types import FrameType
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mm_tuning_plugin.config_types import ConfigMap
 from mm_tuning_plugin.engine.common.messages import MISTAKES
 from mm_tuning_plugin.engine.preflight.fine_tuning.network import Network
 from mm_tuning_plugin.engine.preflight.fine_tuning.registered import CORRECT, told
@@ -42,7 +44,7 @@ _READS = (
 )
 
 
-def check_step(network: Network, data: Mapping[str, Any]) -> None:
+def check_step(network: Network, data: ConfigMap) -> None:
     """Take the forward half of a training step.
 
     Args:
@@ -67,7 +69,7 @@ def check_step(network: Network, data: Mapping[str, Any]) -> None:
         raise UserError(place, *explained) from error
 
 
-def _raised(model: nn.Module, data: Mapping[str, Any]) -> Exception | None:
+def _raised(model: nn.Module, data: ConfigMap) -> Exception | None:
     """What a training step raises."""
     device = next(iter(model.parameters())).device
     try:
@@ -90,9 +92,7 @@ def _is_of_the_config(error: Exception) -> bool:
     return isinstance(error, MISTAKES) and bool(text) and not _OF_DEVICES.search(text)
 
 
-def _explained(
-    network: Network, data: Mapping[str, Any], error: Exception
-) -> tuple[str, str] | None:
+def _explained(network: Network, data: ConfigMap, error: Exception) -> tuple[str, str] | None:
     """Problem and remedy where arithmetic alone shows them; None where it does not."""
     head = next((module for module in _modules(error) if hasattr(module, 'in_index')), None)
     read = next(filter(None, map(_read_and_given, _frames(error))), None)
@@ -136,7 +136,7 @@ def _levels(head: nn.Module, given: Sequence[int]) -> tuple[str, str] | None:
     )
 
 
-def _read_and_given(frame: Any) -> tuple[int, int] | None:
+def _read_and_given(frame: FrameType) -> tuple[int, int] | None:
     """Channels that a layer of torch's reads, and those it was given, where they are not equal."""
     layer, given = frame.f_locals.get('self'), frame.f_locals.get('input')
     for kind, name, axis in _READS:
@@ -146,7 +146,7 @@ def _read_and_given(frame: Any) -> tuple[int, int] | None:
     return None
 
 
-def _given_to_heads(network: Network, data: Mapping[str, Any]) -> list[int]:
+def _given_to_heads(network: Network, data: ConfigMap) -> list[int]:
     """Channels of each feature map that heads are given; [] where that cannot be told."""
     model = network.seen
     try:
@@ -168,7 +168,7 @@ def _modules(error: Exception) -> Iterator[nn.Module]:
     return (owner for owner in owners if isinstance(owner, nn.Module))
 
 
-def _frames(error: Exception) -> list[Any]:
+def _frames(error: Exception) -> list[FrameType]:
     """The frames that an error passed through, the innermost first."""
     frames, trace = [], error.__traceback__
     while trace is not None:
@@ -202,7 +202,7 @@ def _positions(index: Any) -> list[Any]:
     return [torch.empty(index.numel(), dtype=torch.long, device='meta')] * index.dim()
 
 
-def _moved(value: Any, device: torch.device) -> Any:
+def _moved(value: object, device: torch.device) -> Any:
     """Tensors, in whatever nest, on a device."""
     if isinstance(value, (Tensor, BaseDataElement)):
         return value.to(device)

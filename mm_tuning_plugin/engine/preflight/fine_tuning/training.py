@@ -22,7 +22,7 @@ from mmengine.registry import (
 from mmseg.models import EncoderDecoder
 from torch import nn
 
-from mm_tuning_plugin.config_types import base_type
+from mm_tuning_plugin.config_types import ConfigMap, base_type
 from mm_tuning_plugin.engine.preflight.fine_tuning.loops import Length, length_of
 from mm_tuning_plugin.engine.preflight.fine_tuning.network import Network, initialise
 from mm_tuning_plugin.engine.preflight.fine_tuning.registered import find, items, mistake
@@ -32,7 +32,7 @@ LONG = 10**6  # batches of an epoch of unknown length: schedules by epochs becom
 HEADS = ('neck', 'decode_head', 'auxiliary_head')
 
 
-def check_files(model: Mapping[str, Any], network: Network) -> None:
+def check_files(model: ConfigMap, network: Network) -> None:
     """Files on this machine that parts behind the backbone load, where mmengine's init does it.
 
     The backbone's are told where stage one begins.
@@ -55,7 +55,7 @@ def check_files(model: Mapping[str, Any], network: Network) -> None:
                     )
 
 
-def _loaded_files(config: Any) -> Iterator[str]:
+def _loaded_files(config: object) -> Iterator[str]:
     given = config.get('init_cfg') if isinstance(config, Mapping) else None
     for item in given if isinstance(given, (list, tuple)) else [given]:
         kind = base_type(item) if isinstance(item, Mapping) else ''
