@@ -1,10 +1,9 @@
-"""What the ``type`` of a config names, told and compared in one way.
+"""Read and compare the ``type`` of a config.
 
-A type is written as a registered name ('ResNet'), as one with its scope ('mmseg.ResNet'), as the
-path of a class ('mmseg.models.backbones.resnet.ResNet', which mmengine writes for new-style
-configs), or it is the class itself. All four mean the same to mmengine's registries, and so they
-must to everybody who asks for a type: by `base_type`, `full_type` or `class_of`, never by comparing
-what stands in the config.
+A type is written as a registered name ('ResNet'), with its scope ('mmseg.ResNet'), as the path of a
+class ('mmseg.models.backbones.resnet.ResNet', which mmengine writes for new-style configs), or as
+the class itself. All four mean the same to mmengine's registries. To treat them alike, read a type
+with `base_type`, `full_type` or `class_of` and never compare the entries of a config.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ ConfigMap = Mapping[str, Any]
 PlainConfig = dict[str, Any]
 """A part of a config that is built or changed."""
 
-# What a Runner of mmengine reads of a config, and our options: the rest may name what is not there.
+# The keys that mmengine's Runner reads, and this package's options. Others may name missing types.
 READ_KEYS = (
     'model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'val_dataloader', 'val_cfg',
     'val_evaluator', 'optim_wrapper', 'param_scheduler', 'default_hooks', 'custom_hooks',
@@ -40,7 +39,7 @@ class TypeName(NamedTuple):
     Attributes:
         scope: Of the registry; '' where the config leaves it open; of a class that nobody
             registered its module.
-        name: In the registry; of such a class its own.
+        name: In the registry; for an unregistered class, its own name.
     """
 
     scope: str
@@ -56,7 +55,7 @@ def base_type(config: Mapping[str, Any]) -> str:
 
 
 def shown_type(config: Mapping[str, Any]) -> str:
-    """The type for an error message: as the config says it, a class by its own name."""
+    """Format the type for an error message: as in the config, or the name of the class."""
     kind = _built(config.get('type'))
     return kind if isinstance(kind, str) else _own_name(kind)
 
@@ -73,12 +72,12 @@ def full_type(config: Mapping[str, Any], scope: str = 'mmengine') -> str:
 
 
 def class_of(config: Mapping[str, Any], registry: Registry, scope: str | None = None) -> Any:
-    """What mmengine would build for a config; None where it finds nothing.
+    """Return the class that mmengine would build for a config; None if it finds nothing.
 
     Args:
         config: It may have no type.
         registry: Where names are looked up.
-        scope: What a name without one is meant in; None: what the current default scope says.
+        scope: Of a name without one. None: the current default scope.
     """
     kind = _built(config.get('type'))
     if not isinstance(kind, str):
@@ -105,7 +104,7 @@ def name_of(kind: Any) -> TypeName:
 
 
 def plain_name(kind: Any, scope: str = 'mmseg') -> str:
-    """The shortest name that means a type; a registered name of the config stays as it is.
+    """Return the shortest name of a type. A registered name in the config is kept.
 
     Args:
         kind: A type.
@@ -221,7 +220,7 @@ def _not_importable(kind: LazyObject | LazyAttr, place: str, error: Exception) -
 
 
 def _holds_classes(items: Any) -> bool:
-    """Whether a class, or what stands for one, is anywhere in nested configs."""
+    """Whether nested configs contain a class or a lazy object of one."""
     for item in items:
         if isinstance(item, Mapping):
             if _holds_classes(item.values()):
@@ -259,7 +258,7 @@ def _looked_up(name: str, registry: Registry) -> Any:
 
 
 def _imported(name: str) -> Any:
-    """The class at a path; None where a string is none: a scope and a name have one dot."""
+    """Return the class at a path; None if the string is a scope and a name (one dot)."""
     if name.count('.') < 2:
         return None
     try:

@@ -49,13 +49,13 @@ class Cached(BaseTransform):
         self._kept: dict[Hashable, dict[str, Any]] = {}
 
     def transform(self, results: dict) -> dict | None:
-        """Load a sample, or copy what was loaded of the same files before.
+        """Load a sample, or copy it if the same files were loaded before.
 
         Args:
             results: Of a data set, nothing loaded yet.
 
         Returns:
-            It, with ``img`` (H, W, C) and whatever else the steps add; None where they give none.
+            The sample with ``img`` (H, W, C) and all that the steps add; None if they return None.
         """
         key = tuple(_hashable(results.get(name)) for name in READ)
         kept = self._kept.get(key)
@@ -76,7 +76,7 @@ class Cached(BaseTransform):
             self.bytes += size
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is kept: a worker that is spawned, and a copy, start with an empty cache."""
+        """Without the cache: a spawned worker and a copy start with an empty one."""
         return {**self.__dict__, '_kept': {}, 'bytes': 0}
 
     def __repr__(self) -> str:
@@ -104,7 +104,7 @@ def cache_loading(cfg: Config, max_bytes: int = MAX_BYTES) -> Config:
 
 
 def without_cache(config: Any) -> Any:
-    """Copy nested configs with the steps of every `Cached` in its place: what it computes."""
+    """Copy nested configs; the steps of every `Cached` replace it."""
     if isinstance(config, Mapping):
         return {key: without_cache(value) for key, value in config.items()}
     if isinstance(config, (list, tuple)):
@@ -117,7 +117,7 @@ def without_cache(config: Any) -> Any:
 
 
 def _cache_dataset(dataset: Any, max_bytes: int, scope: str) -> None:
-    """Put the cache into a data set's config, in place, through any nest of wrappers."""
+    """Put the cache into a data set's config, in place, inside any wrappers."""
     inner = dataset.get('datasets') or dataset.get('dataset')
     if inner:  # the steps of a wrapper come after those of what it wraps
         for part in inner if isinstance(inner, (list, tuple)) else [inner]:

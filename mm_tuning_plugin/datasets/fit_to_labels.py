@@ -15,22 +15,22 @@ from mm_tuning_plugin.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class FitToLabels(BaseTransform):
-    """Do behind the loading of labels what a pipeline does to the image before it.
+    """Do after the loading of labels what a pipeline does to the image before it.
 
     A label map of the file's size moves with the image. One of another size was made for the image
     as the steps leave it: they move the image alone.
 
     Args:
-        transforms: Configs of the steps that stand between the loading of image and labels.
+        transforms: Configs of the steps between the loading of the image and of the labels.
     """
 
     def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
         self.steps = Compose([TRANSFORMS.build(dict(step)) for step in transforms])
 
     def transform(self, results: dict) -> dict | None:
-        """Move ``img`` (H, W, C), and ``gt_seg_map`` if it is (H, W); None where a step gives none.
+        """Move ``img`` (H, W, C), and ``gt_seg_map`` if it is (H, W); None if a step returns None.
 
-        Sizes that still differ are left to `CheckLabels`, behind it.
+        `CheckLabels`, which follows, reports sizes that still differ.
         """
         seg_map = results['gt_seg_map']
         if results['img'].shape[:2] == seg_map.shape[:2]:

@@ -1,7 +1,7 @@
-"""What the file of a label map holds, where what was loaded of it may be another thing.
+"""Values in the file of a label map, for files whose loaded values may differ from them.
 
 mmseg's ``LoadAnnotations`` keeps 8 bits of every value, whatever the file has: of 300 it makes 44,
-without a word. Which files can be hit is seen in their first bytes, and only those are read anew.
+without a message. The first bytes show whether a file is affected; only such files are read again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LabelFiles:
     """The files of a data set's label maps.
 
     Args:
-        backend_args: As the loader of the label maps has them: which storage they lie in.
+        backend_args: Of the loader of the label maps: their storage.
     """
 
     def __init__(self, backend_args: Mapping[str, Any] | None = None) -> None:
@@ -42,9 +42,9 @@ class LabelFiles:
         self.left = REMOTE_FILES_READ
 
     def read_deep(self, path: str) -> np.ndarray | None:
-        """The values of a file that has more than 8 bits; None of another, or of one unread.
+        """Return the values of a file with more than 8 bits; None for other or unread files.
 
-        Of files that do not lie in a folder, only the first `REMOTE_FILES_READ` are looked at.
+        Of files in a remote storage, only the first `REMOTE_FILES_READ` are read.
         """
         head, content = self._head_of_local(path), None
         if head is None:
@@ -58,11 +58,11 @@ class LabelFiles:
         return _decode(self._get(path) if content is None else content)
 
     def read(self, path: str) -> np.ndarray | None:
-        """The values of an image file as they are; None of a file of another format, or none."""
+        """Return the unchanged values of an image file; None if missing or of another format."""
         return _decode(self._get(path))
 
     def is_jpeg(self, path: str) -> bool:
-        """Whether a file is a JPEG by its content, whatever its name says."""
+        """Whether the content of a file is a JPEG."""
         head = self._head_of_local(path)
         return (self._get(path) if head is None else head).startswith(_JPEG)
 
@@ -76,7 +76,7 @@ class LabelFiles:
             return None
 
     def _get(self, path: str) -> bytes:
-        """The content of a file; nothing where it cannot be had, which its loader has to tell."""
+        """Return the content of a file; empty if it cannot be read, which its loader reports."""
         try:
             return bytes(fileio.get(path, backend_args=self.backend_args))
         except Exception:  # storage backends can raise anything
@@ -153,7 +153,7 @@ def _may_be_deep(head: bytes, opened: Callable[[], BinaryIO]) -> bool:
 
     Args:
         head: Its first bytes.
-        opened: Opens it, for formats that say it further behind.
+        opened: Opens the file, for formats that store it further inside.
     """
     if head.startswith(_PNG):
         return head[24] > 8 if len(head) > 24 else False
@@ -173,7 +173,7 @@ def _may_be_deep(head: bytes, opened: Callable[[], BinaryIO]) -> bool:
 def _bits_of_tiff(head: bytes, file: BinaryIO) -> int | None:
     """Bits a value of the first image of a TIFF; None where its channels differ, or may do so.
 
-    Pillow says it as well, but takes a quarter of a millisecond: as long as reading a small map.
+    Pillow would need a quarter of a millisecond, as long as reading a small map.
     """
     order = _TIFF[head[:4]]
     file.seek(*struct.unpack_from(f'{order}I', head, 4))
@@ -187,7 +187,7 @@ def _bits_of_tiff(head: bytes, file: BinaryIO) -> int | None:
 
 
 def _decode(content: bytes) -> np.ndarray | None:
-    """The values of an image file as they are; None of what no reader of mmcv's takes."""
+    """Return the unchanged values of an image file; None if no reader of mmcv accepts it."""
     for backend in ('pillow', 'cv2', 'tifffile'):
         try:
             raw = mmcv.imfrombytes(content, flag='unchanged', backend=backend)

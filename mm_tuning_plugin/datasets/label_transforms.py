@@ -27,14 +27,14 @@ _BYTES = set(range(256))
 
 @TRANSFORMS.register_module()
 class MapLabels(BaseTransform):
-    """Rename label values: for data sets whose ignored pixels have a value of their own.
+    """Rename label values, for data sets with their own value for ignored pixels.
 
     Args:
         label_map: From values that label maps have to values 0..255. A value outside 0..255 is
             found in label maps of wider types, which a loader of the user's can give.
 
     Raises:
-        UserError: A new value lies outside 0..255.
+        UserError: A new value is outside 0..255.
     """
 
     def __init__(self, label_map: Mapping[int, int]) -> None:
@@ -50,7 +50,7 @@ class MapLabels(BaseTransform):
                 self.table[old] = new
 
     def transform(self, results: dict) -> dict:
-        """Map ``gt_seg_map``, all values at once; (H, W) uint8 wherever the new values fit it.
+        """Map ``gt_seg_map``, all values at once; (H, W) uint8 if the new values fit.
 
         Raises:
             UserError: A value is no whole number.
@@ -80,8 +80,8 @@ class CheckLabels(BaseTransform):
         ignore_values: Values that mean "ignore", besides 255.
         label_loader: What has read the label maps: 'mmseg', its ``LoadAnnotations``; 'either', the
             same, and a transform of the user's behind it, which may have read them anew; 'own', a
-            transform of the user's, whose values are taken as they are.
-        backend_args: Of mmseg's loader: which storage the label maps lie in.
+            transform of the user's, whose values are used unchanged.
+        backend_args: Of mmseg's loader: the storage of the label maps.
         filled: Values below 0 that transforms of the user's fill label maps with.
     """
 
@@ -165,7 +165,7 @@ class CheckLabels(BaseTransform):
         )
 
     def _note(self, path: str, seg_map: np.ndarray) -> str:
-        """The remedy for a label map that is refused, if it is more than a guess; else ''."""
+        """Return the remedy for a refused label map if it is certain; '' otherwise."""
         if self.files.is_jpeg(path):
             return (
                 'write PNG, or another format without loss, from the source anew: the file is a '

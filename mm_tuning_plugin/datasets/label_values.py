@@ -15,7 +15,7 @@ IGNORE = 255
 def usable_label_table(num_classes: int, ignore_values: Iterable[int]) -> np.ndarray:
     """Tabulate what becomes of each label value that a byte can hold.
 
-    A label l is usable if 0 <= l < num_classes and it is none of `ignore_values` or 255.
+    A label l is usable if 0 <= l < num_classes and it is not 255 and not in `ignore_values`.
 
     Args:
         num_classes: Number of classes.
@@ -42,7 +42,7 @@ def map_labels(
         seg_map: (H, W) whole numbers of any type.
         table: From `usable_label_table`.
         source: What to call the label map in an error: its path.
-        ignore_values: As the table's: of them, those outside 0..255 are ignored as well.
+        ignore_values: As for the table. Values outside 0..255 are ignored, too.
 
     Returns:
         (H, W) int16, every value a class or 255.
@@ -51,7 +51,7 @@ def map_labels(
         UserError: A value is neither a class nor ignored, or no whole number.
     """
     outside: list[int] = []
-    if seg_map.dtype == np.uint8:  # the usual case: no value lies outside the table
+    if seg_map.dtype == np.uint8:  # the usual case: all values are in the table
         mapped = table.take(seg_map)
     else:
         seg_map = as_integers(seg_map, source)
@@ -88,7 +88,7 @@ def as_integers(seg_map: np.ndarray, source: str) -> np.ndarray:
     """
     kind = seg_map.dtype.kind
     if kind == 'f':
-        with np.errstate(invalid='ignore'):  # not a number, or beyond 64 bits: told below
+        with np.errstate(invalid='ignore'):  # not a number, or beyond 64 bits: reported below
             integers = seg_map.astype(np.int64)
         wrong = seg_map[integers != seg_map]
         if wrong.size:

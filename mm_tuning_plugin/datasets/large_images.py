@@ -23,7 +23,7 @@ class CutLargeImage(BaseTransform):
     the one with most classes is kept; of several the first. Smaller images stay as they are, and
     no random number is drawn for them.
 
-    It stands behind `CheckLabels`.
+    It follows `CheckLabels`.
 
     Args:
         crop_size: (H, W) of the crops that training sees, pixels; images of no more pixels than
@@ -35,7 +35,7 @@ class CutLargeImage(BaseTransform):
         self.crop_size = None if crop_size is None else (int(crop_size[0]), int(crop_size[1]))
 
     def transform(self, results: dict) -> dict:
-        """Cut ``img`` (H, W, C) or (H, W) and ``gt_seg_map`` (H, W) alike."""
+        """Cut the same window from ``img`` (H, W, C) or (H, W) and ``gt_seg_map`` (H, W)."""
         shape = results['gt_seg_map'].shape
         size = window_size(shape, self.crop_size)
         if size == shape:
@@ -75,5 +75,5 @@ def window_size(
 
 
 def count_classes(seg_map: np.ndarray) -> int:
-    """How many classes a label map (H, W) uint8 has, without what is ignored."""
+    """Count the classes of a label map (H, W) uint8, without ignored values."""
     return int(np.count_nonzero(np.bincount(seg_map.ravel(), minlength=IGNORE + 1)[:IGNORE]))

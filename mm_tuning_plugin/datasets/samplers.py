@@ -13,7 +13,7 @@ from mm_tuning_plugin.registry import DATA_SAMPLERS
 
 
 class SeededIndex(int):
-    """A data-set index that carries the seed of everything drawn for it.
+    """A data-set index with the seed of all random draws for it.
 
     It travels through the DataLoader to the worker like any int, so that what a worker draws
     depends on (seed, position), never on which worker draws it or on what it drew before.
@@ -36,14 +36,14 @@ class SeededInfiniteSampler:
     """Shuffled epochs without end; W ranks take turns, `batch_size` positions each.
 
     So a batch of W ranks with B samples each is, in rank order, the batch of one rank with W * B:
-    the nodes of both are the same and stand in the same order.
+    both give the same nodes in the same order.
 
-    Position p lies in epoch p // n of n images; each epoch is a permutation seeded by
+    Position p is in epoch p // n of n images. Each epoch is a permutation seeded by
     (seed, epoch). Skipping is free, so a resumed run continues at its position.
 
     Args:
         dataset: The data set; only its length is read.
-        seed: Seed; drawn and shared by all ranks where None.
+        seed: Seed. None: drawn, and the same on all ranks.
         batch_size: Samples of one rank in a batch.
     """
 
@@ -83,7 +83,7 @@ class FirstSampler:
     Args:
         dataset: The data set; only its length is read.
         count: How many images, at most.
-        options: Of the sampler in whose place it stands; passed over.
+        options: Of the sampler that it replaces; ignored.
     """
 
     def __init__(self, dataset: Sized, count: int, **options: Any) -> None:

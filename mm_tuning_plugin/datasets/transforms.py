@@ -51,7 +51,7 @@ class SamplePatches(BaseTransform):
         size_range: Smallest and largest side: pixels (ints) or fractions of the shorter side.
         patch_size: Side to which every patch is resized, pixels.
         background_index: The background class, or None.
-        background_ratio: Share of background patches, where there is a background class.
+        background_ratio: Share of background patches, if there is a background class.
         max_overlap: De-duplication: largest covered share of a foreground patch.
         balance: 'pixel' or 'class'.
         ignore_values: Values that padding transforms of the user's may have brought in.
@@ -107,7 +107,7 @@ class SamplePoints(BaseTransform):
     Args:
         points_per_class: Most points of one class.
         max_points: Most points altogether.
-        border_share: Share of them that lie near another label; see `sample_points`.
+        border_share: Share of points near another label; see `sample_points`.
         num_classes: Number of classes.
         ignore_values: Values that padding transforms of the user's may have brought in.
     """
@@ -183,7 +183,7 @@ def cut_patches(
         image: (H, W, C) uint8.
         boxes: (P, 4) int64 (y0, x0, y1, x1), half-open; may reach outside the image.
         side: Side of the result, pixels.
-        fill: C values for what lies outside the image.
+        fill: C values for pixels outside the image.
 
     Returns:
         (P, side, side, C) uint8.
@@ -200,7 +200,7 @@ def cut_patches(
 
 
 def _image(results: dict) -> np.ndarray:
-    """The image as (H, W, C), also where it was loaded as grey."""
+    """Return the image as (H, W, C), also if it was loaded as grey."""
     image = results['img']
     return image[..., None] if image.ndim == 2 else image
 

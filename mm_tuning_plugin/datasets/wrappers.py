@@ -17,7 +17,7 @@ from mm_tuning_plugin.registry import DATASETS
 
 @contextmanager
 def random_state(*seed: int) -> Iterator[None]:
-    """Seed Python, NumPy and torch (CPU) inside the block; restore their states behind it.
+    """Seed Python, NumPy and torch (CPU) inside the block; restore their states after it.
 
     The main process loads the data itself when there are no workers, so its own random states
     must not move with the data's.
@@ -90,7 +90,7 @@ class SeededDataset:
         self.dataset.full_init()
 
     def get_data_info(self, index: int) -> dict:
-        """What the wrapped data set says of one of its images."""
+        """Return the wrapped data set's information on one of its images."""
         return self.dataset.get_data_info(index)
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """Ranks: joining those that a launcher started, and wrapping the model on each of them.
 
 With an accelerator both are mmengine's own. Without one mmengine starts no rank at all; here CPU
-ranks talk over gloo, so that a run over ranks can be tested where there is no accelerator.
+ranks communicate by gloo, so that a distributed run can be tested without an accelerator.
 """
 
 from __future__ import annotations

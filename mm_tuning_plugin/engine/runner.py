@@ -158,7 +158,7 @@ class MixAndMatchRunner:
         """Run stage one alone, unless it is finished.
 
         Returns:
-            The ``tuned_backbone.pth``, with which ``mix_and_match.tuned_backbone`` goes on.
+            The ``tuned_backbone.pth``; ``mix_and_match.tuned_backbone`` accepts it.
 
         Raises:
             UserError: As `train`.
@@ -176,7 +176,7 @@ class MixAndMatchRunner:
             yield
 
     def _begin(self) -> list[dict]:
-        """Look at the data that both stages need; what the data set says of each training image."""
+        """Check the data of both stages; return the information on each training image."""
         if self.options.compare is not None:
             check_finished(Path(self.options.compare))
         self.record = begin_or_resume(self.work_dir, bool(self.cfg.get('resume', False)))
@@ -188,7 +188,7 @@ class MixAndMatchRunner:
         return items
 
     def _look_at_fine_tuning(self) -> None:
-        """Whatever only stage two would meet is told before stage one."""
+        """Report mistakes that only stage two would meet, before stage one."""
         model, tuning = self.cfg['model'], self.tuning_cfg
         try:
             look = look_at_fine_tuning(self.cfg, loads_weights=self.options.checkpoint is None)
@@ -319,7 +319,7 @@ class MixAndMatchRunner:
         return hand_over
 
     def _show_load_report(self) -> None:
-        """What stage one began from, also where the baseline writes it."""
+        """Copy the report on stage one's initial weights to where the baseline writes it."""
         written = self.tuning_dir / LOAD_REPORT
         if written.is_file() and is_main_process():
             report = written.read_text(encoding='utf-8')
@@ -332,7 +332,7 @@ class MixAndMatchRunner:
 
         Args:
             handover: Puts the weights that it begins from into the backbone.
-            begins: Tells them from others: only checkpoints of a run from the same are resumed.
+            begins: Identifies the initial weights; only a run with the same is resumed.
         """
         cfg = copy.deepcopy(self.cfg)
         if self.options.checkpoint is not None:
@@ -366,7 +366,7 @@ class MixAndMatchRunner:
         return model
 
     def _report(self) -> None:
-        """Write the report; a run that is finished does not fail for it."""
+        """Write the report. A finished run does not fail because of it."""
         if not self.options.report:
             return
         note_circumstances(self.work_dir)
@@ -379,7 +379,7 @@ class MixAndMatchRunner:
         print_log(f'report: {path}', logger='current')
 
     def _build(self, kind: type[ResumableRunner], cfg: Config) -> ResumableRunner:
-        """Build the Runner of a stage; what is wrong with its config becomes one line.
+        """Build the Runner of a stage; report a mistake in its config in one line.
 
         Raises:
             UserError: Something in the config cannot be built.

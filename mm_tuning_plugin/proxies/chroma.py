@@ -69,7 +69,7 @@ def _grid_cell(chroma: Tensor, step: float) -> Tensor:
 
 
 def _grid_side(step: float) -> int:
-    """G: odd, so that grey lies in the middle of a cell and not on a border between four."""
+    """G: odd, so that grey is the middle of a cell and not the corner of four."""
     return 2 * int(-(-(AB_LIMIT - 0.5 * step) // step)) + 1
 
 

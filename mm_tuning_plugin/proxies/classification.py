@@ -44,7 +44,7 @@ class PooledProxy(BaseModel):
     Args:
         backbone: Config of a backbone with three input channels that returns a tuple of levels.
         in_channels: Channels of the level that is read.
-        in_index: Its index; all of the backbone takes part where it is the last.
+        in_index: Its index. If it is the last, the whole backbone is trained.
         data_preprocessor: Config.
         init_cfg: As every mmengine model has it.
 
@@ -82,7 +82,7 @@ def classification_losses(name: str, scores: Tensor, target: Tensor) -> dict[str
     """Cross-entropy and accuracy.
 
     Args:
-        name: What is told apart.
+        name: The thing that is classified.
         scores: (N, K).
         target: (N,) int64.
 

@@ -1,4 +1,4 @@
-"""Colorization, a self-supervised proxy: tell the colour of an image from its grey version.
+"""Colorization, a self-supervised proxy: predict the colour of an image from its grey version.
 
 Shape legend: B images, H, W pixels, h, w cells of the finest level that is read, Q classes.
 
@@ -37,7 +37,7 @@ GREYS = {'luma': rgb_to_grey, 'average': lambda rgb: rgb.mean(dim=1, keepdim=Tru
 
 @MODELS.register_module()
 class ColorizationDataPreprocessor(NormalisingDataPreprocessor):
-    """Splits images into what the model sees, grey, and what it has to tell, chroma.
+    """Splits images into the model's input, grey, and its target, chroma.
 
     With three numbers for `mean` and `std` the model sees grey three times, as a stock backbone
     needs it; with one, a single channel. The paper's system takes x / 255 - 0.4488 of the plain
@@ -77,7 +77,7 @@ class ColorizationDataPreprocessor(NormalisingDataPreprocessor):
         return {'inputs': inputs, 'chroma': self._targets(rgb), 'valid': valid}
 
     def _targets(self, rgb: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> (B, 2, H, W), what has to be told."""
+        """(B, 3, H, W) in [0, 1] -> (B, 2, H, W), the target."""
         return rgb_to_lab(rgb)[:, 1:]
 
 
@@ -136,9 +136,9 @@ class ColorizationModel(BaseModel):
         channels: Width of the head.
         step: Width of a class of chroma in units of Lab.
         rebalance: Share of the uniform distribution in the weights of the classes, in (0, 1]; None
-            or 1 weighs all alike. See ``class_weights``.
+            or 1 gives all the same weight. See ``class_weights``.
         momentum: Of the running estimate of how frequent the classes are, per iteration.
-        data_preprocessor: Config; ``ColorizationDataPreprocessor`` with its defaults where None.
+        data_preprocessor: Config. None: ``ColorizationDataPreprocessor`` with its defaults.
         init_cfg: As every mmengine model has it.
 
     Raises:
@@ -230,7 +230,7 @@ class ColorizationModel(BaseModel):
             valid: (B, 1, H, W).
 
         Returns:
-            ``loss_chroma``, and ``acc_chroma``, the per cent of cells whose class is told.
+            ``loss_chroma``, and ``acc_chroma``, the percentage of cells with the right class.
         """
         target = chroma_targets(chroma, valid, self.lookup, self.step, tuple(scores.shape[2:]))
         self._count(target)

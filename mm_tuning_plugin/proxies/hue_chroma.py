@@ -1,4 +1,4 @@
-"""Colorization by hue and chroma: tell their histograms around a few pixels from the grey image.
+"""Colorization by hue and chroma: predict their histograms around some pixels from the grey image.
 
 Shape legend: B images, H, W pixels, P points of an image, N = B * P, S bins, (h, w) the grid of the
 finest level that is read.
@@ -95,7 +95,7 @@ class HueChromaModel(BaseModel):
         bins: S.
         window: Side of the square of a histogram in pixels, odd.
         hue_weight: Of the loss of hue.
-        data_preprocessor: Config; ``HueChromaDataPreprocessor`` with its defaults where None.
+        data_preprocessor: Config. None: ``HueChromaDataPreprocessor`` with its defaults.
         init_cfg: As every mmengine model has it.
 
     Raises:

@@ -41,14 +41,14 @@ def window_histograms(
 
     Args:
         hue_chroma: (B, 2, H, W) from `rgb_to_hue_chroma`.
-        valid: (B, 1, H, W), 0 on padding; what lies there or outside the image has no vote.
+        valid: (B, 1, H, W), 0 on padding. Pixels there or outside the image have no vote.
         points: (N, 3) int64, (image, y, x) in pixels.
         bins: S.
         window: Side of the square in pixels, odd.
 
     Returns:
         Hues (N, S), votes weighed by chroma; chromas (N, S); mean chroma (N,). Rows sum to 1, or
-        to 0 where there is no vote: hues of a grey window, and both of a window of padding.
+        to 0 without a vote: hues of a grey window, and both of a window of padding.
     """
     reach = torch.arange(window, device=points.device) - window // 2
     offsets = torch.cartesian_prod(reach, reach)  # (V, 2)

@@ -1,4 +1,4 @@
-"""Jigsaw, a self-supervised proxy: tell in which of P orders the tiles of an image were laid.
+"""Jigsaw, a self-supervised proxy: predict in which of P orders the tiles of an image are.
 
 Shape legend: B images, H, W pixels, T = G * G tiles, S pixels a tile's side, P orders.
 
@@ -84,7 +84,7 @@ class JigsawDataPreprocessor(BaseDataPreprocessor):
             training: Makes no difference.
 
         Returns:
-            ``inputs`` (B, T, 3, S, S): tiles as they lie, RGB, each normalised; ``order`` (B,)
+            ``inputs`` (B, T, 3, S, S): tiles in their order, RGB, each normalised; ``order`` (B,)
             int64 in [0, P).
 
         Raises:
@@ -101,7 +101,7 @@ class JigsawDataPreprocessor(BaseDataPreprocessor):
         device = images.device
         corners, grey, order = corners.to(device), grey.to(device), order.to(device)
         images = torch.where(grey[:, None, None, None], rgb_to_grey(images), images)
-        # a tile is cut where the order says that it comes from: nothing is moved afterwards
+        # cut each tile from its source place, so nothing has to be moved afterwards
         laid = self.orders[order]  # (B, T)
         corners = corners.gather(1, laid[:, :, None, None].expand_as(corners))
         tiles = cut_tiles(images, corners, self.tile_size)
@@ -129,7 +129,7 @@ class JigsawModel(PooledProxy):
         in_channels: Channels of the level that is read.
         in_index: Its index; the last.
         channels: Width of the embedding of a tile; the classifier has four times as many.
-        data_preprocessor: Config; ``JigsawDataPreprocessor`` with its defaults where None.
+        data_preprocessor: Config. None: ``JigsawDataPreprocessor`` with its defaults.
         init_cfg: As every mmengine model has it.
 
     Raises:

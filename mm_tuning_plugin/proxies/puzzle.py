@@ -1,4 +1,4 @@
-"""Arithmetic of jigsaw puzzles: which orders to tell apart, and how to cut the tiles.
+"""Jigsaw puzzles: the orders to classify, and how tiles are cut.
 
 Shape legend: B images, H, W pixels, T = G * G tiles in row-major order, S pixels a tile's side,
 C = 3 channels, P orders.
@@ -36,7 +36,7 @@ def permutation_set(count: int, pieces: int, seed: int = 0) -> Tensor:
         seed: Of the draws.
 
     Returns:
-        (P, T) int64: entry t is the tile that lies at place t. No row occurs twice.
+        (P, T) int64: entry t is the tile at place t. No row occurs twice.
 
     Raises:
         UserError: If there are fewer orders than `count`, or fewer than two are asked for.
@@ -70,10 +70,10 @@ def _hamming(orders: np.ndarray, index: int) -> np.ndarray:
 def draw_corners(
     sizes: Tensor, grid: int, tile_size: int, channel_shift: int, generator: Generator | None = None
 ) -> Tensor:
-    """Places a tile at random in every cell of a grid, each channel a little beside the others.
+    """Places a tile at random in every cell of a grid, each channel with a small offset.
 
     The gaps between tiles keep edges from being continued across them; channels that are moved
-    hide the lens's chromatic aberration, which tells where in an image a tile lies.
+    hide the lens's chromatic aberration, which reveals the place of a tile in the image.
 
     Args:
         sizes: (B, 2) int64, height and width of each image, at least `grid * tile_size`.
@@ -99,7 +99,7 @@ def draw_corners(
 
 
 def cut_tiles(images: Tensor, corners: Tensor, tile_size: int) -> Tensor:
-    """Cuts squares out of images, each channel at a place of its own.
+    """Cuts squares out of images, each channel at its own place.
 
     Args:
         images: (B, C, H, W).
@@ -120,7 +120,7 @@ def cut_tiles(images: Tensor, corners: Tensor, tile_size: int) -> Tensor:
 def normalise_tiles(tiles: Tensor) -> Tensor:
     """Gives each channel of each tile the mean 0 and the deviation 1.
 
-    Neighbours are no longer told by their brightness and tint.
+    Brightness and tint then no longer reveal neighbours.
 
     Args:
         tiles: (B, T, C, S, S) in [0, 255].

@@ -1,4 +1,4 @@
-"""Rotation, a self-supervised proxy: tell by which quarter turn a crop was rotated.
+"""Rotation, a self-supervised proxy: predict by which quarter turn a crop was rotated.
 
 Shape legend: B crops, H = W pixels.
 
@@ -44,7 +44,7 @@ class RotationDataPreprocessor(NormalisingDataPreprocessor):
 
         Raises:
             UserError: If a crop is not square, or not as large as the others: its shape, or its
-                padding, would tell the rotation.
+                padding, would reveal the rotation.
         """
         crops = list(self.cast_data(data['inputs']))
         for crop in crops:
@@ -72,7 +72,7 @@ class RotationModel(PooledProxy):
         backbone: Config of a backbone with three input channels that returns a tuple of levels.
         in_channels: Channels of the level that is read.
         in_index: Its index; the last.
-        data_preprocessor: Config; ``RotationDataPreprocessor`` with its defaults where None.
+        data_preprocessor: Config. None: ``RotationDataPreprocessor`` with its defaults.
         init_cfg: As every mmengine model has it.
 
     Raises:

@@ -20,7 +20,7 @@ def read_levels(
 ) -> list[Tensor]:
     """Images (N, C, H, W) -> the levels that a proxy reads, each (N, in_channels, h, w).
 
-    Where a map of the backbone has its channels elsewhere, they are found by their number.
+    If a map has its channels in another dimension, they are found by their number.
 
     Raises:
         UserError: A level does not exist, or has another number of channels; or the backbone takes

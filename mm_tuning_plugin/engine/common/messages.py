@@ -1,4 +1,4 @@
-"""What a run says to its user."""
+"""Messages of a run to its user."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def config_named(*more: type[Exception]) -> Iterator[None]:
     """Around the building of a config: what it raises becomes one line.
 
     Args:
-        *more: What is the config's fault here, besides `MISTAKES`.
+        *more: Further exceptions that are mistakes of the config, besides `MISTAKES`.
 
     Raises:
         UserError: Something in the config cannot be built.

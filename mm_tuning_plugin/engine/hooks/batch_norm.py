@@ -1,4 +1,4 @@
-"""The hook that estimates BatchNorm's statistics anew before the tuned backbone is written.
+"""The hook that estimates BatchNorm's statistics again before the tuned backbone is written.
 
 And its config: the crops are those of fine-tuning, whatever tuning itself is shown.
 """

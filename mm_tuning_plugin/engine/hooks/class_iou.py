@@ -37,7 +37,7 @@ class ClassIoUHook(Hook):
                 metric.compute_metrics = self._listening(type(metric).compute_metrics, metric)
 
     def after_val_epoch(self, runner: Runner, metrics: object = None) -> None:
-        """Write what was heard: IoU of the classes in percent, null where there are no pixels."""
+        """Write the IoU of the classes in percent, null for classes without pixels."""
         if not self.areas or not is_main_process():
             return
         intersect, union = self.areas

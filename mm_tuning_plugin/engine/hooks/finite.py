@@ -1,4 +1,4 @@
-"""Tuning ends where it has left the finite numbers: nothing that comes after can bring it back."""
+"""End tuning if the loss is not finite: later steps cannot repair it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ REMEDY = 'lower mix_and_match.lr and tune again, or look for such values in the 
 class FiniteHook(Hook):
     """End tuning at a loss that is not finite, and before a checkpoint of such weights.
 
-    Gradients alone do not count. Where a loss scaler is at work, which leaves such steps out,
+    Gradients alone do not count. With a loss scaler, which skips such steps,
     `TOLERATED_IN_A_ROW` iterations may pass, with a warning at the first of a row. Ranks compute
-    the loss of all nodes, so they end alike.
+    the loss of all nodes, so all of them end.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class FiniteHook(Hook):
         """Look at the loss.
 
         Raises:
-            UserError: It is not finite, and no loss scaler made up for it.
+            UserError: The loss is not finite, and no loss scaler skips the step.
         """
         self.iteration = runner.iter + 1
         loss = float(outputs['loss'].detach())

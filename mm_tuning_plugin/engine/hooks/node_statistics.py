@@ -1,4 +1,4 @@
-"""Hooks of stage one. They observe, warn and write; none of them changes the training."""
+"""A hook of stage one that observes nodes. It does not change the training."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class NodeStatisticsHook(Hook):
                 )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Carry what was seen over an interruption; only the main rank is asked."""
+        """Save the observations in the checkpoint; only the main rank calls this."""
         checkpoint.setdefault(CARRIED, {})['seen'] = dict(
             nodes_per_class=self.nodes_per_class + self.own_nodes,
             images_without_nodes=sorted(self.images_without_nodes),

@@ -67,19 +67,19 @@ class SaveBackboneHook(Hook):
         self.retrieval[str(runner.iter)] = {k: float(v) for k, v in (metrics or {}).items()}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Carry what was measured over an interruption."""
+        """Save the measurements in the checkpoint."""
         checkpoint.setdefault(CARRIED, {}).update(
             hash_before=self.hash_before, retrieval=self.retrieval
         )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take up what was measured before an interruption."""
+        """Restore the measurements from a checkpoint."""
         carried = checkpoint.get(CARRIED, {})
         self.retrieval.update(carried.get('retrieval', {}))
         self.resumed_hash = carried.get('hash_before')
 
     def after_train(self, runner: Runner) -> None:
-        """Write the backbone; warn if tuning left it as it was.
+        """Write the backbone; warn if tuning did not change it.
 
         Raises:
             UserError: Its weights are not finite.

@@ -1,6 +1,6 @@
 """``report.html`` of a two-stage run: what ran, what came out, and how to make it again.
 
-It is made from the files of the run alone, so that it can be made once more, beside another run.
+It is made from the files of the run alone, so it can be made again later.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def write_report(work_dir: Path, compare: Path | None = None) -> Path:
 
     Args:
         work_dir: Of a finished run of `MixAndMatchRunner`, with tuning or without.
-        compare: That of another run, the baseline as a rule, whose classes stand beside.
+        compare: Folder of another run, usually the baseline, to compare classes with.
 
     Returns:
         The file.
@@ -265,7 +265,7 @@ def _making(work_dir: Path) -> list[Block]:
 
 
 def _read(path: Path) -> PlainConfig:
-    """A JSON file's content; nothing where it is missing or damaged."""
+    """Return a JSON file's content; empty if it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError):

@@ -33,7 +33,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The commit of this package's own repository, '+' behind it if files differ; None: no git."""
+    """Return the commit of this package's repository, '+' if files differ; None without git."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str | None:
@@ -45,7 +45,7 @@ def commit() -> str | None:
             return None
         return done.stdout.strip()
 
-    # an installed package may lie inside somebody else's repository
+    # an installed package may be inside another repository
     if git('ls-files', '--error-unmatch', 'mm_tuning_plugin/__init__.py') is None:
         return None
     changed = git('status', '--porcelain', '--untracked-files=no')

@@ -111,7 +111,7 @@ def differences(
     most: int = 3,
     kind: type[Options] = Options,
 ) -> str:
-    """Say in one line what differs; empty where nothing does.
+    """Return one line on what differs; empty if nothing does.
 
     Args:
         before: A fingerprint, maybe of an earlier version.

@@ -29,7 +29,7 @@ def previous_fingerprint(tuned: Path) -> dict | None:
 
 
 def put_aside_if_damaged(tuned: Path) -> None:
-    """Rename a damaged tuned backbone, so that the last checkpoint of its stage makes it anew."""
+    """Rename a damaged tuned backbone, so that the last checkpoint of its stage makes it again."""
     reason = [damage(tuned) if is_main_process() and tuned.is_file() else None]
     broadcast_object_list(reason)
     if reason[0] is None:
@@ -42,7 +42,7 @@ def put_aside_if_damaged(tuned: Path) -> None:
 
 
 def told(tuned: Path) -> PlainConfig:
-    """What a tuned backbone tells of its tuning."""
+    """Return the metadata of a tuning from its tuned backbone."""
     _, meta = read_backbone(tuned)
     return dict(iterations=meta.get('iterations'), retrieval=meta.get('retrieval') or {})
 

@@ -35,7 +35,7 @@ class AlexNetBN(ChainBackbone):
     Args:
         variant: 'colorize', which the random start shares, or 'jigsaw'.
         in_channels: 1 (grey) or 3.
-        out_indices: Outputs that are given, of 'input', 'conv1' to 'conv5' (behind norm and ReLU),
+        out_indices: Outputs that are given, of 'input', 'conv1' to 'conv5' (after norm and ReLU),
             'pool5', 'fc6' and 'fc7'; the last three of these with `with_fc` alone.
         with_fc: Whether fc6 (6 x 6) and fc7 belong to the backbone, as convolutions; else they are
             the head's (`FCN32sHead`).

@@ -17,7 +17,7 @@ class ChainBackbone(BaseModule):
     """Convolutions, norms and poolings one after the other.
 
     Sub-classes add their modules, and list the steps: names of modules, which are run in order.
-    Where a step is the last of a named output, its result is that output.
+    The result of the last step of a named output is that output.
 
     Args:
         names: Of the outputs, in order, 'input' first.

@@ -31,7 +31,7 @@ class HypercolumnLinear(nn.Linear):
     def forward(
         self, levels: Sequence[Tensor], points: Tensor, image_size: tuple[int, int]
     ) -> Tensor:
-        """Read the levels at points. What is held grows with the points only.
+        """Read the levels at points. Memory grows with the number of points only.
 
         Args:
             levels: (M, C_l, h_l, w_l) each.

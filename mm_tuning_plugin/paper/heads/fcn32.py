@@ -24,9 +24,9 @@ class FCN32sHead(BaseDecodeHead):
         in_channels: Of the level.
         channels: Width of fc6 and fc7.
         kernel_size: Of fc6: 6 or 7 in the released networks.
-        norm_cfg: Of norms behind fc6 and fc7; None: none. AlexNet has them without affine
+        norm_cfg: Of norms after fc6 and fc7; None: none. AlexNet has them without affine
             parameters.
-        dropout_ratio: Behind fc6 and fc7.
+        dropout_ratio: After fc6 and fc7.
         **kwargs: As every mmseg decode head has them.
     """
 
@@ -40,7 +40,7 @@ class FCN32sHead(BaseDecodeHead):
         dropout_ratio: float = 0.5,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault('init_cfg', None)  # mmseg's default draws the classifier anew
+        kwargs.setdefault('init_cfg', None)  # mmseg's default initialises the classifier again
         super().__init__(
             in_channels, channels, norm_cfg=norm_cfg, dropout_ratio=dropout_ratio, **kwargs
         )
@@ -52,7 +52,7 @@ class FCN32sHead(BaseDecodeHead):
                 layers.append(norm(norm_cfg, channels))
             layers += [nn.ReLU(inplace=True), nn.Dropout(dropout_ratio)]
         self.fc = nn.Sequential(*layers)
-        self.dropout = None  # stands behind each layer instead
+        self.dropout = None  # follows each layer instead
         gaussian(self.conv_seg, 0.01, 0.0)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
