@@ -1,4 +1,4 @@
-"""In which order the pictures of stage one are shown, and what is written under them."""
+"""Order and captions of the pictures of stage one."""
 
 from __future__ import annotations
 

@@ -59,12 +59,12 @@ class PicturesHook(Hook):
         pictures: Of these names.
         class_names: Names of the K classes.
         nodes: Name of the kind of node.
-        interval: Iterations between pictures. None: the batch before the first one, and all else
+        interval: Iterations between pictures. None: the batch before the first one, and all others
             at the end.
     """
 
     priority = (
-        'LOW'  # listed behind SaveBackboneHook: the backbone is written before they are drawn
+        'LOW'  # listed after SaveBackboneHook, so the backbone is written before they are drawn
     )
 
     def __init__(
@@ -80,7 +80,7 @@ class PicturesHook(Hook):
         self.dense = node_kind(nodes).whole_images
         self.interval = interval
         self.before: Snapshot | None = None
-        self.now: tuple[int, Snapshot] | None = None  # an iteration, and what was measured at it
+        self.now: tuple[int, Snapshot] | None = None  # an iteration, and its measurements
 
     def before_run(self, runner: Runner) -> None:
         """Ask for the nodes of validations."""
@@ -104,7 +104,7 @@ class PicturesHook(Hook):
                 self.before = load_snapshot(kept)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """Draw, where the iterations done so far make it due."""
+        """Draw if it is due after the iterations so far."""
         if is_main_process() and self._due(runner.iter):
             self._draw(runner, data_batch)
 
@@ -149,7 +149,7 @@ class PicturesHook(Hook):
             measured = runner.iter > 0 and self.now is not None and self.now[0] == runner.iter
             for kind in self.pictures:
                 if not (measured if kind in PICTURES_OF_RETRIEVAL else batch is not None):
-                    continue  # there is nothing to draw it of
+                    continue  # nothing to draw
                 with _noted(f'{kind} of iteration {runner.iter} is not drawn'):
                     picture = self._picture(runner, kind, batch)
                     path = self._folder(runner) / f'{kind}_{runner.iter}.png'
@@ -192,7 +192,7 @@ class PicturesHook(Hook):
         )
 
     def _snapshots(self, runner: Runner) -> dict[str, Snapshot]:
-        """What was embedded before tuning, where it is known, and now, by title."""
+        """Return the embeddings before tuning, if known, and now, by title."""
         now = self.now[1]
         last = runner.iter == runner.max_iters
         titles = TITLES[0], TITLES[1] if last else f'after {runner.iter} iterations'
@@ -254,7 +254,7 @@ def embed_nodes(model: torch.nn.Module, dataset: BaseDataset) -> list[PlainConfi
 
 @contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode; behind it every module has the mode it had before."""
+    """Put a model into evaluation mode; afterwards every module has its earlier mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -38,7 +38,7 @@ class Snapshot(NamedTuple):
         query_labels: (Q,) int64.
         neighbours: (Q, up to 5, 2) int64, their nearest nodes of the gallery, nearest first.
         neighbour_labels: (Q, up to 5) int64.
-        recall: recall@1 of all queries; NaN where it could not be measured.
+        recall: recall@1 of all queries; NaN if it could not be measured.
     """
 
     points: np.ndarray
@@ -67,7 +67,7 @@ def take_snapshot(
     Args:
         nodes: Of each image ``role`` ('gallery', 'query'), ``embeddings`` (P, D), ``labels`` (P,).
         num_classes: K.
-        recall: recall@1, where it is known; measured here otherwise.
+        recall: recall@1 if known; otherwise it is measured here.
 
     Raises:
         ValueError: An embedding is not finite.
@@ -123,7 +123,7 @@ def choose_queries(labels: Tensor, asks: Tensor, most: int = MOST_QUERIES) -> Te
 
 
 def locate(nodes: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """Say on which image each node lies, and which of its nodes it is.
+    """Return each node's image, and its index among the image's nodes.
 
     Args:
         nodes: (...) int64, indices among the N.

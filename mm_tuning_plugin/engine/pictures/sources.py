@@ -19,7 +19,7 @@ from mm_tuning_plugin.config_types import ConfigMap, full_type
 from mm_tuning_plugin.datasets import SeededInfiniteSampler
 from mm_tuning_plugin.engine.config.derive_pipelines import with_pipeline
 
-TILE = 72  # side of a patch as it is shown, pixels
+TILE = 72  # side of a displayed patch, pixels
 MOST_IMAGES = 8  # of a batch that are shown with their nodes
 
 
@@ -30,7 +30,7 @@ def with_sources(dataset: ConfigMap) -> dict:
         dataset: Config of a `SeededDataset`.
 
     Returns:
-        Its copy: sample for sample the same, with ``source`` beside it.
+        Its copy: the same samples, with ``source`` added.
     """
 
     def keep(steps: Sequence[ConfigMap]) -> list[dict]:
@@ -151,7 +151,7 @@ def node_tiles(dataset: BaseDataset, nodes: np.ndarray, dense: bool) -> np.ndarr
 
 
 def window_of(picture: np.ndarray) -> int:
-    """Side of what is shown around a point of a picture (H, W, 3): a quarter of it, odd, pixels."""
+    """Side of the square around a point of a picture (H, W, 3), in pixels: a quarter of it, odd."""
     return max(17, min(picture.shape[:2]) // 4) | 1
 
 

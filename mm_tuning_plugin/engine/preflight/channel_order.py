@@ -1,4 +1,4 @@
-"""Who reads a backbone's outputs in fine-tuning, and whether it can read them as they are.
+"""Whether the reader of a backbone's outputs in fine-tuning can use their channel order.
 
 Stage one brings every map to (B, C, H, W). mmseg's own heads and necks take a tuple of such maps
 for granted; a neck, head or segmentor of the user's may bring them there itself.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Whose classes read dimension 1 as channels.
 PACKAGES = ('mmengine', 'mmcv', 'mmseg', 'mmdet', 'mmpretrain', 'mm_tuning_plugin', 'torch')
-# What a class defines that handles the backbone's outputs in a way of its own.
+# Methods of a class that handles the backbone's outputs in its own way.
 OF_SEGMENTORS = ('extract_feat', 'loss', 'predict', 'encode_decode', '_forward', 'forward')
 OF_READERS = ('loss', 'predict', 'forward', '_forward_feature', '_transform_inputs')
 
@@ -62,7 +62,7 @@ def check_readers(model: ConfigMap, tuner: MixAndMatchTuner, scope: str) -> None
 
 
 def refuse_misread(model: ConfigMap, tuner: ConfigMap, scope: str) -> None:
-    """As `check_readers`, where a look at fine-tuning has failed.
+    """As `check_readers`, after a look at fine-tuning has failed.
 
     Maps with their channels last look like maps with a wrong number of channels.
 
@@ -77,7 +77,7 @@ def refuse_misread(model: ConfigMap, tuner: ConfigMap, scope: str) -> None:
     try:
         with no_trace(scope):
             built = MODELS.build(tuner)
-    except Exception:  # what is wrong is told already
+    except Exception:  # the mistake was reported already
         return
     check_readers(model, built, scope)
 
@@ -115,7 +115,7 @@ def _places(tuner: MixAndMatchTuner, levels: Sequence[int] | None) -> list[int]:
 
 
 def _unnamed(tuner: MixAndMatchTuner, levels: Sequence[int] | None) -> int | None:
-    """Of a dict, a level that is none of its keys; None where all are."""
+    """Return a level that is not a key of a dict of maps; None if all are."""
     wanted = range(tuner.num_levels) if levels is None else levels
     if tuner.level_names == list(range(tuner.num_levels)):
         return None
@@ -129,7 +129,7 @@ def _remedy(backbone: ConfigMap, scope: str) -> str:
         network = getattr(build_on_meta(changed, scope), 'timm_model', None)
         if hasattr(getattr(network, 'model', None), 'forward_intermediates'):
             return "set feature_cls='getter' in it, with which timm gives (B, C, H, W)"
-    except Exception:  # no wrapper of timm's, or a network that has no such form
+    except Exception:  # not timm's wrapper, or a network without this option
         pass
     return 'permute them in the backbone, or in a neck of your own'
 

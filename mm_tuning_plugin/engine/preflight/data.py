@@ -78,7 +78,7 @@ def check_data(
     for line in moving_warnings(dataset, where) if train is None else ():
         warn(line)
     config = with_pipeline(dataset, derive)
-    # No Runner lives yet, so nothing has said in whose scope unprefixed types are meant.
+    # There is no Runner yet that sets the default scope.
     with random_state(0), DefaultScope.overwrite_default_scope(scope):
         built, items = build_dataset(config, where, samples)
         chosen = np.linspace(0, len(built) - 1, min(samples, len(built)), dtype=int).tolist()
@@ -99,7 +99,7 @@ def check_data(
 
 
 def missing_packages(config: object, place: str = '') -> Iterator[tuple[str, str]]:
-    """Where a config names types of packages that are not installed, as mmseg's heads do mmdet's.
+    """Yield the places where a config names types of packages that are not installed.
 
     Args:
         config: Nested configs; a type's package is its scope, as in 'mmdet.DiceLoss'.
@@ -130,7 +130,7 @@ def build_dataset(
         samples: Most samples that are loaded to see whether files that are not found are needed.
 
     Returns:
-        It, and what it says of each image, see `files.list_items`.
+        The data set, and its information on each image; see `list_items`.
 
     Raises:
         UserError: It cannot be built, it is empty, or a file is missing.
@@ -163,7 +163,7 @@ def build_dataset(
 
 
 def _refuse_missing_root(config: ConfigMap) -> None:
-    """Say that a folder of data is missing, where that may be why something else failed."""
+    """Report a missing data folder if that may be the cause of another error."""
     for leaf in leaf_datasets(config):
         root, prefixes = leaf.get('data_root'), leaf.get('data_prefix')
         below = prefixes.values() if isinstance(prefixes, Mapping) else [prefixes]
@@ -175,7 +175,7 @@ def _refuse_missing_root(config: ConfigMap) -> None:
 
 
 def _encoding(config: ConfigMap, error: Exception) -> str:
-    """The remedy for a split file that is no UTF-8; empty where it is another mistake."""
+    """Return the remedy for a split file that is not UTF-8; empty for other mistakes."""
     if not isinstance(error, UnicodeDecodeError):
         return ''
     files = [

@@ -48,9 +48,9 @@ class Reader(NamedTuple):
         return json.dumps(self.client_args or self.backend_args or {}, sort_keys=True, default=str)
 
     def backend(self, path: str) -> BaseStorageBackend:
-        """The backend that reads a path; None where it cannot be had.
+        """Return the backend that reads a path; None if it cannot be built.
 
-        Loading says why it cannot.
+        Loading then reports why.
         """
         if self.client_args is not None:
             return LocalBackend() if self.client_args.get('backend') == 'disk' else None
@@ -71,7 +71,7 @@ class Reader(NamedTuple):
         return get(path, backend_args=arguments)
 
     def storage(self, path: str) -> str | None:
-        """What tells this storage from others; None: the local disk."""
+        """Return what identifies this storage; None: the local disk."""
         return None if type(self.backend(path)) is LocalBackend else self.text
 
 
@@ -87,10 +87,10 @@ class Look:
         self._asked: dict[tuple[str, str], Any] = {}
 
     def __call__(self, path: object, reader: Reader) -> bool | None:
-        """Whether there is such a file; None: nobody can tell, or not within the time.
+        """Whether there is such a file; None if unknown, or not known in time.
 
         Args:
-            path: Of the file; what is no path is not looked for.
+            path: Of the file. Other values are not checked.
             reader: Of the step that reads it.
         """
         if not isinstance(path, (str, os.PathLike)):
@@ -136,10 +136,10 @@ def find_leaf(dataset: BaseDataset, index: int) -> tuple[BaseDataset, int]:
 
 
 def find_readers(dataset: BaseDataset) -> dict[str, Reader]:
-    """How a data set without wrapper reads images and label maps, as its pipeline tells.
+    """Return how a data set without wrapper reads images and label maps, from its pipeline.
 
     A step that is known to read the one or the other comes first, then any other that has
-    ``backend_args``. Where no step has any, paths alone say where a file is.
+    ``backend_args``. If no step has any, paths alone decide where a file is.
     """
     steps = list(_steps(getattr(dataset, 'pipeline', None)))
     read = [_key_of(step) for step in steps]
@@ -172,7 +172,7 @@ def _key_of(step: object) -> str | None:
 
 
 def list_items(dataset: BaseDataset) -> list[dict]:
-    """What a built data set says of each image, with `STORAGE` where that is not the local disk."""
+    """Return a data set's information on each image, with `STORAGE` if it is not the local disk."""
     readers: dict[int, dict[str, Reader]] = {}
     items = []
     for index in range(len(dataset)):

@@ -20,7 +20,7 @@ from mm_tuning_plugin.engine.resume import rng_states
 
 @contextlib.contextmanager
 def no_trace(scope: str) -> Iterator[None]:
-    """Build inside the block what is thrown away behind it.
+    """Build temporary objects inside the block.
 
     Random states, mmengine's instances by name (message hubs, visualizers, loggers, scopes) and the
     warning filters are afterwards as they were; nothing is said meanwhile. Files are not guarded:
@@ -40,7 +40,7 @@ def no_trace(scope: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Without the output and the warnings of constructors, which say them again in the run.
+    """Suppress output and warnings of constructors; the run shows them again.
 
     Constructors of optimizers print and log a line for every parameter.
     """

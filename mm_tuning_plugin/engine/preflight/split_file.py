@@ -20,7 +20,7 @@ SUFFIXES = (
 
 
 def split_hint(leaf: BaseDataset, key: str, path: str) -> tuple[str, str]:
-    """What is unusual about the line of a split file that a missing file is named by.
+    """Find what is unusual about the line of a split file that names a missing file.
 
     Args:
         leaf: The data set, built, without wrapper.
@@ -49,10 +49,10 @@ def split_hint(leaf: BaseDataset, key: str, path: str) -> tuple[str, str]:
 
 
 def describe_line(line: str, number: int, suffix: str) -> tuple[str, str]:
-    """What is unusual about a line of a split file, and its remedy; empty: nothing.
+    """Return what is unusual about a line of a split file, and its remedy; empty for nothing.
 
     Args:
-        line: As it is read, without its end.
+        line: As read, without the line break.
         number: From 1.
         suffix: That mmseg adds to it.
     """

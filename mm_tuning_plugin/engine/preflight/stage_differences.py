@@ -1,4 +1,4 @@
-"""Log lines on where a stage and the user's config differ, which only the user can mend."""
+"""Log lines on differences between stage one and the user's config."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mm_tuning_plugin.engine.config.normalisation import describe_derived, read_
 
 
 def tell_of_differences(cfg: ConfigMap, tuning_cfg: ConfigMap) -> None:
-    """Say where stage one does not do as the user's config does.
+    """Log where stage one differs from the user's config.
 
     Args:
         cfg: The user's config.

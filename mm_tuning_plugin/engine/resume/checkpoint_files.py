@@ -22,7 +22,7 @@ from mm_tuning_plugin.engine.resume.history_globals import allow_histories
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a file of torch.save; None if all of its content is as it was written.
+    """Return what is wrong with a file of torch.save; None if its content is undamaged.
 
     torch reads its zip archives without looking at their checksums, so that a flipped bit would
     become a wrong weight. Every member is read once.
@@ -33,7 +33,7 @@ def damage(path: Path) -> str | None:
         if member is not None:
             return f'{member} does not fit its checksum'
         with allow_histories(), contextlib.suppress(pickle.UnpicklingError):
-            # a class that is not allowed is no damage: the content is what was written
+            # a class that is not allowed is not damage
             content = torch.load(path, map_location='cpu', mmap=True)
             if not isinstance(content, dict) or not {'meta', 'state_dict'} <= content.keys():
                 return "no 'meta' and 'state_dict' in it"
@@ -43,7 +43,7 @@ def damage(path: Path) -> str | None:
 
 
 class Places(NamedTuple):
-    """Where the checkpoints of a run lie and what they are called.
+    """Folder and file names of a run's checkpoints.
 
     Attributes:
         folders: Their folders.
@@ -55,7 +55,7 @@ class Places(NamedTuple):
 
 
 def places(work_dir: Path, hooks: Iterable[Hook] = ()) -> Places:
-    """Where a run's checkpoints are: in its folder, and where its CheckpointHooks put them."""
+    """Find a run's checkpoints: in its folder, and where its CheckpointHooks write them."""
     folders, names = [work_dir], [*Places._field_defaults['names']]
     for hook in hooks:
         if isinstance(hook, CheckpointHook):
@@ -99,7 +99,7 @@ def _candidates(where: Places) -> list[Path]:
 class CarefulCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook, which removes an old checkpoint only once the new one is written.
 
-    It stands in for mmengine's in both stages: with its order, a full disk costs the last
+    It replaces mmengine's in both stages. With mmengine's order, a full disk costs the last
     checkpoint of a run that keeps one.
     """
 

@@ -1,10 +1,10 @@
-"""Where the training data stand, so that an interrupted run draws what an uninterrupted one would.
+"""The position in the training data, so that a resumed run draws what an uninterrupted one would.
 
 Stage two keeps the sampler, the workers and the seeds of plain mmengine, so that a run of it equals
 plain mmseg to the last bit. Its augmentations are then drawn from the random states of the loading
 workers, which neither stack restores. Here each batch carries the state that its worker had behind
 it; a checkpoint holds the last one of each worker, and a resumed run starts its workers from them.
-The images that were already seen are skipped as indices: none of them is read again.
+Images that were already used are skipped as indices, so none of them is read again.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class DataPosition:
             self.workers[index] = torch.frombuffer(bytearray(states), dtype=torch.uint8)
 
     def skipped(self, batches: int) -> None:
-        """Count batches that mmengine passes over by itself."""
+        """Count batches that mmengine itself skips."""
         endless = type(self.loader.sampler).__name__.endswith('InfiniteSampler')
         length = batches + 1 if endless else len(self.loader)
         self.passes, self.batches = divmod(batches, length)
@@ -160,11 +160,11 @@ class DataPosition:
         return self._start_workers()
 
     def _start_workers(self) -> Iterator:
-        """Begin to iterate such that each worker goes on with its own states.
+        """Start iterating so that each worker continues with its own states.
 
         Batches go to the workers in turn, beginning with worker 0. So we begin at the last batch
         that was worker 0's turn; the batches from there that were taken, less than one a worker,
-        are read again and dropped, and their workers' states set behind them.
+        are read again and dropped, and their workers' states are set after them.
         """
         loader, count = self.loader, self.loader.num_workers
         again = self.batches % count if count else 0

@@ -21,10 +21,10 @@ REFUSES = tuple(int(part) for part in torch.__version__.split('.')[:2]) >= (2, 6
 
 
 def history_statistic(owner: object, name: str) -> object:
-    """Stand in for ``getattr`` in a pickle: the statistics of HistoryBuffer, nothing else.
+    """Replace ``getattr`` in a pickle: it gives the statistics of HistoryBuffer and nothing else.
 
     Raises:
-        pickle.UnpicklingError: Anything else is asked for.
+        pickle.UnpicklingError: Another attribute is requested.
     """
     if owner is not HistoryBuffer or name not in STATISTICS:
         raise pickle.UnpicklingError(f'builtins.getattr of {owner!r} is not allowed')

@@ -29,12 +29,12 @@ class _Resumable:
                 seed=runner.seed,
                 diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
             )
-        # Before anything else: the original mmengine starts the workers as it makes the loop.
+        # First of all, because the original mmengine starts the workers when it makes the loop.
         self.position = DataPosition(dataloader)
         super().__init__(runner, dataloader, **options)
 
     def continues(self) -> bool:
-        """Whether all is known that it takes to go on as if nothing had happened."""
+        """Whether the checkpoint has all that an exact continuation needs."""
         return self.runner.progress.resumed is not None and self.position.known
 
     def take_up(self, state: PlainConfig, validation_is_due: bool) -> None:
@@ -46,13 +46,13 @@ class _Resumable:
             self.validate()
 
     def validate(self) -> None:
-        """Validate; what is saved meanwhile has the random states of before. Stop if asked to."""
+        """Validate; checkpoints saved meanwhile have the earlier random states. Stop if requested."""
         with self.runner.progress.validation():
             self.runner.val_loop.run()
         self.runner.stop_if_asked()
 
     def begin_iteration(self, data_batch: object, passes: int) -> None:
-        """Note where the data stand; the validation of this iteration is still to come."""
+        """Record the position in the data; the validation of this iteration is still due."""
         self.runner.progress.validated = False
         self.position.take(data_batch, passes)
 

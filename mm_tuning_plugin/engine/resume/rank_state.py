@@ -1,4 +1,4 @@
-"""What a checkpoint must hold beside mmengine's own for a run to be taken up to the bit."""
+"""What a checkpoint holds in addition to mmengine's content, so that a run resumes to the bit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Progress:
     holds the random states that fit.
 
     Args:
-        validation_began: Tells whether the validation's loading workers run already and stay: then
+        validation_began: Whether the validation's loading workers already run and stay: then
             its next pass draws no seed, which the first one draws from torch's random state.
 
     Attributes:
@@ -49,7 +49,7 @@ class Progress:
         """This rank's part of a checkpoint: built-ins and tensors only.
 
         Args:
-            data: Where its data stand.
+            data: Position in its data.
         """
         states = self._now() if self.validated or self._before is None else self._before
         return dict(states, data=data, validated=self.validated)

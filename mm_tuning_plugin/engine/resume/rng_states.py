@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WORDS = 624  # of the Mersenne Twister, Python's and NumPy's alike
+WORDS = 624  # of the Mersenne Twister, for both Python and NumPy
 PYTHON_VERSION = 3  # of the layout of random.getstate()
 
 
@@ -49,6 +49,6 @@ def capture_device() -> Tensor | None:
 
 
 def restore_device(state: Tensor | None) -> None:
-    """Set the CUDA generator, where there is one and its state is known."""
+    """Set the CUDA generator if there is one and its state is known."""
     if state is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state.cpu())

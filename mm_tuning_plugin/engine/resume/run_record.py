@@ -24,7 +24,7 @@ class RunRecord(NamedTuple):
     Attributes:
         id: Its checkpoints carry it, so that those of an earlier run in the same folder are not
             taken for them; None: unknown.
-        seed: Of all random numbers of both stages, where the config gives none.
+        seed: Of all random numbers of both stages, if the config gives none.
     """
 
     id: str | None
@@ -36,7 +36,7 @@ def begin_or_resume(work_dir: Path, resume: bool) -> RunRecord:
 
     Args:
         work_dir: Folder of the run.
-        resume: Whether a run that may be recorded there goes on.
+        resume: Whether a run recorded there continues.
     """
     drawn = RunRecord(uuid.uuid4().hex, sync_random_seed())
     records = [drawn]
@@ -53,7 +53,7 @@ def begin_or_resume(work_dir: Path, resume: bool) -> RunRecord:
 
 
 def with_seed(cfg: Config, seed: int) -> Config:
-    """The config itself if it has a seed, else a copy that has this one."""
+    """The config itself if it has a seed, otherwise a copy with this one."""
     randomness: PlainConfig = dict(cfg.get('randomness') or {})
     if randomness.get('seed') is not None:
         return cfg

@@ -67,7 +67,7 @@ class ResumeStateHook(Hook):
         runner.stop_validating_if_asked(batch_idx)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """What is saved from here on has the validation behind it."""
+        """Mark checkpoints from here on as saved after the validation."""
         runner.progress.validated = True
 
 
@@ -75,9 +75,9 @@ class ResumableRunner(RankRunner):
     """A plain Runner, but for what happens when it is interrupted.
 
     Attributes:
-        progress: What its checkpoints hold beside mmengine's.
-        interruption: Tells whether a signal asks it to end; None: nobody listens.
-        run_id: Tells its checkpoints from those of an earlier run in its folder; None: unknown.
+        progress: What its checkpoints hold in addition to mmengine's content.
+        interruption: Whether a signal asks it to end; None: signals are not handled.
+        run_id: Distinguishes its checkpoints from an earlier run's in its folder; None: unknown.
     """
 
     interruption: Interruption | None = None
@@ -265,7 +265,7 @@ class ResumableRunner(RankRunner):
         self.save_checkpoint(self.work_dir, f'iter_{self.iter}.pth', meta=meta, by_epoch=False)
 
     def _is_ours(self, path: Path) -> bool:
-        """Whether a checkpoint is of this run: what is not known to be of another one is."""
+        """Whether a checkpoint is of this run. It is unless it is known to be of another one."""
         if self.run_id is None:
             return True
         try:

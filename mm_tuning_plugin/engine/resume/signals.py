@@ -70,7 +70,7 @@ class Interruption:
         """From here on nothing is trained, and all that was is kept: a signal ends the run.
 
         Args:
-            where: What the line then says of it.
+            where: Description of it in the line.
         """
         self._where = where
 

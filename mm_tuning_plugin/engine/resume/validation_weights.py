@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from mmengine.hooks import EMAHook, Hook
 
 BEGINNINGS = ('before_val', 'before_val_epoch')
-KNOWN = ('mmengine.', 'mm_tuning_plugin.')  # none of their hooks but EMAHook changes a weight
+KNOWN = ('mmengine.', 'mm_tuning_plugin.')  # of their hooks, only EMAHook changes weights
 
 
 def take_back_averages(hooks: Iterable[Hook]) -> bool:

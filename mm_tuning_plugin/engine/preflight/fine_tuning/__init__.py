@@ -1,4 +1,4 @@
-"""Looking at fine-tuning before anything is trained: what only it would meet is told at once."""
+"""Check fine-tuning before anything is trained, so that its mistakes are reported at once."""
 
 from mm_tuning_plugin.engine.preflight.fine_tuning.look import (
     look_at_fine_tuning,

@@ -97,9 +97,9 @@ def _little_garbage() -> Iterator[None]:
 
 
 def first_batch(loader: DataLoader, name: str, size: int) -> Any:
-    """The first image of a data set, so often in a batch; None of data that go by no index.
+    """Make a batch of a data set's first image, repeated; None for data without an index.
 
-    It is one image, because which others a sampler puts beside it is not known here.
+    It is one image, because the sampler's choice of others is not known here.
 
     Args:
         loader: The loader.

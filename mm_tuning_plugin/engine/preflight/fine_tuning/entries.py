@@ -1,4 +1,4 @@
-"""Entries of a config that stand for themselves, and which belong together."""
+"""Checks of single entries of a config, and of entries that belong together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_groups(cfg: ConfigMap) -> None:
 
 
 def remark_on_testing(cfg: ConfigMap) -> str:
-    """What is wrong with the entries of testing, which training never builds; '' if nothing is."""
+    """Return what is wrong with the entries of testing, which training never builds, or ''."""
     try:
         check_evaluator('test_evaluator', cfg.get('test_evaluator'))
         check_loop('test_cfg', cfg.get('test_cfg'))
@@ -51,7 +51,7 @@ def remark_on_testing(cfg: ConfigMap) -> str:
 
 
 def check_others(cfg: ConfigMap) -> None:
-    """The log processor; and what is looked up by type alone.
+    """Check the log processor, and entries that need only a registered type.
 
     Raises:
         UserError: A type or an argument does not exist.

@@ -39,7 +39,7 @@ PACKAGES = {
 
 
 def check_visualizer(cfg: ConfigMap) -> bool:
-    """Visualizer and backends by type and arguments: a backend would tell the world of a run.
+    """Check visualizer and backends by type and arguments: a built backend would announce a run.
 
     The visualizer itself is built, without any backend, if it is one of the stack's: hooks ask for
     it as they are built.
@@ -87,7 +87,7 @@ def build_hooks(cfg: ConfigMap, visualizer_is_there: bool) -> list[tuple[str, Ho
 
     Args:
         cfg: The config.
-        visualizer_is_there: Whether hooks can ask for it: see `check_visualizer`.
+        visualizer_is_there: Whether hooks can use it: see `check_visualizer`.
 
     Returns:
         Places and hooks.
@@ -124,7 +124,7 @@ def _hooks(cfg: ConfigMap) -> Iterator[tuple[str, Any]]:
 
 
 def _is_raised_in_a_run_too(cause: BaseException | None, visualizer_is_there: bool) -> bool:
-    """Whether a hook fails whatever stands around it.
+    """Whether a hook fails in any config.
 
     There is no run yet whose visualizer it could ask for a backend: it gets None.
     """

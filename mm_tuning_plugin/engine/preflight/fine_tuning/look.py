@@ -26,7 +26,7 @@ from mm_tuning_plugin.errors import UserError
 
 
 class Look(NamedTuple):
-    """What was built, for the look at the first batch.
+    """The built parts, for the look at the first batch.
 
     Attributes:
         cfg: A copy of the config.
@@ -49,7 +49,7 @@ def look_at_fine_tuning(cfg: Config, loads_weights: bool = True) -> Look:
         loads_weights: Whether the weights that the model names will be loaded.
 
     Returns:
-        What `look_at_first_batch` goes on with.
+        The input of `look_at_first_batch`.
 
     Raises:
         UserError: Fine-tuning could not begin.

@@ -79,7 +79,7 @@ def check_loop(place: str, config: object, supplied: Sequence[str] = SUPPLIED) -
 
 
 def length_of(cfg: ConfigMap, batches: int | None) -> Length:
-    """How long training will be, as mmengine's own loops say it.
+    """Return the length of training, from mmengine's own loops.
 
     Args:
         cfg: The config; its loops fit.

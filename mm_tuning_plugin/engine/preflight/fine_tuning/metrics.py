@@ -76,7 +76,7 @@ def check_best(hooks: Sequence[tuple[str, Hook]], names: set[str] | None) -> Non
         names: Of all values that validation gives; None: unknown.
 
     Raises:
-        UserError: Validation gives no such value.
+        UserError: Validation does not give such a value.
     """
     for place, hook in hooks:
         if names is None or not isinstance(hook, CheckpointHook) or not hook.save_best:

@@ -20,7 +20,7 @@ PARTS = ('data_preprocessor', 'backbone', 'neck', 'decode_head', 'auxiliary_head
 
 
 class Network:
-    """A segmentor as an outline, and as a real network where there is doubt.
+    """A segmentor on the 'meta' device, and a real one for cases of doubt.
 
     An outline may fail where a network would not: constructors and forward passes that read numbers
     out of tensors, compiled operators. So only what the real network raises is told, and it is
@@ -40,7 +40,7 @@ class Network:
         self.normalises_over_ranks = False
         try:
             self.seen = self._trainable(build_on_meta(copy.deepcopy(config), scope))
-        except Exception:  # told by the real one, if it is a mistake
+        except Exception:  # the real one raises it, too, if it is a mistake
             self.seen = self.real()
 
     def real(self) -> nn.Module:
@@ -57,10 +57,10 @@ class Network:
         return self._real
 
     def ask(self, question: Callable[[nn.Module], None]) -> None:
-        """Ask the outline; where it raises, the real network.
+        """Ask the network on 'meta'; if it raises, ask the real one.
 
         Args:
-            question: Anything that raises where the config is at fault.
+            question: A function that raises if the config is wrong.
 
         Raises:
             Exception: What the real network raised.
@@ -82,7 +82,7 @@ class Network:
         return ''
 
     def _trainable(self, model: nn.Module) -> nn.Module:
-        """As it is trained by one process: BatchNorm over ranks needs ranks."""
+        """Prepare for training in one process: synchronised BatchNorm needs ranks."""
         kinds = {type(module).__name__ for module in model.modules()}  # torch's, or mmcv's own
         self.normalises_over_ranks |= 'SyncBatchNorm' in kinds
         return revert_sync_batchnorm(model).train()
@@ -107,7 +107,7 @@ def without_weights(cfg: ConfigMap) -> ConfigDict:
 
 
 def initialise(module: nn.Module) -> None:
-    """Initialise weights as mmengine's ``init_weights`` does, as far as it is mmengine's own.
+    """Initialise weights as mmengine's ``init_weights`` does, where a module uses mmengine's.
 
     Without its record of means, for which there must be weights.
 

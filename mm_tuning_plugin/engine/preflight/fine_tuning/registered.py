@@ -22,12 +22,12 @@ from mm_tuning_plugin.errors import UserError
 
 # Arguments that name a folder to write to, which some constructors make and some destructors clear.
 WRITTEN = ('out_dir', 'output_dir', 'save_dir', 'result_path')
-CORRECT = 'correct this entry of the config'  # where only another's exception tells what is wrong
+CORRECT = 'correct this entry of the config'  # if only a foreign exception says what is wrong
 _NOT_REGISTERED = re.compile(r'^(\S+) is not in the (?:\S+::)?(\S.*?) registry\b')
 
 
 def find(place: str, root: Registry, config: ConfigMap) -> Callable[..., Any]:
-    """What a config's ``type`` stands for: registered under a name, or the thing itself.
+    """Return what a config's ``type`` names: a registered object, or the object itself.
 
     Args:
         place: Of the config, in dotted words.
@@ -35,7 +35,7 @@ def find(place: str, root: Registry, config: ConfigMap) -> Callable[..., Any]:
         config: It.
 
     Raises:
-        UserError: There is no type, or nobody registered it.
+        UserError: There is no type, or it is not registered.
     """
     kind = config.get('type')
     if callable(kind):
@@ -62,7 +62,7 @@ def check_arguments(
     Args:
         place: Of the config, in dotted words.
         called: What will be called.
-        config: Its arguments, beside ``type``.
+        config: Its arguments, and ``type``.
         supplied: Names of what a Runner adds.
 
     Raises:
@@ -111,7 +111,7 @@ def mistake(place: str, name: str, error: Exception, root: Registry | None = Non
     Args:
         place: Of its config, in dotted words.
         name: What it is called.
-        error: What was raised.
+        error: The exception.
         root: The registry that it is built from.
     """
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
@@ -126,13 +126,13 @@ def mistake(place: str, name: str, error: Exception, root: Registry | None = Non
 
 
 def told(error: Exception) -> str:
-    """What an exception says, in one line."""
+    """Return the message of an exception in one line."""
     text = str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
     return ' '.join(text.split())
 
 
 def _unknown(place: str, kind: str, registry: Registry) -> UserError:
-    """A name that nobody registered, and the nearest one that somebody did."""
+    """Report a name that is not registered, with the nearest registered one."""
     names: set[str] = set()
     level: Registry | None = registry
     while level is not None:
@@ -149,7 +149,7 @@ def _unknown(place: str, kind: str, registry: Registry) -> UserError:
 def written_aside(config: ConfigMap) -> Iterator[PlainConfig]:
     """A config whose folders to write to are temporary ones, for the length of the block.
 
-    What a destructor clears must still be there: what was built has to be dropped inside.
+    Destructors need what they clear, so built objects have to be dropped inside the block.
     """
     named = [key for key in WRITTEN if isinstance(config.get(key), (str, Path))]
     if not named:
@@ -160,7 +160,7 @@ def written_aside(config: ConfigMap) -> Iterator[PlainConfig]:
 
 
 def items(place: str, config: object) -> Iterator[tuple[str, Any]]:
-    """The entries of a list, or the only one, each with its place; none of None."""
+    """Yield the entries of a list, or a single entry, with their places; nothing for None."""
     if isinstance(config, (list, tuple)):
         yield from ((f'{place}.{i}', item) for i, item in enumerate(config))
     elif config is not None:

@@ -22,7 +22,7 @@ from mm_tuning_plugin.engine.preflight.fine_tuning.network import Network
 from mm_tuning_plugin.engine.preflight.fine_tuning.registered import CORRECT, told
 from mm_tuning_plugin.errors import UserError
 
-# What torch says where the sizes of two things do not fit; some of it on the 'meta' device alone.
+# torch's messages for sizes that do not fit; some of them occur only on the 'meta' device.
 _UNFIT = re.compile(
     r'to have \d+ channels, but got \d+|Invalid channel dimensions'
     r'|running_mean should contain|[Gg]iven normalized_shape'
@@ -35,7 +35,7 @@ _UNFIT = re.compile(
     r'|is invalid for input of size|index out of range'
 )
 _OF_DEVICES = re.compile('meta|cuda|gpu|device', re.IGNORECASE)
-# How torch's own layers call the number of channels that they read, and where it is in their input.
+# Attributes of torch's layers for the number of input channels, and its dimension in their input.
 _READS = (
     (nn.modules.conv._ConvNd, 'in_channels', 1),
     (nn.modules.batchnorm._BatchNorm, 'num_features', 1),
@@ -81,7 +81,7 @@ def _raised(model: nn.Module, data: ConfigMap) -> Exception | None:
 
 
 def _is_of_the_config(error: Exception) -> bool:
-    """Whether an error comes of what the config says, whatever device computes.
+    """Whether the config causes an error, on any device.
 
     An operator that is not there for a device raises too, and is no mistake: training may run on
     another.
@@ -93,7 +93,7 @@ def _is_of_the_config(error: Exception) -> bool:
 
 
 def _explained(network: Network, data: ConfigMap, error: Exception) -> tuple[str, str] | None:
-    """Problem and remedy where arithmetic alone shows them; None where it does not."""
+    """Return problem and remedy if arithmetic shows them; None otherwise."""
     head = next((module for module in _modules(error) if hasattr(module, 'in_index')), None)
     read = next(filter(None, map(_read_and_given, _frames(error))), None)
     if head is not None and (read or isinstance(error, IndexError)):
@@ -147,7 +147,7 @@ def _read_and_given(frame: FrameType) -> tuple[int, int] | None:
 
 
 def _given_to_heads(network: Network, data: ConfigMap) -> list[int]:
-    """Channels of each feature map that heads are given; [] where that cannot be told."""
+    """Return the channels of each feature map that heads get; [] if unknown."""
     model = network.seen
     try:
         with torch.no_grad():
@@ -178,7 +178,7 @@ def _frames(error: Exception) -> list[FrameType]:
 
 
 class MadeUp(TorchDispatchMode):
-    """Answers what is asked of values that are not there: every number is 1, every mask full."""
+    """Answers questions about missing values: every number is 1, every mask is full."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -196,7 +196,7 @@ class MadeUp(TorchDispatchMode):
 
 
 def _positions(index: Any) -> list[Any]:
-    """An index as it is, a mask as the positions that it selects: all of them."""
+    """Return an index unchanged, and a mask as the positions it selects: all of them."""
     if index is None or index.dtype not in (torch.bool, torch.uint8):
         return [index]
     return [torch.empty(index.numel(), dtype=torch.long, device='meta')] * index.dim()

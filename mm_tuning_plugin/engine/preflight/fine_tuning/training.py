@@ -33,9 +33,9 @@ HEADS = ('neck', 'decode_head', 'auxiliary_head')
 
 
 def check_files(model: ConfigMap, network: Network) -> None:
-    """Files on this machine that parts behind the backbone load, where mmengine's init does it.
+    """Yield local files that parts after the backbone load through mmengine's init.
 
-    The backbone's are told where stage one begins.
+    The backbone's are reported when stage one begins.
 
     Raises:
         UserError: One is not there.
@@ -147,7 +147,7 @@ def check_switches(cfg: Config, network: Network) -> None:
     """Modules that are switched over by name.
 
     Raises:
-        UserError: There is none of a name.
+        UserError: A name does not exist.
     """
     for key in ('activation_checkpointing', 'efficient_conv_bn_eval'):
         for _, name in items(key, cfg.get(key)):
