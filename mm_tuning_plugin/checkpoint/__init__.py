@@ -1,4 +1,4 @@
-"""Reading any self-supervised file, fitting it to a backbone, and the report of what was done."""
+"""Read self-supervised files, fit them to a backbone, and report the result."""
 
 from mm_tuning_plugin.checkpoint.io.read import read_tensors
 from mm_tuning_plugin.checkpoint.io.store import (

@@ -55,11 +55,11 @@ def load_backbone_checkpoint(
             neither is known to be meant (`choice`).
 
     Returns:
-        What was loaded, missing, dropped.
+        The report: loaded, missing, dropped.
 
     Raises:
         UserError: If the file can't be read or does not fit, or two places of it fit equally well;
-            the backbone is then as it was.
+            the backbone is then unchanged.
     """
     if not 0 <= min_matched <= 1:
         raise UserError('min_matched', f'{min_matched} found', 'expected a share in [0, 1]')
@@ -160,9 +160,9 @@ def _search(
 
 
 def _is_alone(whole: tuple[Encoder, list[Fit]], inner: Encoder) -> bool:
-    """Whether a file that fills as much of an encoder as of what is around it has nothing else.
+    """Whether a file that fills an encoder as well as the module around it has nothing else.
 
-    Then it is the encoder's; else it is a file of the whole, of other sizes.
+    Then it is the encoder's; otherwise it is a file of the whole, with other sizes.
     """
     encoder, fits = whole
     if not inner.name.startswith(encoder.name) or not fits[0].matched:

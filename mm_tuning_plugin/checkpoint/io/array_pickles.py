@@ -44,7 +44,7 @@ def is_plain_pickle(head: bytes) -> bool:
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """What a pickle holds: plain containers, and an `Array` wherever one of NumPy's was.
+    """Read a pickle: plain containers, and an `Array` for each array of NumPy.
 
     Raises:
         pickle.UnpicklingError: It names something that is not in `NAMES`, or does with it what
@@ -56,7 +56,7 @@ def read_plain_pickle(path: Path) -> Any:
 
 
 def as_tensor(array: np.ndarray[Any, Any]) -> Tensor | None:
-    """An array as a tensor of its own memory; None where torch has no such type."""
+    """Copy an array into a tensor; None if torch has no such type."""
     try:
         return torch.from_numpy(array.astype(array.dtype.newbyteorder('='), order='C'))
     except TypeError:
@@ -85,7 +85,7 @@ class _Dtype(_Frozen):
         self.order = str(state[1])
 
     def real(self) -> np.dtype[Any] | None:
-        """NumPy's, for numbers and truth values; else None."""
+        """NumPy's type, for numbers and booleans; otherwise None."""
         kind, size = self.name[:1], self.name[1:]
         if kind not in 'biuf' or size not in ('1', '2', '4', '8') or self.order not in '<>=|':
             return None
@@ -100,7 +100,7 @@ class Array(_Frozen):
         dtype: A `_Dtype`.
         fortran: Whether the first index runs fastest.
         data: The bytes; Python 2 wrote them as text.
-        axes: In which order the axes stand in the array, where not in that of the bytes.
+        axes: Order of the axes in the array, if it differs from that of the bytes.
     """
 
     __slots__ = ('axes', 'data', 'dtype', 'fortran', 'shape')
@@ -120,10 +120,10 @@ class Array(_Frozen):
         self.__init__(*state[1:5])  # type: ignore[misc]  # behind the version
 
     def tensor(self) -> Tensor | None:
-        """The array as a tensor of its own memory; None where it holds no numbers.
+        """Copy the array into a tensor; None if it does not hold numbers.
 
         Raises:
-            ValueError: Its bytes are not as many as its shape says.
+            ValueError: The number of bytes does not match the shape.
         """
         dtype = self.dtype.real() if isinstance(self.dtype, _Dtype) else None
         if dtype is None or not isinstance(self.data, (bytes, bytearray)):

@@ -1,4 +1,4 @@
-"""What stands beside a file's tensors about the network that they are of.
+"""Metadata of a file about the network of its tensors.
 
 Rotary positions often have no parameters. timm's and Hugging Face's folders hold a ``config.json``
 that tells of them, a training script of timm's the name of the architecture.
@@ -17,31 +17,31 @@ from torch import nn
 
 CONFIG = 'config.json'
 MOST_BYTES = 1 << 20
-_KEYS = ('arch', 'architecture', 'model_name')  # beside the weights, as training scripts save
+_KEYS = ('arch', 'architecture', 'model_name')  # next to the weights, as training scripts save them
 # Names under which hubs keep the weights that their config.json is of.
 _WEIGHTS = re.compile(r'(pytorch_)?model\b.*|open_clip_(pytorch_)?model\b.*|timm_model\b.*')
 _ENDINGS = ('.safetensors', '.bin', '.pth', '.pt', '.ckpt', '.tar')
-# timm's names of transformers with rotary positions, and keys of configs that say so.
+# timm's names of transformers with rotary positions, and the keys of their configs.
 _ARCHITECTURE = re.compile(
     r'\w+_rope(_\w+)?|vit_pe_\w+|eva02_\w+|vit_\w+_(dinov3|lingbot|sapiens2)(_\w+)?'
 )
 _KEY = re.compile(r'use_rot_pos_emb|use_rope|rope_(type|theta|parameters)|rotary\w*')
 _VISION = 'vision_config'  # of a model of images and text, whose other entries are the text's
 _INNER = ('backbone_config', 'config', 'model_args', 'pretrained_cfg')
-# Beside a norm before the first block, only Perception Encoders have one of these in timm's names.
+# With a norm before the first block, only Perception Encoders have one of these in timm's names.
 _PERCEPTION = ('attn_pool.latent', 'blocks.0.gamma_1')
 _MODULE = re.compile(r'(^|_)rope|R[Oo][Pp][Ee]|[Rr]otary')
 
 
 def read_told(path: Path, content: Any) -> dict[str, Any]:
-    """What is told of a file's network: its hub's config, and the name of its architecture.
+    """Read the metadata on a file's network: its hub's config, and the name of its architecture.
 
     Args:
         path: The file.
         content: What it holds.
 
     Returns:
-        Where it is told -> what; empty where nothing is.
+        Source of the metadata -> content; empty without any.
     """
     told: dict[str, Any] = {CONFIG: _beside(path), 'metadata': _metadata(path)}
     for key in _KEYS:
@@ -52,7 +52,7 @@ def read_told(path: Path, content: Any) -> dict[str, Any]:
 
 
 def told_rotary(told: Mapping[str, Any], names: Container[str] = ()) -> str:
-    """Where it is told that a network has rotary positions: "config.json: rope_theta"; else ''.
+    """Return the entry that declares rotary positions ("config.json: rope_theta"), or ''.
 
     Args:
         told: Of `read_told`.
@@ -79,7 +79,7 @@ def has_rotary(backbone: nn.Module) -> bool:
 
 
 def _beside(path: Path) -> dict[str, Any]:
-    """The config in a file's folder, if it is that file's; else an empty one."""
+    """Read the config in a file's folder if it belongs to the file; otherwise an empty one."""
     config = path.parent / CONFIG
     try:
         if not config.is_file() or config.stat().st_size > MOST_BYTES:
@@ -94,7 +94,7 @@ def _beside(path: Path) -> dict[str, Any]:
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """The metadata of a .safetensors, with what is JSON in it read."""
+    """Read the metadata of a .safetensors, with JSON values parsed."""
     if path.suffix != '.safetensors':
         return {}
     with safe_open(str(path), framework='pt') as file:

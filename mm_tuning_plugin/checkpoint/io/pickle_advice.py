@@ -24,7 +24,7 @@ def reason(
 
     Args:
         path: The file.
-        error: What was raised.
+        error: The exception.
         allow_pickle: Whether its code was allowed to run.
         pickled: Whether it begins as a file of torch's or a pickle does.
         plain: Whether it is one plain pickle, which torch has not written.

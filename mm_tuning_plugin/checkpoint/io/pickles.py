@@ -49,7 +49,7 @@ def global_names(path: Path) -> list[str]:
 
 
 def modern_name(name: str) -> str:
-    """A name as Python 3 has it: pickles of protocol 2 say 'commands' for 'subprocess'."""
+    """Return the Python 3 name: pickles of protocol 2 have 'commands' for 'subprocess'."""
     module, _, attribute = name.rpartition('.')
     module, attribute = NAME_MAPPING.get((module, attribute), (module, attribute))
     return f'{IMPORT_MAPPING.get(module, module)}.{attribute}'.lstrip('.')

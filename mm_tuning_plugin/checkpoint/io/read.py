@@ -46,7 +46,7 @@ class TensorFile(NamedTuple):
         containers: Dotted paths of the mappings that hold tensors directly; '' is the file itself.
         format: 'torch', 'safetensors', 'pickle', 'caffemodel' or 'caffemodel.h5'.
         names: Each name of `tensors` -> the file's own.
-        told: What stands beside the tensors about their network (`told`).
+        told: Metadata on the network of the tensors (`read_told`).
     """
 
     tensors: dict[str, Tensor]
@@ -76,7 +76,7 @@ def read_tensors(path: PathLike, allow_pickle: bool = False) -> dict[str, Tensor
 
 
 def read_file(path: PathLike, allow_pickle: bool = False) -> TensorFile:
-    """As `read_tensors`, under plain names, and says what else was found."""
+    """As `read_tensors`, under plain names, with the other findings."""
     path = Path(path)
     content = read_content(path, allow_pickle, mapped=True)
     found = _Found({}, [], [])
@@ -108,7 +108,7 @@ def read_file(path: PathLike, allow_pickle: bool = False) -> TensorFile:
 
 
 def read_content(path: Path, allow_pickle: bool = False, mapped: bool = False) -> Any:
-    """What a file holds, as it was written (stand-ins for all that is neither tensor nor plain).
+    """Read a file's content. Stand-ins replace objects that are neither tensors nor plain.
 
     Args:
         path: The file.
@@ -162,7 +162,7 @@ def inspect_file(path: Path) -> bytes:
 
 
 def _refuse_foreign(path: Path, head: bytes) -> None:
-    """Names what is no file of torch's by its ending or first bytes."""
+    """Recognise files that are not torch's by their ending or first bytes."""
     if head.startswith(b'version https://git-lfs'):
         raise UserError(
             str(path), 'a git-lfs pointer, not the file', 'fetch the file with `git lfs pull`'

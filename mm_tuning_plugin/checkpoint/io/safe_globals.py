@@ -1,4 +1,4 @@
-"""What a checkpoint may hold beside tensors, and the inert stand-ins that are built in its place.
+"""Allow-list of the objects in checkpoints besides tensors, and the stand-ins that replace them.
 
 Training scripts pickle their arguments, log histories and numpy scalars next to the weights.
 ``torch.load(weights_only=True)`` refuses them unless they are allow-listed. None of them is needed
@@ -7,7 +7,7 @@ swallows its state, and code of argparse, numpy, mmengine or omegaconf never run
 even be installed. A name that is not listed is refused.
 
 `builtins.getattr`, which mmengine's checkpoints hold for the statistics of their HistoryBuffer, is
-answered by `history_statistic`, which knows those and nothing else.
+answered by `history_statistic`, which knows only those.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HISTORY_STATISTICS = ('min', 'max', 'current', 'mean')
 
 
 class Opaque:
-    """Takes the place of an object that is not needed: accepts any state and keeps none of it."""
+    """Replaces an object that is not needed: accepts any state and keeps nothing."""
 
     def __new__(cls, *args: object, **kwargs: object) -> Opaque:  # noqa: D102
         return object.__new__(cls)
@@ -43,9 +43,9 @@ class OpaqueHistory(Opaque):
 
 
 class PlainDict:
-    """Takes the place of a class derived from dict: what is built is a plain ordered one.
+    """Replaces a class derived from dict by a plain ordered one.
 
-    The weights may lie in such a dictionary, so its items are kept.
+    The weights may be in such a dictionary, so its items are kept.
     """
 
     def __new__(cls, *args: object, **kwargs: object) -> Any:  # noqa: D102
@@ -61,7 +61,7 @@ def history_statistic(owner: object, name: object, *default: object) -> Opaque:
         *default: Never used; a pickle could pass it.
 
     Raises:
-        pickle.UnpicklingError: If anything else is asked for.
+        pickle.UnpicklingError: If another attribute is requested.
     """
     if owner is not OpaqueHistory or name not in HISTORY_STATISTICS:
         raise pickle.UnpicklingError('unsupported GLOBAL builtins.getattr beyond HistoryBuffer')

@@ -65,8 +65,8 @@ def save_backbone(
         meta: Built from str, int, float, bool, None, and lists, tuples and dictionaries of them.
 
     Raises:
-        ValueError: If `meta` holds anything else, or `state_dict` something that is no tensor.
-        UserError: If the file can't be written; what was there is left as it was.
+        ValueError: If `meta` holds another type, or `state_dict` a value that is not a tensor.
+        UserError: If the file can't be written; an earlier file stays unchanged.
     """
     path = Path(path)
     plain = {key: _plain(value, f'meta[{key!r}]') for key, value in meta.items()}
@@ -114,7 +114,7 @@ def load_backbone_strict(backbone: nn.Module, path: PathLike) -> dict[str, Any]:
     """Loads weights that `save_backbone` wrote: exactly the backbone's names and shapes.
 
     Args:
-        backbone: Receives the weights; left as it was if they don't fit.
+        backbone: Receives the weights; unchanged if they don't fit.
         path: The file.
 
     Returns:
@@ -169,7 +169,7 @@ def copy_into(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> No
 
 
 def _parse(told: str | None) -> Any:
-    """What is told in the metadata of a .safetensors; None where it is none of ours."""
+    """Return the metadata of a .safetensors; None if this package did not write it."""
     try:
         return json.loads(told or '')
     except ValueError:

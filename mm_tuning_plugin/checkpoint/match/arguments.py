@@ -1,4 +1,4 @@
-"""What weights cannot carry: arguments of a backbone without which they mean something else."""
+"""Arguments of a backbone that weights cannot carry and that change what they compute."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def needed_arguments(
 
     Raises:
         UserError: The file can't be read.
-        KeyError: Nothing in it stands under `prefix`.
+        KeyError: It has nothing under `prefix`.
     """
     place = plain_place(prefix.rstrip('.')) + '.' if prefix else None
     fits = best_fits(backbone, own_tensors(backbone), read_file(path, allow_pickle).tensors, place)
@@ -47,7 +47,7 @@ def fitting_arguments(backbone: nn.Module, fit: Fit) -> dict[str, Any]:
     """As `needed_arguments`, for a fit that is known already."""
     epsilon, found = fit.naming.norm_eps, layer_norm_epsilons(backbone)
     takes_norm = 'norm_cfg' in inspect.signature(type(backbone).__init__).parameters
-    # A backbone may have norms that its argument does not reach: one that it reaches tells.
+    # A backbone may have norms that its argument does not reach; one that it reaches decides.
     if not fit.matched or epsilon is None or not found or epsilon in found or not takes_norm:
         return {}
     return {'norm_cfg': {'type': 'LN', 'eps': epsilon}}
@@ -59,7 +59,7 @@ def layer_norm_epsilons(backbone: nn.Module) -> set[float]:
 
 
 def as_python(arguments: Mapping[str, Any]) -> str:
-    """Arguments as they stand in a config: ``norm_cfg=dict(type='LN', eps=1e-06)``."""
+    """Format arguments as in a config: ``norm_cfg=dict(type='LN', eps=1e-06)``."""
 
     def shown(value: Any) -> str:
         if isinstance(value, Mapping):

@@ -23,7 +23,7 @@ class Choice(NamedTuple):
 
     Attributes:
         taken: Position of it among the candidates.
-        rule: In words, one part a rule that was needed; '' where there was no rival.
+        rule: In words, one part for each rule that was needed; '' without a rival.
         rivals: Positions of two candidates between which no rule decides, or None.
     """
 

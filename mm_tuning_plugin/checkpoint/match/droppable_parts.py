@@ -22,7 +22,7 @@ COUNTERS = 'num_batches_tracked|total_ops|total_params'  # those of profilers to
 TABLES = (  # computed by a network for its own size
     'relative_position_index|relative_coords_table|attn_mask|attention_bias_idxs|position_ids'
 )
-MASKS = r'mask(?:ed)?_(?:token|tokens|emb|embed|embeddings?)'  # stand for what pretext tasks hide
+MASKS = r'mask(?:ed)?_(?:token|tokens|emb|embed|embeddings?)'  # replace what pretext tasks hide
 _LEAF = re.compile(rf'(?:.*\.)?(?:{COUNTERS}|{TABLES}|{MASKS})')
 # No parameters either, but a norm without them is another one: not to be left out.
 STATISTICS = 'running_mean|running_var'
@@ -42,12 +42,12 @@ _ROOTS = re.compile(
     r'attn_?pool|logit_scale|logit_bias|temperature|n_averaged|'
     r'cls_attn_blocks|cls_attn_layers|blocks_token_only|cls_pt_layers|'  # of the class token alone
     r'incre_modules|downsamp_modules|final_layer|'  # HRNet's classifier
-    r'norm|ln|ln[12]|ln_post|layernorm|fc_norm|encoder_norm'  # behind the last block
+    r'norm|ln|ln[12]|ln_post|layernorm|fc_norm|encoder_norm'  # after the last block
 )
-# Roots that are of this kind only beside another one in the file.
+# Roots that are of this kind only if the file also has another one.
 _BESIDE = (
     ('bn2', 'conv_head'),  # the norm of EfficientNet's last convolution, before its classifier
-    # XCiT, CaiT: the class token comes in behind the last block of patches.
+    # XCiT, CaiT: the class token enters after the last block of patches.
     ('cls_token', 'cls_attn_blocks'),
     ('cls_token', 'blocks_token_only'),
     ('cls_token', 'cls_attn_layers'),
@@ -73,7 +73,7 @@ def left_over(
     """What of a file is left over and not known to be without effect on the features.
 
     Args:
-        backbone: What was to be loaded; read for what timm cut off.
+        backbone: To be loaded; shows what timm cut off.
         targets: Its own names.
         found: Translated names of the file that have a place in it.
         unused: The others under the file's prefix.
@@ -88,12 +88,12 @@ def left_over(
 
 
 def _is_known(name: str, roots: set[str], beside: set[str]) -> bool:
-    """Whether a name stands on the list by itself.
+    """Whether the list has a name by itself.
 
     Args:
         name: Of a tensor that is left over.
         roots: The backbone's.
-        beside: The file's.
+        beside: Other names of the file.
     """
     root = name.split('.')[0]
     if _LEAF.fullmatch(name):

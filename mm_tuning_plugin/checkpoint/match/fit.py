@@ -27,7 +27,7 @@ class Fit(NamedTuple):
     """One way to read a file as a backbone.
 
     Attributes:
-        prefix: What stands before the names, containers included: 'state_dict.module.encoder_q.'.
+        prefix: Before the names, with containers: 'state_dict.module.encoder_q.'.
         naming: The convention its names were translated from.
         values: Backbone's name -> tensor of the backbone's shape.
         resized: Names of `values` that were resized -> 'old shape -> new shape'.
@@ -64,7 +64,7 @@ def best_fits(
         'meta' device: `with_values` fills one in.
 
     Raises:
-        KeyError: No tensor of the file stands under `prefix`.
+        KeyError: No tensor of the file is under `prefix`.
     """
     shapes = {name: tensor.to('meta') for name, tensor in tensors.items()}
     groups = _groups(shapes) if prefix is None else {prefix: _group(shapes, prefix)}
@@ -85,7 +85,7 @@ def best_fits(
         fits.append(min(choices, key=_badness))
         best = max(best, fits[-1].matched)
     total = sum(target.numel() for name, target in targets.items() if not is_buffer(name))
-    if 2 * best < total:  # nothing fits: take what has most names in common, to say why
+    if 2 * best < total:  # nothing fits: take the one with most names in common, to explain why
         fits.sort(key=lambda fit: (-len(fit.values) - len(fit.mismatched), _order(fit)))
     else:
         fits.sort(key=_order)
@@ -105,7 +105,7 @@ def _readings(
 ) -> Iterator[tuple[Naming, Tensors]]:
     """Each convention with what it makes of a group, but for those that repeat an earlier one.
 
-    Most conventions leave most files as they are; of equals the first is taken in any case.
+    Most conventions do not change most files. The first of several equal ones is taken.
     """
     seen: list[tuple[bool, Tensors]] = []
     for naming in namings:

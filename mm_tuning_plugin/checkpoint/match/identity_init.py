@@ -41,7 +41,7 @@ NEUTRAL = (
         r'layers\.\d+\.attn\.attn\.in_proj_bias', 0.0, r'layers\.0\.attn\.attn\.in_proj_weight'
     ),
     Neutral(r'patch_embed\.projection\.bias', 0.0, r'patch_embed\.projection\.weight'),
-    # ConvNeXt V1 has LayerScale, V2 in its place GRN, which with zeros passes its input through.
+    # ConvNeXt V1 has LayerScale; V2 has GRN instead, which passes its input through if it is zero.
     Neutral(r'stages\.\d+\.\d+\.gamma', 1.0, r'stages\.0\.0\.depthwise_conv\.weight'),
     Neutral(r'stages\.\d+\.\d+\.grn\.(gamma|beta)', 0.0, r'stages\.0\.0\.depthwise_conv\.weight'),
 )

@@ -1,4 +1,4 @@
-"""Backbones around an encoder: what is published is the encoder, the rest is new by nature.
+"""Backbones around an encoder: only the encoder is published, the rest is always new.
 
 BiSeNetV1, ICNet and STDCContextPathNet build paths and fusions around a network that was
 pre-trained, as mmseg does with their ``backbone_cfg.pretrained``. TIMMBackbone wraps timm's model,

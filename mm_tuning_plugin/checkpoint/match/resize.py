@@ -22,7 +22,7 @@ class Tokens(NamedTuple):
     Attributes:
         found: Extra tokens in front of the file's positions.
         expected: Extra tokens in front of the backbone's positions.
-        grid: (rows, columns) of the backbone's positions, if it tells; else None for a square.
+        grid: (rows, columns) of the backbone's positions, if known; None: a square.
         square: Whether the file's grid is a square for sure.
     """
 
@@ -84,7 +84,7 @@ def resize_positions(value: Tensor, target: Tensor, tokens: Tokens) -> Tensor | 
             keeps the backbone's value; a distillation token's is dropped.
 
     Returns:
-        (1, T' + L', D), or None where the grids are not rectangles or D differs.
+        (1, T' + L', D), or None if the grids are not rectangles or D differs.
 
     As mmseg's ``VisionTransformer.resize_pos_embed``, MAE and transformers: bicubic,
     ``align_corners=False``. DINO and DINOv2 add 0.1 to the size, timm takes another cubic kernel

@@ -57,13 +57,13 @@ class Stages:
         return parts[0]
 
     def is_stem(self, name: str) -> bool:
-        """Whether a tensor of the backbone lies in its first stage, which sees the image."""
+        """Whether a tensor of the backbone is in its first stage, which gets the image."""
         return self.of(name) == self.first
 
     def of_foreign(self, name: str) -> str | None:
-        """The stage of a tensor that the backbone does not have; None if it lies in none of them.
+        """Return the stage of a tensor that the backbone does not have; None if it is in no stage.
 
-        Loose tokens (mask token, distillation token) lie in none.
+        Separate tokens (mask token, distillation token) are in no stage.
         """
         if name.split('.')[0] not in self.roots:
             return None
@@ -138,7 +138,7 @@ def lacking_kinds(targets: Mapping[str, Tensor], found: Iterable[str]) -> tuple[
 
 
 def leftover(stages: Stages, unused: Mapping[str, Tensor]) -> dict[str, int]:
-    """Parameters of the file that lie inside a stage of the backbone and found no place there."""
+    """Count the file's parameters that are inside a stage of the backbone without a place there."""
     counts: dict[str, int] = {}
     for name, tensor in unused.items():
         stage = stages.of_foreign(name)

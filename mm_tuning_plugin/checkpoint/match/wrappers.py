@@ -27,7 +27,7 @@ _MAYBE = 'module'
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:
-    """Names without those of wrappers, wherever they stand.
+    """Remove the names of wrappers, anywhere in a name.
 
     Args:
         names: Dotted names of tensors.

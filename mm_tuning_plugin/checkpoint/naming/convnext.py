@@ -52,7 +52,7 @@ _DOWNSAMPLING = re.compile(r'downsample_layers\.\d+\.\d+\.(kernel|bias)')
 def official_convnext(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """The official names of both versions (SparK's too): ``dwconv``, ``pwconv1``, ``grn``.
 
-    The norm behind the last stage is that of the backbone's last output, if it has this output.
+    The norm after the last stage is that of the backbone's last output, if it has this output.
     """
     last = f'norm{last_index(targets, "stages")}.'
     rules = (*_OFFICIAL, (r'^norm\.', last)) if f'{last}weight' in targets else _OFFICIAL
@@ -86,7 +86,7 @@ def sparse_convnext(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]
 
 
 def _dense(name: str, tensor: Tensor) -> Tensor:
-    """A sparse convolution's kernel or bias as that of a dense one; all else unchanged."""
+    """Reshape a sparse convolution's kernel or bias to a dense one's; others are unchanged."""
     depthwise, downsampling = _DEPTHWISE.fullmatch(name), _DOWNSAMPLING.fullmatch(name)
     found = depthwise or downsampling
     if not found:
@@ -108,7 +108,7 @@ def _dense_kernel(kernel: Tensor) -> Tensor:
 
 
 def _fold_layer_scale(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
-    """Multiplies `gamma` (C,) into pointwise_conv2 (C, 4C), where the backbone has no `gamma`."""
+    """Multiplies `gamma` (C,) into pointwise_conv2 (C, 4C) if the backbone has no `gamma`."""
     if any(name.endswith('.gamma') and '.grn.' not in name for name in targets):
         return named
     folded = dict(named)

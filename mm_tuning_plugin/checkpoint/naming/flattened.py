@@ -12,7 +12,7 @@ from .rules import Naming, Tensors, rename_all
 def flattened(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
     """The names of a whole network, for one whose sequences were flattened (``FeatureListNet``).
 
-    Only the first dot of a name is changed, and only where the backbone has a module of that name.
+    Only the first dot of a name is changed, and only if the backbone has a module of that name.
     """
     roots = {name.split('.')[0] for name in targets}
 

@@ -65,7 +65,7 @@ def _translate(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> 
 def _pack_projections(named: Tensors) -> Tensors:
     """Query, key and value (D, D) as one projection (3D, D), in this order.
 
-    A key without a bias (BEiT) has one of 0; a part that lacks anything else is left as it is.
+    A key without a bias (BEiT) gets a bias of 0. A part that lacks other tensors is unchanged.
     """
     packed: Tensors = {}
     parts: dict[str, dict[str, Tensor]] = {}

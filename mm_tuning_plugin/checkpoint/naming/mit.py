@@ -61,7 +61,7 @@ _HUGGING_FACE: Rules = (
 
 
 def official_mit(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
-    """SegFormer's own names: ``block1.0.attn.q`` beside ``.kv``, which stacks key over value."""
+    """SegFormer's own names: ``block1.0.attn.q`` and ``.kv``, which stacks key over value."""
     named = rename_by_rules(_OFFICIAL, tensors)
     named = pack(named, ('.attn.query.', '.attn.kv.'), '.attn.attn.in_proj_')
     return pointwise(named, targets)

@@ -11,17 +11,17 @@ from .rules import Tensors
 
 
 def pack(tensors: Mapping[str, Tensor], parts: Sequence[str], whole: str) -> Tensors:
-    """Concatenates tensors along their first dimension, wherever all parts are there.
+    """Concatenates tensors along their first dimension if all parts exist.
 
     Args:
         tensors: By name.
         parts: What sets the names of the parts apart, in the order in which they are stacked:
             ('.q.', '.k.', '.v.').
-        whole: What stands there in the name of the whole: '.qkv.'.
+        whole: The part of the name of the whole: '.qkv.'.
 
     Returns:
         ``a.q.weight`` (D, D), ``a.k.weight`` (D, D), ``a.v.weight`` (D, D) as ``a.qkv.weight``
-        (3D, D). All else, a part without its siblings too, is unchanged.
+        (3D, D). Other tensors, and a part without its siblings, are unchanged.
     """
     packed: Tensors = dict(tensors)
     for name in tensors:
@@ -49,7 +49,7 @@ def pointwise(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> T
 
     Returns:
         (E, D) as (E, D, 1, 1) where the backbone has a kernel, (E, D, 1, 1) as (E, D) where it has
-        a matrix. All else is unchanged.
+        a matrix. Other tensors are unchanged.
     """
     shaped: Tensors = dict(tensors)
     for name, tensor in tensors.items():

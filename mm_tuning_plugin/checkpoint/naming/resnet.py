@@ -45,7 +45,7 @@ _HUGGING_FACE: Rules = (
 
 
 def hugging_face_resnet(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
-    """``ResNetModel``: the n-th convolution of a block is ``layer.n``, its norm lies beside it."""
+    """``ResNetModel``: the n-th convolution of a block is ``layer.n``, next to its norm."""
     return rename_by_rules(_HUGGING_FACE, tensors)
 
 

@@ -27,10 +27,10 @@ class Naming(NamedTuple):
             It is also called with tensors on torch's 'meta' device, which have a shape and no
             values.
         norm_eps: Epsilon of every LayerNorm of the networks that such files come from, which the
-            weights cannot carry; None where there is none or it is the backbone's in any case.
+            weights cannot carry; None if there is none or it always equals the backbone's.
         square: Whether positions of such files are of a square grid for sure: published networks
             are trained on square images, a file of mmseg's own may be of any.
-        note: What else the weights cannot carry, for the report.
+        note: Other things that the weights cannot carry, for the report.
     """
 
     title: str
@@ -54,7 +54,7 @@ def _apply(compiled: Compiled, name: str) -> str:
 # A file is read under every naming, hundreds of names by some hundred patterns, few of which match.
 @lru_cache(maxsize=256)
 def _compiled(rules: Rules) -> Compiled:
-    """Each pattern's ``sub``, and a replacement that costs nothing where it is not found."""
+    """Return each pattern's ``sub``, and a replacement that is free if nothing matches."""
     return tuple((re.compile(pattern).sub, _expanding(found)) for pattern, found in rules)
 
 

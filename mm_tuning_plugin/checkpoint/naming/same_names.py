@@ -10,7 +10,7 @@ from .rules import Naming, Tensors
 
 
 def same_names(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
-    """Returns the tensors as they are."""
+    """Returns the tensors unchanged."""
     return dict(tensors)
 
 

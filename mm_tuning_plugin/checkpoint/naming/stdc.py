@@ -34,7 +34,7 @@ def original_stdc(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) 
         feature = _FEATURE.fullmatch(name)
         if feature and blocks:
             number, rest = int(feature.group(1)), apply_rules(_LAYERS, feature.group(2))
-            # Beyond the backbone's last block lies what continues its last stage.
+            # Parts after the backbone's last block continue its last stage.
             over = number - len(places)
             place = places[number] if over < 0 else f'{blocks[-1][0]}.{blocks[-1][1] + 1 + over}'
             return f'stages.{place}.{rest}'

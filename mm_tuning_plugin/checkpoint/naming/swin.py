@@ -66,7 +66,7 @@ def timm_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> T
 
 
 def hugging_face_swin(tensors: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensors:
-    """``SwinModel`` of transformers: query, key and value apart, else the official network."""
+    """``SwinModel`` of transformers: separate query, key and value; official names otherwise."""
     official = rename_by_rules(_HUGGING_FACE, tensors)
     official = pack(official, ('.attn.query.', '.attn.key.', '.attn.value.'), '.attn.qkv.')
     return official_swin(official, targets)

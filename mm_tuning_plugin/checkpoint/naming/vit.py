@@ -133,7 +133,7 @@ def _split_biases(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
 def _give_class_position(named: Tensors) -> Tensors:
     """A position of zeros for a class token that has none (DeiT III), so that all files have one.
 
-    Such a file is known by its count of positions, a square with no token's in it.
+    Such a file is recognised by its number of positions: a square, without one for a token.
     """
     positions = named.get('pos_embed')
     if 'cls_token' not in named or positions is None or positions.ndim != 3:
@@ -163,9 +163,9 @@ def _fold_layer_scale(named: Tensors) -> Tensors:
 
 
 def _fold_patch_bias(named: Tensors, targets: Mapping[str, Tensor]) -> Tensors:
-    """Adds the bias of the patch embedding to the positions, where the backbone has no such bias.
+    """Adds the bias of the patch embedding to the positions if the backbone has no such bias.
 
-    mmseg's VisionTransformer has none by default. The class token's position stays as it is.
+    mmseg's VisionTransformer has none by default. The class token's position is unchanged.
     """
     name = 'patch_embed.projection.bias'
     bias, positions = named.get(name), named.get('pos_embed')

@@ -19,7 +19,7 @@ _DEPTHS = {
     (3, 8, 36, 3): ('152', '152'),
 }
 # Names that only one family of networks has, in any project's convention; the first that occurs
-# decides. Of a family that is not here nothing is said.
+# decides. Other families get no explanation.
 _FAMILIES = tuple(
     (kind, rf'(?:^|\.)(?:{pattern})')
     for kind, pattern in (
@@ -64,7 +64,7 @@ def explain(backbone: nn.Module, fit: Fit, tensors: Mapping[str, Tensor]) -> str
     """The nearest explanation of a misfit, to be appended to the error; '' if none is recognised.
 
     Args:
-        backbone: What was to be loaded.
+        backbone: To be loaded.
         fit: The best fit that was found.
         tensors: All tensors of the file.
     """

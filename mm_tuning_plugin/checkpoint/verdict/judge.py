@@ -1,4 +1,4 @@
-"""Whether a fit is good enough: every stage covered, all values numbers; else one line why not."""
+"""Decide whether a fit is good enough: every stage covered, all values finite."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def judge_fit(
     lacking: Sequence[str],
     min_matched: float,
 ) -> None:
-    """Raises where a stage is not covered, or where the file's is another one.
+    """Raises an error if a stage is not covered, or differs from the file's.
 
     A tensor that is left over may be few numbers (a norm, the scale of a residual, a bias), and the
     network without it computes something else: `parts` lists what may be left out.
 
     Args:
-        backbone: What was to be loaded.
+        backbone: To be loaded.
         path: The file, for the message.
         file: It.
         fit: The best fit.
         stages: Of the backbone.
         counts: Stage -> (parameters found or filled, parameters there are).
-        left: What of the file is left over and does not stand on the list of `parts`.
+        left: Leftovers of the file that the list of `droppable_parts` does not have.
         lacking: Names of the backbone's parameters whose whole kind the file lacks.
         min_matched: Share in [0, 1] that every stage must reach, in both directions.
 
     Raises:
-        UserError: With the stage, what was found and expected, and the nearest explanation.
+        UserError: With the stage, the finding, the expectation and the nearest explanation.
     """
     name = type(backbone).__name__
     hint = explain(backbone, fit, file.tensors)
@@ -118,17 +118,17 @@ def _own_name(file: TensorFile, fit: Fit, name: str) -> str:
 def judge_told(
     backbone: nn.Module, path: Path, file: TensorFile, fit: Fit, min_matched: float
 ) -> None:
-    """Raises where a file's network is told to have rotary positions, and the backbone has none.
+    """Raises an error if a file's network has rotary positions and the backbone does not.
 
     Args:
-        backbone: What was to be loaded.
+        backbone: To be loaded.
         path: The file, for the message.
         file: It.
         fit: The best fit.
         min_matched: 0 accepts whatever matches.
 
     Raises:
-        UserError: With the place where it is told.
+        UserError: With the place of this information.
     """
     below = {n[len(fit.prefix) :] for n in file.tensors if n.startswith(fit.prefix)}
     rotary = told_rotary(file.told, below) if min_matched else ''

@@ -70,10 +70,10 @@ def judge_parts(
     left: Mapping[str, Tensor],
     min_matched: float,
 ) -> None:
-    """Raises where the file's transformer is known to be another one than the backbone's.
+    """Raises an error if the file's transformer is known to differ from the backbone's.
 
     Args:
-        backbone: What was to be loaded; any but a ViT passes.
+        backbone: To be loaded; all but ViTs pass.
         path: The file, for the message.
         fit: The best fit.
         targets: The backbone's own tensors.
@@ -81,7 +81,7 @@ def judge_parts(
         min_matched: 0 accepts whatever matches.
 
     Raises:
-        UserError: With what the file's network has, or lacks, and what was expected.
+        UserError: With the part that the file's network has or lacks, and the expectation.
     """
     if not min_matched or not is_vit(targets) or 'layers.0.ln1.weight' not in fit.values:
         return
@@ -118,7 +118,7 @@ def note_parts(backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor]) -> 
 def _foreign_part(
     fit: Fit, left: Mapping[str, Tensor], targets: Mapping[str, Tensor]
 ) -> tuple[str, str] | None:
-    """(what the file has, what was expected) of the first part that the backbone lacks."""
+    """Return (part of the file, expectation) of the first part that the backbone lacks."""
     for pattern, found, expected in _PARTS:
         if any(pattern.match(name) and name not in targets for name in left):
             return found, expected
@@ -130,7 +130,7 @@ def _foreign_part(
 
 
 def _lacking_part(backbone: nn.Module, fit: Fit, targets: Mapping[str, Tensor]) -> tuple[str, str]:
-    """(what the file lacks, what was expected) of the first such part; ('', '') if none."""
+    """Return (part that the file lacks, expectation) of the first such part; ('', '') if none."""
     if not {'cls_token'} & {*fit.values, *fit.mismatched} and getattr(
         backbone, 'with_cls_token', True
     ):

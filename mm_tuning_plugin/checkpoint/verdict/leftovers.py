@@ -12,16 +12,16 @@ from mm_tuning_plugin.checkpoint.match.fit import Fit
 def sort_leftovers(
     tensors: Mapping[str, Tensor], fit: Fit, left: Iterable[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Sorts what was not loaded.
+    """Sorts the tensors that were not loaded.
 
     Args:
         tensors: All tensors of the file.
-        fit: What was taken of them.
+        fit: The tensors that were used.
         left: Names among those without a place that are not known to be harmless (`parts`).
 
     Returns:
         (dropped, unexpected), by names among `tensors`. Dropped on purpose: other networks of the
-        file, and what `parts` lists. Unexpected: all else.
+        file, and the list of `droppable_parts`. Unexpected: all others.
     """
     left = set(left)
     own = own_names(tensors, fit)
@@ -31,6 +31,6 @@ def sort_leftovers(
 
 
 def own_names(tensors: Mapping[str, Tensor], fit: Fit) -> dict[str, str]:
-    """Translated names of what is left over -> the names that it has in the file."""
+    """Translated names of leftovers -> their names in the file."""
     names = {id(tensor): name for name, tensor in tensors.items()}
     return {name: names.get(id(t), fit.prefix + name) for name, t in fit.unused.items()}

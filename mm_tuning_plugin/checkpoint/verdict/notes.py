@@ -36,12 +36,12 @@ def all_notes(
     filled: Mapping[str, Tensor],
     file: TensorFile,
 ) -> tuple[str, ...]:
-    """Everything that there is to say, in the order of the report.
+    """Return all notes, in the order of the report.
 
     Args:
-        backbone: What was loaded into.
+        backbone: The loaded backbone.
         encoder: The part of it that the file is of; the whole, mostly.
-        fit: What was taken of the file.
+        fit: The tensors used of the file.
         targets: The encoder's own tensors.
         filled: Those of them that got a neutral value.
         file: The file.
@@ -110,7 +110,7 @@ def _types(fit: Fit) -> list[str]:
 
 
 def _around(backbone: nn.Module, encoder: Encoder) -> list[str]:
-    """What is told where the file is that of an encoder inside the backbone."""
+    """The note for a file of an encoder inside the backbone."""
     inner = sum(parameter.numel() for parameter in encoder.module.parameters())
     rest = sum(parameter.numel() for parameter in backbone.parameters()) - inner
     if not rest:

@@ -1,4 +1,4 @@
-"""What weights and names of a convolutional network can't tell, as lines for the report.
+"""Notes on what weights and names of a convolutional network can't carry, for the report.
 
 Where a convolution is padded or strides, the epsilon of a norm, how a map is enlarged, what a
 config adds.
@@ -40,8 +40,8 @@ def note_convolutions(
     """Known differences between a backbone and the network that a file was trained as.
 
     Args:
-        backbone: What was loaded into.
-        fit: What was taken of the file.
+        backbone: The loaded backbone.
+        fit: The tensors used of the file.
         targets: The backbone's own tensors.
     """
     notes = []

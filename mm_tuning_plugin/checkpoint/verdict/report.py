@@ -1,4 +1,4 @@
-"""What was loaded from where: the record that `load_backbone_checkpoint` returns."""
+"""The record that `load_backbone_checkpoint` returns: which weights were loaded, from where."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MOST_ROWS = 6
 
 
 class Layout(NamedTuple):
-    """How the weights lay in the file.
+    """The layout of the weights in the file.
 
     Attributes:
         container: Dotted keys of the mapping that held them; '' if the file itself.
         prefix: What stood before each name inside the container.
         renaming: Naming convention they were translated from.
-        equals: Other places of the file that fit as well and were not taken.
+        equals: Other places of the file that fit equally well and were not used.
         format: Of the file: 'torch', 'safetensors', 'caffemodel' or 'caffemodel.h5'.
     """
 
@@ -39,8 +39,8 @@ class LoadReport(NamedTuple):
 
     Attributes:
         path: The file.
-        layout: Where in it the weights lay and how they were named.
-        rule: Why these weights, where others of the file fit as well; '' where none did.
+        layout: Place and naming of the weights in the file.
+        rule: Why these weights were used if others of the file fit equally well; '' without others.
         arguments: What the backbone should have been built with, for the weights to mean the same.
         num_loaded: Tensors of the backbone that were loaded from the file.
         share: Parameters loaded or filled / parameters of the backbone, in [0, 1].
@@ -53,7 +53,7 @@ class LoadReport(NamedTuple):
         notes: Lines about what weights cannot carry, such as the epsilon of a norm.
         stages: Stage -> (parameters loaded, parameters there are).
         hash_before: `hash_state_dict` of the backbone before.
-        hash_after: And after; different, unless the file held what was there already.
+        hash_after: And after; it differs unless the file held the same weights.
     """
 
     path: str

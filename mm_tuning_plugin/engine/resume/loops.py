@@ -46,7 +46,7 @@ class _Resumable:
             self.validate()
 
     def validate(self) -> None:
-        """Validate; checkpoints saved meanwhile have the earlier random states. Stop if requested."""
+        """Validate; checkpoints saved meanwhile keep the earlier random states. Stop if asked."""
         with self.runner.progress.validation():
             self.runner.val_loop.run()
         self.runner.stop_if_asked()

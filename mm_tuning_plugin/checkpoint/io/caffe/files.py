@@ -1,7 +1,7 @@
 """From a file of Caffe's to named tensors.
 
 Field numbers are those of caffe.proto (github BVLC/caffe): NetParameter, LayerParameter,
-V1LayerParameter, BlobProto, BlobShape. A blob is read where it lies in the file, without a copy.
+V1LayerParameter, BlobProto, BlobShape. A blob is read in place, without a copy.
 """
 
 from __future__ import annotations
@@ -88,13 +88,13 @@ def read_caffemodel(path: Path) -> dict[str, Tensor]:
 
 
 def read_hdf5(path: Path) -> dict[str, Tensor]:
-    """The weights of a ``.caffemodel.h5``, which does not say of what kind a layer is.
+    """Read the weights of a ``.caffemodel.h5``, which has no types of layers.
 
     Returns:
         As `read_caffemodel`.
 
     Raises:
-        UserError: It is damaged, none of Caffe's, or h5py is not installed.
+        UserError: It is damaged or not Caffe's, or h5py is not installed.
     """
     try:
         import h5py
@@ -140,7 +140,7 @@ def _add_group(layers: list[Layer], name: str, item: Any, path: Path) -> None:
 
 
 def _mapped(path: Path) -> memoryview:
-    """The file's bytes, private to this process; they enter memory as they are read."""
+    """Map the file's bytes privately; they enter memory when they are read."""
     with open(path, 'rb') as file:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
 
@@ -197,7 +197,7 @@ def _dims(message: memoryview) -> list[int]:
 
 
 def _numbers(field: Field) -> NDArray[np.float32]:
-    """Floats of a field, packed or one by one; doubles are narrowed."""
+    """Read the floats of a field, packed or not; doubles become floats."""
     wide = field.number == DOUBLES
     if field.kind not in (BYTES, FIXED64 if wide else FIXED32):
         raise ValueError(f'numbers in a field of type {field.kind}')

@@ -34,7 +34,7 @@ class Layer(NamedTuple):
 
     Attributes:
         name: Its name.
-        kind: Caffe's type; '' where the file does not say.
+        kind: Caffe's type; '' if the file does not have it.
         bottoms: Names of what it reads.
         tops: Names of what it gives.
         blobs: Its weights.
@@ -78,7 +78,7 @@ def named_tensors(path: Path, layers: Sequence[Layer]) -> dict[str, Tensor]:
 
 
 def _guess(blobs: Sequence[Blob]) -> str:
-    """The type of a layer that does not say it, from its blobs."""
+    """Find the type of a layer without one from its blobs."""
     sizes = [blob.size for blob in blobs]
     flat = all(_vector(blob).size == max(blob.shape, default=0) for blob in blobs)
     if flat and len(blobs) in (3, 5) and sizes[2] == 1 and len({*sizes[:2], *sizes[3:]}) == 1:

@@ -20,7 +20,7 @@ class Field(NamedTuple):
     """One field of a message.
 
     Attributes:
-        number: Says what it is, by the schema.
+        number: Of the field in the schema.
         kind: VARINT, FIXED64, BYTES or FIXED32.
         value: An int for VARINT, else the bytes, without a copy; of numbers of a fixed size that
             follow each other under one tag, as unpacked ones do, all of them together.
@@ -65,7 +65,7 @@ def fields(message: memoryview) -> Iterator[Field]:
 
 
 def _run(message: memoryview, start: int, tag_size: int, size: int) -> tuple[memoryview, int]:
-    """The values of a row of equal fields from `start` on, together, and where the row ends."""
+    """Read the values of consecutive equal fields from `start` on; return them and the end."""
     step = tag_size + size
     most = (len(message) - start) // step
     tag = np.frombuffer(message[start : start + tag_size], np.uint8)
@@ -85,7 +85,7 @@ def _run(message: memoryview, start: int, tag_size: int, size: int) -> tuple[mem
 
 
 def varint(message: memoryview, at: int) -> tuple[int, int]:
-    """An integer of variable length, and the position behind it.
+    """Read an integer of variable length; return it and the position after it.
 
     Raises:
         ValueError: It does not end.
