@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 NAME = 'mm_tuning_plugin'
 PACKAGE = Path(__file__).resolve().parents[1]
 ROOT = 'benchmark.worker.step_kinds'  # makes every cached artefact
-REGISTRY = 'registry'  # it names modules that mmengine imports for it
-# They show, say, measure or name what was made. What only these import does not count either.
+REGISTRY = 'registry'  # it names modules that mmengine imports
+# They only show or measure results. Modules that only they import do not count either.
 SHOWS = (
     'visualization', 'evaluation', 'cli', 'errors', 'extras', 'inspection',
     'engine.monitor', 'engine.report', 'engine.pictures', 'engine.hooks.class_iou',
@@ -28,7 +28,7 @@ SHOWS = (
 
 
 class Source(NamedTuple):
-    """What a source file says.
+    """The relevant content of a source file.
 
     Attributes:
         imports: Of each import the level (0: absolute), the module, and the names taken from it.
@@ -43,7 +43,7 @@ class Source(NamedTuple):
 
 @functools.cache
 def code_digest(package: Path = PACKAGE) -> str:
-    """12 hex digits of the code that determines weights, as it is now."""
+    """Return 12 hex digits of the current code that determines weights."""
     digests = [f'{name} {source.digest}\n' for name, source in counted_code(package).items()]
     return hashlib.sha256(''.join(digests).encode()).hexdigest()[:12]
 
@@ -103,7 +103,7 @@ def _above(module: str) -> str:
 
 
 def _file(package: Path, module: str) -> Path | None:
-    """The file of a module, named from the package on; None for what is no module of it."""
+    """Return the file of a module, named relative to the package; None if there is none."""
     path = package.joinpath(*module.split('.'))
     files = [path / '__init__.py', *([path.with_name(f'{path.name}.py')] if module else [])]
     return next((file for file in files if file.is_file()), None)
@@ -131,7 +131,7 @@ def _imports_folder(source: Source) -> bool:
 
 
 def _plain(node: Any) -> Any:
-    """A syntax tree as nested tuples, alike under every Python; texts that do nothing are out."""
+    """Convert a syntax tree to nested tuples, equal under every Python, without docstrings."""
     if isinstance(node, ast.AST):
         fields = ((name, _plain(value)) for name, value in ast.iter_fields(node) if name != 'kind')
         return (type(node).__name__, *(item for item in fields if item[1] not in (None, ())))

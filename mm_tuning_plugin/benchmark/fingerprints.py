@@ -68,5 +68,5 @@ class Fingerprints:
 
 
 def _named(value: Any) -> str:
-    """What is no plain value: a class or function has a name that tells nothing of this process."""
+    """Convert other values: the name of a class or function does not depend on the process."""
     return plain_name(value) if callable(value) else str(value)

@@ -87,7 +87,7 @@ def make_executor(args: argparse.Namespace) -> tuple[Any, int]:
 def run_plan(
     plan: Plan, jobs: Sequence[Job], work_dir: Path, command: Sequence[str], executor: Any
 ) -> list[dict[str, Any]]:
-    """Run what is not finished; write results after each step that ends a job, or fails.
+    """Run unfinished steps; write results after each step that ends a job or fails.
 
     Returns:
         The rows of results.csv.
@@ -109,7 +109,7 @@ def _noting(collector: Collector) -> Any:
             collector.is_done(step.product)
         else:
             collector.fail(step.product, outcome.error)
-        # what was finished before is settled step by step: written once, when all is settled
+        # steps that were finished before are settled one by one; write once at the end
         if outcome.seconds or outcome.status != 'done':
             collector.write()
 
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
 
     Raises:
         UserError: A mistake of the user's.
-        SystemExit: A step failed (status 1); everything else is finished.
+        SystemExit: A step failed (status 1); all other steps are finished.
     """
     args = build_parser(prog).parse_args(argv)
     require_stack()

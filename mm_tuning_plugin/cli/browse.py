@@ -180,7 +180,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def summary_lines(seen: Survey) -> list[str]:
-    """What was drawn, in a few lines."""
+    """Summarise the draws in a few lines."""
     from mm_tuning_plugin.inspection.survey_summary import summary
 
     figures = summary(seen)

@@ -93,7 +93,7 @@ def check_target(src: str, dst: str, overwrite: bool) -> Path:
 
 
 def backbone_config(path: str, cfg_options: Sequence[str]) -> dict[str, Any]:
-    """The backbone of a config, and mmengine's default scope set as the config says.
+    """Return the backbone of a config, and set mmengine's default scope to the config's.
 
     Raises:
         UserError: The config is missing or has no backbone.
@@ -129,7 +129,7 @@ def plain_weights(backbone: nn.Module, report: LoadReport) -> dict[str, Tensor]:
 
 
 def describe(src: str, report: LoadReport, backbone: nn.Module) -> dict[str, Any]:
-    """Where the weights came from: plain built-ins, so that torch's safe loader reads them."""
+    """Source of the weights, as plain built-ins that torch's safe loader reads."""
     import mmcv
     import mmengine
     import mmseg

@@ -55,7 +55,7 @@ def demo_plan(data_root: Path, seeds: Sequence[int], folder: Path) -> Plan:
     Args:
         data_root: The drawn data set.
         seeds: Seeds.
-        folder: Where the configs are written, pointed at the data set.
+        folder: Of the written configs, which use the data set.
     """
     from mm_tuning_plugin.benchmark.design.plan import check_plan
     from mm_tuning_plugin.cli.train import load_config

@@ -1,4 +1,4 @@
-"""``tools/doctor.py``: what is installed, whether it will work, how to mend what will not.
+"""``tools/doctor.py``: check what is installed, whether it works, and how to repair it.
 
 One finding a line, its remedy behind it. Runs where nothing at all is installed: every import
 beyond the standard library happens inside a check.
@@ -170,7 +170,7 @@ def show(finding: Finding) -> str:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
-    """Prints the findings, each as soon as it is known.
+    """Print the findings, each as soon as it is known.
 
     Raises:
         UserError: If one of them is an error, or an option makes no sense.

@@ -1,4 +1,4 @@
-"""``mm-tuning list``: what is registered, by concept, one line each."""
+"""``mm-tuning list``: list registered objects by concept, one line each."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def chosen_concepts(concept: str | None) -> list[str]:
     """The concepts to print.
 
     Raises:
-        UserError: There is no such concept.
+        UserError: The concept does not exist.
     """
     if concept is None:
         return list(CONCEPTS)
@@ -151,7 +151,7 @@ def chosen_concepts(concept: str | None) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
-    """Print what is registered.
+    """Print the registered objects.
 
     Raises:
         UserError: The concept does not exist, or the OpenMMLab packages do not import.

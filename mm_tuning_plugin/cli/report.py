@@ -1,4 +1,4 @@
-"""``tools/report.py``: the report of a finished run once more, beside another run's if wanted."""
+"""``tools/report.py``: write the report of a finished run again, optionally with another run."""
 
 from __future__ import annotations
 

@@ -71,10 +71,10 @@ def build_parser(prog: str = SCRIPT) -> argparse.ArgumentParser:
 
 
 def find_configs(place: str | Path) -> list[Path]:
-    """All configs below a folder, or that a pattern fits; none of ``_base_``, which are fragments.
+    """Find all configs in a folder or matching a pattern, except fragments in ``_base_``.
 
     Raises:
-        UserError: There is no such folder, or no config there.
+        UserError: The folder does not exist, or has no config.
     """
     folder = Path(place)
     if folder.is_dir():
@@ -93,7 +93,7 @@ def find_configs(place: str | Path) -> list[Path]:
 
 
 def derive_one(path: Path, name: str, built: set[str] | None = None) -> Outcome:
-    """Derive the tuning config of one file and check what was derived.
+    """Derive the tuning config of one file and check the result.
 
     Args:
         path: The file.
@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     """Run the command.
 
     Raises:
-        UserError: There is nothing to sweep.
+        UserError: There is no config.
         SystemExit: 1, if a config was neither derived nor refused with a reason.
     """
     args = build_parser(prog).parse_args(argv)

@@ -167,7 +167,7 @@ def apply_arguments(cfg: Config, args: argparse.Namespace) -> None:
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
-        # The baseline has a folder of its own: both arms write checkpoints of the same names.
+        # The baseline has its own folder, because both arms write checkpoints of the same names.
         name = os.path.splitext(os.path.basename(args.config))[0]
         cfg.work_dir = os.path.join('work_dirs', name + ('_no-tuning' if args.no_tuning else ''))
     if args.amp:

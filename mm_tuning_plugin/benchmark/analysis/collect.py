@@ -22,7 +22,7 @@ class Collector:
 
     Args:
         jobs: In the order of the rows.
-        work_dir: Where the results go.
+        work_dir: Folder of the results.
     """
 
     def __init__(self, jobs: Sequence[Job], work_dir: Path) -> None:
@@ -104,7 +104,7 @@ class Collector:
         )
 
     def _record(self, step: Step) -> dict[str, Any] | None:
-        """The record of a finished step, also if its product was deleted; else None."""
+        """Return the record of a finished step, even if its product was deleted, or None."""
         path = step.folder / RECORD_FILE
         if step.product not in self._records and path.is_file():
             self._records[step.product] = json.loads(path.read_text(encoding='utf-8'))

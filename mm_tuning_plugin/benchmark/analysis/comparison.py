@@ -30,7 +30,7 @@ from mm_tuning_plugin.benchmark.analysis.statistics import (
 
 #: A gain is measured against the better of these: against the luckier choice, so against ourselves.
 BASELINES = ('direct', 'direct-matched')
-#: Twice the schedule of `direct`: what it adds says whether `direct` is trained enough.
+#: Twice the schedule of `direct`: its gain shows whether `direct` is trained enough.
 LONGER = 'direct-2x'
 #: Points of mIoU from which a row counts as under-trained.
 UNDER_TRAINED = 0.5
@@ -87,7 +87,7 @@ class Efficiency(NamedTuple):
         pairs: Number of pairs that have every point, and the target.
         target: Mean mIoU of ``direct`` at the largest share, over the same pairs.
         reached: The share with which this arm reaches it; nan if never.
-        crossed: Whether that lies between two measured shares (else it is an upper bound).
+        crossed: Whether that is between two measured shares; otherwise it is an upper bound.
     """
 
     arm: str
@@ -103,7 +103,7 @@ class Comparison:
     """Questions to the results of a benchmark. The same results give the same answers, to the bit.
 
     Args:
-        results: What was read.
+        results: Of the benchmark.
         replicates: R.
     """
 

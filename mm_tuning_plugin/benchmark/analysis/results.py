@@ -97,7 +97,7 @@ def read_jobs(path: Path) -> pd.DataFrame:
     """Read results.csv.
 
     Raises:
-        UserError: It is missing, is no such table, or holds the same run twice.
+        UserError: It is missing, is another kind of table, or has the same run twice.
     """
     try:
         jobs = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8')

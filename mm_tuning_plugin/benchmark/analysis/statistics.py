@@ -81,7 +81,7 @@ def reaches(gain: Paired, bar: float = 0.0) -> bool:
         bar: What its mean must exceed, in points.
 
     Returns:
-        False where there is no interval.
+        False without an interval.
     """
     return gain.mean > bar and gain.low > 0
 
@@ -106,7 +106,7 @@ def mean_iou(intersect: np.ndarray, union: np.ndarray) -> np.ndarray:
 
 
 def class_iou(intersect: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """IoU of summed areas in percent, (..., C); nan where the union is 0."""
+    """Return the IoU of summed areas in percent, (..., C); nan if the union is 0."""
     intersect, union = np.asarray(intersect, np.float64), np.asarray(union, np.float64)
     iou = np.full(union.shape, np.nan)
     np.divide(100 * intersect, union, out=iou, where=union > 0)
@@ -248,7 +248,7 @@ def class_changes(differences: np.ndarray, level: float = LEVEL) -> list[Change]
     """Paired change of each class, corrected for their number.
 
     Args:
-        differences: (P, C) IoU of one arm minus another's; nan where a class was absent.
+        differences: (P, C) IoU of one arm minus another's; nan if a class was absent.
         level: 1 - alpha.
 
     Returns:
@@ -277,7 +277,7 @@ def class_changes(differences: np.ndarray, level: float = LEVEL) -> list[Change]
 
 
 def _p_value(values: np.ndarray) -> float:
-    """Two-sided p of the paired t; 1 where nothing changed at all, 0 where all changed alike."""
+    """Two-sided p of the paired t; 1 if nothing changed, 0 if all changed by the same amount."""
     error = values.std(ddof=1) / math.sqrt(len(values))
     if error == 0:
         return float(values.mean() == 0)

@@ -54,7 +54,7 @@ def measure_step(cfg: Config, device: str = 'cpu') -> StepCost:
 
     Args:
         cfg: The config of a stage: ``model`` and ``train_dataloader``.
-        device: Where it is timed.
+        device: Of the timing.
     """
     cfg = copy.deepcopy(cfg)
     loader_cfg = cfg['train_dataloader']

@@ -1,4 +1,4 @@
-"""Which images a job reads: folds, nested subsets of the labels, and the manifests that say so.
+"""The images that a job reads: folds, nested subsets of the labels, and their manifests.
 
 A manifest is a text file of names without suffix, one a line, which mmseg's data sets read as
 their ``ann_file``. Its own name has a digest of what it holds.
@@ -46,7 +46,7 @@ class Leaf(NamedTuple):
     Attributes:
         names: As a manifest names them; None: it reads no manifest.
         files: By image, its short name and the sizes of image and label map; their whole names,
-            where they do not lie on the local disk.
+            if they are not on the local disk.
     """
 
     names: list[str] | None
@@ -87,7 +87,7 @@ class Library:
         return self.whole(self._restricted(dataset, iter([list(names)])))
 
     def subset(self, dataset: Mapping[str, Any], fraction: float, seed: int) -> Part:
-        """A share of the images, drawn by a seed: smaller shares lie inside larger ones.
+        """Draw a share of the images by a seed; smaller shares are subsets of larger ones.
 
         Args:
             dataset: The config of a data set, with any wrappers.
@@ -107,7 +107,7 @@ class Library:
         return self.whole(self._restricted(dataset, iter(chosen)))
 
     def _restricted(self, dataset: Mapping[str, Any], chosen: Iterator[list[str]]) -> Any:
-        """Copy nested data sets, each leaf restricted to its names; None where it has none left."""
+        """Copy nested data sets, each leaf restricted to its names; None if it has none left."""
         copied = copy.deepcopy(dict(dataset))
         if copied.get('datasets') is not None:
             parts = [self._restricted(part, chosen) for part in copied['datasets']]
@@ -134,7 +134,7 @@ class Library:
         return copied
 
     def _places(self, leaf: Mapping[str, Any], names: Sequence[str]) -> list[int]:
-        """Where the names stand in all that a data set lists."""
+        """Return the positions of the names in a data set's list."""
         places = {name: i for i, name in enumerate(self._names({**leaf, 'indices': None}))}
         unknown = [name for name in names if name not in places]
         if unknown:
@@ -212,7 +212,7 @@ def read_folds(path: Path) -> list[dict[str, list[str]]]:
     """Read a JSON list of ``{"train": [names], "val": [names]}``.
 
     Raises:
-        UserError: It is missing, or no such list.
+        UserError: It is missing, or not a list of names.
     """
     try:
         folds = json.loads(path.read_text(encoding='utf-8'))

@@ -22,7 +22,7 @@ ROUNDING = 0.0051
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """All notes, one sentence each; an empty list if there is nothing to say."""
+    """Return all notes, one sentence each; an empty list without any."""
     found = [*unfinished(comparison.jobs), *contradictions(comparison)]
     for row in comparison.rows():
         jobs = comparison.of(row)
@@ -86,7 +86,7 @@ def absent_classes(comparison: Comparison, row: Row) -> list[str]:
     if not names or done.empty:
         return []
     lacking = done[[CLASS_PREFIX + name for name in names]].isna().to_numpy()  # (jobs, C)
-    lacking = lacking[~lacking.all(axis=1)]  # a job without any IoU of a class says nothing
+    lacking = lacking[~lacking.all(axis=1)]  # skip a job without any IoU of a class
     if not len(lacking):
         return []
     everywhere = [names[c] for c in np.flatnonzero(lacking.all(axis=0))]

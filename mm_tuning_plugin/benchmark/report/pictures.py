@@ -129,7 +129,7 @@ def _embed(model: torch.nn.Module, batches: Sequence[dict]) -> tuple[np.ndarray,
 
 
 def _truth(sample: dict, facts: UserConfig) -> np.ndarray:
-    """Classes of the pixels, 255 where the config ignores them."""
+    """Return the classes of the pixels, 255 if the config ignores them."""
     labels = sample['data_samples']
     return map_labels(
         labels.gt_sem_seg.data[0].numpy(),

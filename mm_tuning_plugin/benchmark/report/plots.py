@@ -1,6 +1,6 @@
-"""The figures of a report, as SVG text that can stand in one page together.
+"""The figures of a report, as SVG text for one page.
 
-Arms differ in colour (Okabe and Ito's, seen alike by most colour-blind people) and in the shape
+Arms differ in colour (Okabe and Ito's, for colour-blind readers) and in the shape
 of their marks. Text stays text, so that it can be read aloud and searched.
 
 Shape legend: P pairs.
@@ -37,7 +37,7 @@ def looks(arms: Sequence[str]) -> dict[str, Look]:
     """One look for each arm, the same in all figures.
 
     Args:
-        arms: In order; the first six have colours of their own, the first 36 looks.
+        arms: In order. The first 6 have different colours, the first 36 different looks.
     """
     return {
         arm: Look(COLOURS[i % 6], _MARKS[(i + i // 6) % len(_MARKS)]) for i, arm in enumerate(arms)

@@ -1,4 +1,4 @@
-"""The report of a benchmark: report.md and a page, report.html, from what the runs left behind."""
+"""The report of a benchmark, report.md and report.html, from the files of its runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_report(work_dir: str | os.PathLike) -> None:
             is the gain, in points of mIoU, that is asked for (0 without it).
 
     Raises:
-        UserError: A file is missing or damaged, there is no job, or none of them is finished.
+        UserError: A file is missing or damaged, there is no job, or no job is finished.
     """
     folder = Path(work_dir)
     document = build_document(folder)
@@ -73,7 +73,7 @@ def build_document(work_dir: Path) -> Document:
 
 
 def reading(comparison: Comparison) -> Section:
-    """How figures are made and what they do not say."""
+    """How figures are made, and their limits."""
     return Section(
         'How to read it',
         [

@@ -1,4 +1,4 @@
-"""The sections of a report: what is asked of a comparison, and how the answers are laid out."""
+"""The sections of a report: the questions to a comparison and the layout of the answers."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _all_gains(comparison: Comparison, gains: dict[Row, Gain], bar: float) -> li
 
 
 def over_starts(comparison: Comparison, arm: str | None, bar: float) -> list[Section]:
-    """The mean gain over the starts that have weights, where there are several."""
+    """The mean gain over the starts with weights, if there are several."""
     starts = comparison.results.plan.get('starts')
     starts = starts if isinstance(starts, dict) else {}
     groups: dict[tuple[str, float], list[Row]] = {}
@@ -122,7 +122,7 @@ def over_starts(comparison: Comparison, arm: str | None, bar: float) -> list[Sec
 
 
 def label_efficiency(comparison: Comparison) -> list[Section]:
-    """Scores over the share of labels, where there are several."""
+    """Scores over the share of labels, if there are several."""
     blocks: list[Block] = []
     for backbone, start in dict.fromkeys(row[:2] for row in comparison.rows()):
         curves = [comparison.efficiency(backbone, start, arm) for arm in comparison.arms()]

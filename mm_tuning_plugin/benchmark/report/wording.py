@@ -1,4 +1,4 @@
-"""How a report says things: numbers, names of rows, and the verdict in one sentence."""
+"""The wording of a report: numbers, names of rows, and the verdict in one sentence."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def difference(paired: Paired) -> str:
 
 
 def p_value(value: float) -> str:
-    """A p-value, not below what its digits can say."""
+    """Format a p-value, with a lower limit given by its digits."""
     if math.isnan(value):
         return NOTHING
     return '< 0.001' if value < 0.001 else f'{value:.3f}'
@@ -66,7 +66,7 @@ def spread(scores: pd.Series) -> str:
 
 
 def average(values: pd.Series, digits: int) -> str:
-    """A mean over what is known."""
+    """Return the mean of the known values."""
     known = values.dropna()
     return f'{np.mean(known):.{digits}f}' if len(known) else NOTHING
 

@@ -1,4 +1,4 @@
-"""Where the processes of steps run: the interface of executors, and the one for this machine."""
+"""Executors run the processes of steps: their interface, and the one for this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Handle(Protocol):
         """Its exit status, negative for the signal that killed it; None while it runs."""
 
     def terminate(self) -> None:
-        """Tell it to write a checkpoint and end."""
+        """Ask it to write a checkpoint and end."""
 
     def kill(self) -> None:
         """Kill it and all its child processes."""
@@ -70,7 +70,7 @@ def local_slots(
     gpus: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> list[Slot]:
-    """The slots of this machine: on its GPUs if it has any, else on its CPU cores.
+    """Return the slots of this machine: its GPUs, or its CPU cores if it has none.
 
     The slots share the cores evenly, as threads of OpenMP and MKL, unless the environment sets
     their number. Nothing is pinned.
@@ -128,7 +128,7 @@ class LocalExecutor:
     """Runs each command as a process of this machine, in a slot.
 
     Each process has its own session, so a Ctrl-C in the terminal reaches only the pool, which then
-    tells each process to end once.
+    asks each process to end once.
 
     Args:
         slots: From `local_slots`.

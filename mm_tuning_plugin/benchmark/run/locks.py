@@ -2,7 +2,7 @@
 
 ``flock`` on an open file: the kernel releases the lock when its holder dies. The process of a step
 inherits the open file, so it holds the lock even if the command that started it was killed. The
-file lies beside the folder of the step, as the folder may be renamed.
+file is next to the folder of the step, because the folder may be renamed.
 """
 
 from __future__ import annotations

@@ -15,10 +15,10 @@ LONGEST_TAIL = 1 << 16  # bytes
 
 
 class Reading(NamedTuple):
-    """How far a step is, as far as it has said.
+    """The reported progress of a step.
 
     Attributes:
-        stage: Of a run of two stages; else empty.
+        stage: Of a run of two stages; otherwise empty.
         iteration: Iterations done.
         of: Iterations altogether; 0 before the first line.
         seconds: An iteration takes; None if unknown.
@@ -62,10 +62,10 @@ def read_line(line: str, reading: Reading) -> Reading:
 
 
 class LogReader:
-    """Reads what is appended to a log, from where the log ends now.
+    """Reads what is appended to a log, from its current end.
 
     Attributes:
-        start: Where it ended, bytes.
+        start: Its end, in bytes.
         reading: How far the step is.
     """
 
@@ -77,7 +77,7 @@ class LogReader:
         self._begun = b''  # a line whose end is not written yet
 
     def read(self) -> Reading:
-        """Take in what was written since the last time."""
+        """Read what was written since the last call."""
         try:
             with self.path.open('rb') as file:
                 file.seek(self._read)

@@ -64,7 +64,7 @@ def run_steps(
         steps: Steps. Of several with the same product only the first is run.
         executor: Where they run.
         on_done: Called with each step and its outcome when it is settled.
-        display: Shows progress; None: bars on a terminal, else lines.
+        display: Shows progress; None: bars on a terminal, lines elsewhere.
         command_of: The command that runs a step.
         prepare: Called before a step is run, while its folder is locked.
         go_on: How to continue, for the message of an interruption.

@@ -1,4 +1,4 @@
-"""What a person sees while steps run: bars on a terminal, else a line a step begun and settled."""
+"""Progress of steps: bars on a terminal, or a line for each step that begins or ends."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Display:
 
     Args:
         steps: All steps.
-        stream: Where the lines go.
+        stream: Of the lines.
     """
 
     def __init__(self, steps: Sequence[Step], stream: TextIO | None = None) -> None:
@@ -92,7 +92,7 @@ class Display:
         """Nothing is left to close."""
 
     def note(self, text: str) -> None:
-        """Say something."""
+        """Show a message."""
         print(text, file=self.stream, flush=True)
 
     def finished_before(self, steps: Sequence[Step]) -> None:
@@ -125,7 +125,7 @@ class Display:
             self.note(f'failed  {failure(step, outcome)}')
 
     def failures(self, failed: Sequence[tuple[Step, Outcome]]) -> None:
-        """Say again, at the end, what failed."""
+        """Repeat at the end what failed."""
         own = [(step, outcome) for step, outcome in failed if outcome.log is not None]
         if failed:
             self.note(f'\n{len(failed)} of {self.count} steps failed:')
@@ -165,7 +165,7 @@ class Bars(Display):
         self._progress.stop()
 
     def note(self, text: str) -> None:
-        """Say something above the bars."""
+        """Show a message above the bars."""
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def begun(self, step: Step) -> None:
@@ -207,7 +207,7 @@ class Bars(Display):
 
 
 def make_display(steps: Sequence[Step]) -> Display:
-    """Bars on a terminal, else lines."""
+    """Return bars on a terminal, or lines."""
     return Bars(steps) if sys.stdout.isatty() else Display(steps)
 
 
@@ -217,7 +217,7 @@ def describe(step: Step, reading: Reading) -> str:
 
 
 def failure(step: Step, outcome: Outcome) -> str:
-    """A failed step: the reason, the end of its log, where the log is."""
+    """Describe a failed step: the reason, the end of its log, the path of the log."""
     lines = [f'{step.name} {outcome.error}', *(f'    | {line}' for line in outcome.tail)]
     return '\n'.join(lines + ([f'    {outcome.log}'] if outcome.log else []))
 

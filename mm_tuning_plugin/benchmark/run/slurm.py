@@ -105,7 +105,7 @@ class RunStep:
             raise
 
     def checkpoint(self) -> Any:
-        """Called by submitit before the job is stopped: what is put into the queue instead."""
+        """Called by submitit before the job is stopped; returns the job to queue instead."""
         from submitit.helpers import DelayedSubmission
 
         self._stop()
@@ -145,7 +145,7 @@ class SlurmExecutor:
             raise UserError(
                 '--slurm', 'no timeout_min found', 'expected timeout_min=MINUTES of a job'
             )
-        with tempfile.TemporaryDirectory() as folder:  # a mistake is told before any step
+        with tempfile.TemporaryDirectory() as folder:  # report a mistake before any step
             _make_executor(Path(folder), self.options, cluster)
 
     def free(self) -> bool:
@@ -158,14 +158,14 @@ class SlurmExecutor:
         See `Executor`; the lock is the pool's alone, for no descriptor reaches another machine.
 
         Raises:
-            UserError: The cluster takes no such job.
+            UserError: The cluster refuses such a job.
         """
         job = self._left_behind(log.parent)
         if job is None:
             executor = _make_executor(log.parent, {**self.options, 'name': name}, self.cluster)
             try:
                 job = executor.submit(RunStep(command, log))
-            except Exception as error:  # whatever sbatch says
+            except Exception as error:  # the message of sbatch
                 reason = ' '.join(str(error).split())
                 raise UserError(
                     '--slurm', f'{self.cluster} takes no job ({reason})', 'correct the options'
@@ -201,7 +201,7 @@ class JobHandle:
         self._stopping = False
 
     def poll(self) -> int | None:
-        """See `Handle`; what the cluster says of a job that broke goes into the step's log."""
+        """See `Handle`. The cluster's message on a broken job goes into the step's log."""
         if self._status is None:
             self.executor.ask(ASKED_EVERY_WHILE_STOPPING if self._stopping else ASKED_EVERY)
             if self.job.done():
@@ -221,9 +221,9 @@ class JobHandle:
     def _end(self) -> int:
         folder = self.log.parent
         (folder / JOB_FILE).unlink(missing_ok=True)
-        os.utime(folder)  # so that a network file system looks for the product anew
+        os.utime(folder)  # so that a network file system looks for the product again
         if self._stopping:
-            return -signal.SIGTERM  # it may have been stopped before it could say anything
+            return -signal.SIGTERM  # it may have been stopped before it wrote anything
         error = self.job.exception()
         if error is None:
             return int(self.job.result())

@@ -76,7 +76,7 @@ class ObserveHook(Hook):
 
 
 def peak_memory_mib() -> float:
-    """Peak memory so far: allocated on the GPU, or else resident in this process."""
+    """Peak memory so far: allocated on the GPU, or resident in this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 1 if sys.platform == 'darwin' else 1024  # bytes on macOS, KiB elsewhere

@@ -34,8 +34,8 @@ class Match(NamedTuple):
 
     Attributes:
         name: In `KNOWN`.
-        fit: Where the weights lie and how they are named.
-        places: Prefixes that fit as well, that of `fit` among them.
+        fit: Place and naming of the weights.
+        places: Prefixes that fit equally well, including that of `fit`.
         filled: Share of the backbone's parameters that are found.
         shapes: Share for which the file has a tensor of the same shape, under whatever name.
         used: Share of the parameters under the prefix that find a place.
@@ -74,7 +74,7 @@ def inspect_checkpoint(path: str, allow_pickle: bool = False, prefix: str | None
     Args:
         path: The file.
         allow_pickle: Whether code in it may run.
-        prefix: Only what stands under it is fitted; None: everything.
+        prefix: Only tensors under it are fitted; None: all.
 
     Returns:
         Several lines.
@@ -91,7 +91,7 @@ def inspect_checkpoint(path: str, allow_pickle: bool = False, prefix: str | None
         )
     groups = group_sizes(shapes)
     matches = best_matches(shapes, groups)
-    if matches and matches[0].filled >= NEAR:  # what lies inside a network is no group of its own
+    if matches and matches[0].filled >= NEAR:  # parts of a network are not separate groups
         group, places = matches[0].fit.prefix, matches[0].places
         groups = {
             name: size
@@ -125,7 +125,7 @@ def group_sizes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
 def longest(groups: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
     """Of prefixes with the same tensors under them the longest.
 
-    'state_dict.' is left out where all of it lies under 'state_dict.module.'.
+    'state_dict.' is left out if all of it is under 'state_dict.module.'.
     """
     parents = {prefix: prefix[:-1].rpartition('.')[0] for prefix in groups if prefix}
     parents = {prefix: f'{parent}.' if parent else '' for prefix, parent in parents.items()}
@@ -134,7 +134,7 @@ def longest(groups: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]
 
 
 def build_on_meta(config: Mapping[str, Any]) -> nn.Module | None:
-    """A backbone without values; None where the package that has it is not installed."""
+    """Build a backbone without values; None if its package is not installed."""
     import mmseg.models  # noqa: F401  registers them
     from mmengine.registry import DefaultScope
     from mmseg.registry import MODELS
@@ -190,7 +190,7 @@ def _ratio(known: Known, size: int) -> float:
 def _best_fit(
     backbone: nn.Module, shapes: Mapping[str, Tensor], places: list[str]
 ) -> tuple[Fit, tuple[str, ...]]:
-    """The best fit under one of some prefixes, and all prefixes that fit as well."""
+    """Return the best fit under some prefixes, and all prefixes that fit equally well."""
     targets = backbone.state_dict()
     fits = [best_fits(backbone, targets, shapes, place)[0] for place in places]
     most = max(fit.matched for fit in fits)

@@ -1,6 +1,6 @@
 """What a run of a config needs: its data, its start, room on the disk, and a trial of two steps.
 
-One finding for each, its remedy behind it. A check that builds on a broken one is left out.
+One finding for each, with its remedy. A check that depends on a failed one is left out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GIGA = 1e9  # bytes
 
 
 def examine(args: argparse.Namespace) -> Iterator[Finding]:
-    """All findings about a config, each as soon as it is known.
+    """Yield all findings about a config, each as soon as it is known.
 
     Args:
         args: Of the doctor, with a config.
@@ -68,9 +68,9 @@ def _refused(subject: str, error: UserError, more: str = '') -> Finding:
     """A user's mistake as a finding.
 
     Args:
-        subject: What was looked at.
+        subject: What was checked.
         error: The mistake.
-        more: Where the user finds more.
+        more: Where to find more.
     """
     remedy = f'{error.remedy} ({more})' if more else error.remedy
     return Finding(ERROR, subject, f'{error.where}: {error.problem}', remedy)
@@ -99,7 +99,7 @@ def read_config(args: argparse.Namespace) -> tuple[Config, UserConfig]:
     cfg = adopt_self_supervised(cfg)
     options = dict(cfg['mix_and_match'])
     start = options.pop('checkpoint', None)
-    # a start that is missing or does not fit is a finding of its own
+    # missing or unfitting initial weights are a separate finding
     facts = read_user_config(_with_options(cfg, options))
     derive_from(facts)
     facts = replace(facts, options=replace(facts.options, checkpoint=start))
@@ -219,7 +219,7 @@ def check_disk(cfg: Config, facts: UserConfig) -> Finding:
 
 
 def try_run(args: argparse.Namespace) -> Finding:
-    """Two steps of both stages in a process and a folder of their own, of which nothing stays."""
+    """Run two steps of both stages in a separate process and a temporary folder."""
     limit, begun = args.trial_seconds, time.time()
     with _ending_on_sigterm(), tempfile.TemporaryDirectory(prefix='mm_tuning_trial_') as folder:
         words = train_arguments(args, os.path.join(folder, 'run'))

@@ -1,6 +1,6 @@
 """Checks of a derived config: it is complete, can be written and read, and can be built.
 
-Each check returns what is wrong, in words, or '' if nothing is.
+Each check returns a description of what is wrong, or ''.
 """
 
 from __future__ import annotations

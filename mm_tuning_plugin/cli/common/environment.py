@@ -31,9 +31,9 @@ class Finding(NamedTuple):
 
     Attributes:
         level: 'ok', 'note' (works, worth knowing) or 'error' (does not work).
-        subject: What was looked at.
-        found: What was found.
-        remedy: How to mend it; '' where there is nothing to mend.
+        subject: What was checked.
+        found: The result.
+        remedy: How to correct it; '' if nothing is wrong.
     """
 
     level: str
@@ -80,7 +80,7 @@ INDEX_NAMES = {
     'sklearn': 'scikit-learn',
     'yaml': 'PyYAML',
 }
-# What an import says -> what to do about it.
+# Message of a failed import -> remedy.
 _REMEDIES = (
     (r'libGL|libgthread', 'pip install opencv-python-headless, or install libgl1'),
     (r'pkg_resources', "pip install 'setuptools<82'"),
@@ -120,7 +120,7 @@ def require_stack() -> None:
     """Makes sure that mmengine, mmcv and mmseg can be imported; call it before importing them.
 
     Raises:
-        UserError: With what is wrong first, and its remedy.
+        UserError: With the first problem and its remedy.
     """
     for finding in check_stack():
         if finding.level == ERROR:
@@ -151,7 +151,7 @@ def import_error(module: str) -> str | None:
 
 
 def missing_package(error: BaseException | None) -> str | None:
-    """The top-level package that an error says is not installed, however deeply it is wrapped."""
+    """Return the missing top-level package from an error, also from a wrapped one."""
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and error.name:
             return error.name.split('.')[0]
@@ -183,7 +183,7 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def _check_distributions() -> list[Finding]:
-    """What the metadata says, without importing anything."""
+    """Read the metadata without importing anything."""
     have = [(d, v) for d in DISTRIBUTIONS for v in [installed_version(d.name)] if v is not None]
     for module in MODULES:
         owners = [f'{d.name} {version}' for d, version in have if d.module == module]

@@ -19,7 +19,7 @@ def run(main: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None
 
     Returns:
         The exit status: 0; 2 after a mistake of the user; 130 after a Ctrl-C that the command did
-        not handle itself. The last line on stderr says what happened.
+        not handle itself. The last line on stderr is the reason.
     """
     try:
         main(argv)

@@ -88,7 +88,7 @@ def differing_from_stock(
         wanted: Name -> tensor that the backbone must have after loading.
 
     Returns:
-        '' if all are equal; else the reason, in half a line.
+        '' if all are equal; otherwise the reason, in half a line.
     """
     import torch
     from mmengine.logging import MMLogger

@@ -1,4 +1,4 @@
-"""Run two steps of both stages in a process of their own, for the doctor.
+"""Run two steps of both stages in a separate process, for the doctor.
 
 ``python -m mm_tuning_plugin.cli.common.trial_run CONFIG ...`` takes the arguments of
 ``tools/train.py``. It builds, reads and writes the same as the first steps of the whole run.
@@ -26,7 +26,7 @@ PROG = 'trial.py'
 def make_cheap(cfg: Config) -> None:
     """Reduce validation, retrieval and BatchNorm estimation to a few images; log only locally.
 
-    The lengths of both stages stay as they are, as schedules depend on them: `ShortRun` ends early.
+    Both stages keep their lengths, because schedules depend on them. `ShortRun` ends early.
     """
     options = dict(cfg['mix_and_match'], overwrite=False)
     for name in ('retrieval_images', 'bn_crops'):
