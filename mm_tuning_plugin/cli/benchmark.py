@@ -145,8 +145,8 @@ def main(argv: Sequence[str] | None = None, prog: str = SCRIPT) -> None:
     cache = make_folder(args.cache) if args.cache else work_dir / 'cache'
     executor, at_once = make_executor(args)
     jobs = build_jobs(plan, work_dir, cache, load_config)
-    if told := made_by_other_code(cache):
-        print(told)
+    if line := made_by_other_code(cache):
+        print(line)
     if args.dry_run:
         print(outlook(jobs, at_once))
         return

@@ -12,7 +12,7 @@ import gc
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from mm_tuning_plugin.engine.config.initial_weights import (
 )
 from mm_tuning_plugin.engine.config.user_config import read_user_config
 from mm_tuning_plugin.engine.distributed import join_ranks
+from mm_tuning_plugin.engine.fine_tuning_runner import FineTuningRunner, Handover
 from mm_tuning_plugin.engine.hooks.class_iou import ClassIoUHook
 from mm_tuning_plugin.engine.monitor.line import (
     FINE_TUNING,
@@ -72,34 +73,17 @@ from mm_tuning_plugin.engine.report.run_report import (
 from mm_tuning_plugin.engine.resume.run_record import begin_or_resume, with_seed
 from mm_tuning_plugin.engine.resume.runner import ResumableRunner
 from mm_tuning_plugin.engine.resume.signals import BEFORE, GOES_ON, Interruption
-from mm_tuning_plugin.engine.reuse.fingerprint import data_manifest, differences, fingerprint
+from mm_tuning_plugin.engine.reuse.fingerprint import data_manifest, fingerprint
 from mm_tuning_plugin.engine.reuse.tuned_backbone import (
-    previous_fingerprint,
     put_aside_if_damaged,
+    settings_changed,
     start_over,
-    told,
+    tuning_metadata,
 )
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import RUNNERS
 
 TUNING_CONFIG = 'tuning_config.py'
-
-Handover = Callable[[torch.nn.Module], None]
-
-
-class FineTuningRunner(ResumableRunner):
-    """A plain Runner whose backbone receives weights right after the model's own init.
-
-    No backbone's private loader is involved, so none can lose them; and mmengine's own resume
-    comes later and has the last word.
-    """
-
-    handover: Handover | None = None
-
-    def _init_model_weights(self) -> None:
-        super()._init_model_weights()
-        if self.handover is not None:
-            self.handover(unwrap(self.model).backbone)
 
 
 @RUNNERS.register_module()
@@ -243,20 +227,10 @@ class MixAndMatchRunner:
         if resume:
             put_aside_if_damaged(tuned)
         now = fingerprint(self.tuning_cfg, self.options, manifest)
-        before = previous_fingerprint(tuned)
-        differing = differences(before, now) if before is not None else ''
-        if before is not None and differing and not self.options.overwrite:
-            state = 'a finished' if tuned.is_file() else 'an unfinished'
-            if tuned.is_file() or resume:
-                raise UserError(
-                    str(self.tuning_dir),
-                    f'{state} tuning with other settings found ({differing})',
-                    'expected the same settings, another work_dir, or --overwrite '
-                    '(mix_and_match.overwrite=True)',
-                )
+        differing = settings_changed(tuned, now, resume, self.options.overwrite)
         if tuned.is_file() and not differing:
             print_log(f'tuning is finished: {tuned} is used again', logger='current')
-            self.stages['tuning'] = dict(reused=True, **told(tuned))
+            self.stages['tuning'] = dict(reused=True, **tuning_metadata(tuned))
             return tuned
         barrier()
         if not (resume and not differing) and is_main_process():
@@ -286,7 +260,8 @@ class MixAndMatchRunner:
         runner.train()
         barrier()  # the main rank has written the backbone
         self.stages['tuning'] = dict(
-            seconds=round(time.time() - begun, 2), **told(self.tuning_dir / TUNED_BACKBONE)
+            seconds=round(time.time() - begun, 2),
+            **tuning_metadata(self.tuning_dir / TUNED_BACKBONE),
         )
         _close(runner)
         del runner

@@ -33,7 +33,7 @@ _PERCEPTION = ('attn_pool.latent', 'blocks.0.gamma_1')
 _MODULE = re.compile(r'(^|_)rope|R[Oo][Pp][Ee]|[Rr]otary')
 
 
-def read_told(path: Path, content: Any) -> dict[str, Any]:
+def read_metadata(path: Path, content: Any) -> dict[str, Any]:
     """Read the metadata on a file's network: its hub's config, and the name of its architecture.
 
     Args:
@@ -43,24 +43,24 @@ def read_told(path: Path, content: Any) -> dict[str, Any]:
     Returns:
         Source of the metadata -> content; empty without any.
     """
-    told: dict[str, Any] = {CONFIG: _beside(path), 'metadata': _metadata(path)}
+    metadata: dict[str, Any] = {CONFIG: _beside(path), 'metadata': _metadata(path)}
     for key in _KEYS:
         name = content.get(key) if isinstance(content, Mapping) else None
         if isinstance(name, str):
-            told[f"'{key}' of the file"] = {'architecture': name}
-    return {place: config for place, config in told.items() if config}
+            metadata[f"'{key}' of the file"] = {'architecture': name}
+    return {place: config for place, config in metadata.items() if config}
 
 
-def told_rotary(told: Mapping[str, Any], names: Container[str] = ()) -> str:
+def declared_rotary(metadata: Mapping[str, Any], names: Container[str] = ()) -> str:
     """Return the entry that declares rotary positions ("config.json: rope_theta"), or ''.
 
     Args:
-        told: Of `read_told`.
+        metadata: Of `read_metadata`.
         names: Of the tensors under the file's prefix, as the file has them.
     """
     if 'norm_pre.weight' in names and any(part in names for part in _PERCEPTION):
         return 'its names are those of a Perception Encoder'
-    for place, config in told.items():
+    for place, config in metadata.items():
         for key, value in _entries(config):
             named = key == 'architecture' and isinstance(value, str)
             if named and _ARCHITECTURE.fullmatch(value.split('.')[0]):

@@ -26,7 +26,7 @@ from mm_tuning_plugin.checkpoint.io.array_pickles import (
 )
 from mm_tuning_plugin.checkpoint.io.caffe import is_caffemodel, read_caffemodel, read_hdf5
 from mm_tuning_plugin.checkpoint.io.caffe.files import HDF5_ENDINGS, HDF5_MAGIC
-from mm_tuning_plugin.checkpoint.io.file_metadata import read_told
+from mm_tuning_plugin.checkpoint.io.file_metadata import read_metadata
 from mm_tuning_plugin.checkpoint.io.pickle_advice import first_line, reason
 from mm_tuning_plugin.checkpoint.io.safe_globals import stand_ins
 from mm_tuning_plugin.checkpoint.match.wrappers import plain_names, plain_place
@@ -46,14 +46,14 @@ class TensorFile(NamedTuple):
         containers: Dotted paths of the mappings that hold tensors directly; '' is the file itself.
         format: 'torch', 'safetensors', 'pickle', 'caffemodel' or 'caffemodel.h5'.
         names: Each name of `tensors` -> the file's own.
-        told: Metadata on the network of the tensors (`read_told`).
+        metadata: Metadata on the network of the tensors (`read_metadata`).
     """
 
     tensors: dict[str, Tensor]
     containers: tuple[str, ...]
     format: str
     names: dict[str, str]
-    told: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 def read_tensors(path: PathLike, allow_pickle: bool = False) -> dict[str, Tensor]:
@@ -103,7 +103,7 @@ def read_file(path: PathLike, allow_pickle: bool = False) -> TensorFile:
         tuple(plain_place(name) for name in found.containers),
         format_of(path, inspect_file(path)),
         {short: name for name, short in plain.items()},
-        read_told(path, content),
+        read_metadata(path, content),
     )
 
 

@@ -19,7 +19,7 @@ from mm_tuning_plugin.errors import UserError
 
 SAFETENSORS = '.safetensors'
 META = 'meta'
-"""Key of what is told of the weights: in a .safetensors an entry of its metadata, as JSON."""
+"""Key of the metadata on the weights: in a .safetensors an entry of its own metadata, as JSON."""
 
 
 def hash_state_dict(state_dict: Mapping[str, Tensor]) -> str:
@@ -93,8 +93,8 @@ def read_backbone(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
     content = read_content(path)
     if format_of(path, inspect_file(path)) == 'safetensors':
         with safe_open(str(path), framework='pt') as file:
-            told = (file.metadata() or {}).get(META)
-        content = {'state_dict': content, META: _parse(told)}
+            text = (file.metadata() or {}).get(META)
+        content = {'state_dict': content, META: _parse(text)}
     weights = content.get('state_dict') if isinstance(content, dict) else None
     meta = content.get(META) if isinstance(content, dict) else None
     if (
@@ -168,10 +168,10 @@ def copy_into(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> No
             targets[name].copy_(value)
 
 
-def _parse(told: str | None) -> Any:
+def _parse(text: str | None) -> Any:
     """Return the metadata of a .safetensors; None if this package did not write it."""
     try:
-        return json.loads(told or '')
+        return json.loads(text or '')
     except ValueError:
         return None
 

@@ -36,9 +36,9 @@ def cut_off(backbone: nn.Module, targets: Iterable[str]) -> tuple[str, ...]:
     Returns:
         Names of modules, such as ``blocks.7``.
     """
-    told = getattr(backbone, 'feature_info', None)
-    told = getattr(told, 'info', told)
-    levels = told if isinstance(told, (list, tuple)) else ()
+    info = getattr(backbone, 'feature_info', None)
+    info = getattr(info, 'info', info)
+    levels = info if isinstance(info, (list, tuple)) else ()
     names = [str(level.get('module')) for level in levels if isinstance(level, Mapping)]
     if not names:
         return ()

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mm_tuning_plugin.checkpoint.io.file_metadata import has_rotary, told_rotary
+from mm_tuning_plugin.checkpoint.io.file_metadata import declared_rotary, has_rotary
 from mm_tuning_plugin.checkpoint.io.read import TensorFile
 from mm_tuning_plugin.checkpoint.match.droppable_parts import is_buffer
 from mm_tuning_plugin.checkpoint.match.fit import Fit
@@ -131,7 +131,7 @@ def judge_told(
         UserError: With the place of this information.
     """
     below = {n[len(fit.prefix) :] for n in file.tensors if n.startswith(fit.prefix)}
-    rotary = told_rotary(file.told, below) if min_matched else ''
+    rotary = declared_rotary(file.metadata, below) if min_matched else ''
     if rotary and not has_rotary(backbone):
         raise UserError(
             str(path),

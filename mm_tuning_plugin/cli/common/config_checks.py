@@ -277,6 +277,6 @@ def _end(child: subprocess.Popen) -> None:
 def _last_line(log: Path, status: int) -> str:
     """The mistake that a run ended with, in one line."""
     lines = log.read_text(encoding='utf-8', errors='replace').strip().splitlines()
-    told = [line for line in lines if line.startswith('error: ')]
-    last = told[-1][len('error: ') :] if told else (lines or ['nothing was said'])[-1].strip()
-    return last if told else f'ended with status {status}: {last}'
+    errors = [line for line in lines if line.startswith('error: ')]
+    last = errors[-1][len('error: ') :] if errors else (lines or ['nothing was said'])[-1].strip()
+    return last if errors else f'ended with status {status}: {last}'

@@ -29,14 +29,14 @@ class SingletonClasses:
     Attributes:
         present: (K,) int64, batches with a node of the class.
         alone: (K,) int64, batches with exactly one.
-        told: Classes already named in a warning.
+        warned: Classes already named in a warning.
     """
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self.class_names = list(class_names)
         self.present = torch.zeros(len(self.class_names), dtype=torch.int64)
         self.alone = torch.zeros_like(self.present)
-        self.told: set[int] = set()
+        self.warned: set[int] = set()
         self._batches: list[Tensor] = []  # of this rank, (K,) each
 
     def add(self, labels: Tensor) -> None:
@@ -58,10 +58,10 @@ class SingletonClasses:
         often = (self.present >= MIN_BATCHES_WITH_CLASS) & (
             self.alone >= SINGLETON_SHARE * self.present
         )
-        found = [k for k in often.nonzero()[:, 0].tolist() if k not in self.told]
+        found = [k for k in often.nonzero()[:, 0].tolist() if k not in self.warned]
         if not found:
             return None
-        self.told.update(found)
+        self.warned.update(found)
         named = [
             f'{self.class_names[k]} (alone in {self.alone[k]} of {self.present[k]} batches)'
             for k in found[:MOST_NAMES]
@@ -78,12 +78,12 @@ class SingletonClasses:
         return dict(
             present=self.present.clone(),
             alone=self.alone.clone(),
-            told=sorted(self.told),
+            told=sorted(self.warned),
             batches=list(self._batches),
         )
 
     def load_state_dict(self, state: PlainConfig) -> None:
         """Restore what `state_dict` returned."""
         self.present, self.alone = state['present'].cpu(), state['alone'].cpu()
-        self.told = set(state['told'])
+        self.warned = set(state['told'])
         self._batches = [nodes.cpu() for nodes in state['batches']]

@@ -25,9 +25,9 @@ def tell_of_differences(cfg: ConfigMap, tuning_cfg: ConfigMap) -> None:
         lost = derived.overridden or derived.options
         level = logging.WARNING if lost else logging.INFO
         print_log(describe_derived(derived), logger='current', level=level)
-    told = describe_thawed(cfg['optim_wrapper'], tuning_cfg['optim_wrapper'])
-    if told:
-        warn(told)
+    line = describe_thawed(cfg['optim_wrapper'], tuning_cfg['optim_wrapper'])
+    if line:
+        warn(line)
 
 
 def warn_of_arguments(cfg: ConfigMap, needed: ConfigMap, where: str) -> None:

@@ -226,13 +226,13 @@ def _start(work_dir: Path) -> list[Block]:
 def _costs(stages: ConfigMap, scalars: Mapping[str, Mapping[str, Series]]) -> Table:
     rows = []
     for stage, title in STAGE_NAMES.items():
-        series, told = scalars[stage], stages.get(stage or 'fine_tuning') or {}
-        if not told:
+        series, record = scalars[stage], stages.get(stage or 'fine_tuning') or {}
+        if not record:
             continue
         memory = max((series.get('memory') or {0: 0.0}).values())
         rows.append([
             title,
-            f'{told["seconds"]:.0f}' if 'seconds' in told else '',
+            f'{record["seconds"]:.0f}' if 'seconds' in record else '',
             _median(series.get('time')),
             _median(series.get('data_time')),
             f'{memory:.0f}' if memory else '',

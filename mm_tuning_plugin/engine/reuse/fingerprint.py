@@ -121,9 +121,9 @@ def differences(
     """
     before, now = _as_of_now(before, kind), _as_of_now(now, kind)
     keys = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k)]
-    told = [f'{k} was {before.get(k)!r} and is now {now.get(k)!r}' for k in keys[:most]]
+    changes = [f'{k} was {before.get(k)!r} and is now {now.get(k)!r}' for k in keys[:most]]
     more = [f'and {len(keys) - most} more'] if len(keys) > most else []
-    return '; '.join(told + more)
+    return '; '.join(changes + more)
 
 
 def _as_of_now(found: ConfigMap, kind: type[Options]) -> PlainConfig:

@@ -13,6 +13,8 @@ from mm_tuning_plugin.config_types import PlainConfig
 from mm_tuning_plugin.engine.common.files import FINGERPRINT, PREVIOUS_BACKBONE, TUNED_BACKBONE
 from mm_tuning_plugin.engine.common.messages import warn
 from mm_tuning_plugin.engine.resume.checkpoint_files import damage
+from mm_tuning_plugin.engine.reuse.fingerprint import differences
+from mm_tuning_plugin.errors import UserError
 
 
 def previous_fingerprint(tuned: Path) -> dict | None:
@@ -28,6 +30,31 @@ def previous_fingerprint(tuned: Path) -> dict | None:
         return {}  # a damaged file equals no settings
 
 
+def settings_changed(tuned: Path, now: dict, resume: bool, overwrite: bool) -> bool:
+    """Whether the folder of a tuned backbone holds a tuning with other settings.
+
+    Args:
+        tuned: The file, finished or not.
+        now: Fingerprint of the current settings.
+        resume: Whether an unfinished tuning is to be continued.
+        overwrite: Whether a tuning with other settings may be replaced.
+
+    Raises:
+        UserError: It has other settings and may not be replaced.
+    """
+    before = previous_fingerprint(tuned)
+    differing = differences(before, now) if before is not None else ''
+    if differing and not overwrite and (tuned.is_file() or resume):
+        state = 'a finished' if tuned.is_file() else 'an unfinished'
+        raise UserError(
+            str(tuned.parent),
+            f'{state} tuning with other settings found ({differing})',
+            'expected the same settings, another work_dir, or --overwrite '
+            '(mix_and_match.overwrite=True)',
+        )
+    return bool(differing)
+
+
 def put_aside_if_damaged(tuned: Path) -> None:
     """Rename a damaged tuned backbone, so that the last checkpoint of its stage makes it again."""
     reason = [damage(tuned) if is_main_process() and tuned.is_file() else None]
@@ -41,7 +68,7 @@ def put_aside_if_damaged(tuned: Path) -> None:
     barrier()
 
 
-def told(tuned: Path) -> PlainConfig:
+def tuning_metadata(tuned: Path) -> PlainConfig:
     """Return the metadata of a tuning from its tuned backbone."""
     _, meta = read_backbone(tuned)
     return dict(iterations=meta.get('iterations'), retrieval=meta.get('retrieval') or {})

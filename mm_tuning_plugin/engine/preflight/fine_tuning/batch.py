@@ -22,7 +22,7 @@ from mm_tuning_plugin.engine.preflight.fine_tuning.registered import (
     check_arguments,
     find,
     mistake,
-    told,
+    one_line,
 )
 from mm_tuning_plugin.errors import UserError
 
@@ -158,6 +158,6 @@ def _unfit(config: ConfigMap, batch: Any, error: Exception) -> UserError:
             )
     return UserError(
         'model.data_preprocessor',
-        f'{base_type(config)} cannot take the images: {told(error)}',
+        f'{base_type(config)} cannot take the images: {one_line(error)}',
         CORRECT,
     )

@@ -47,7 +47,7 @@ def find(place: str, root: Registry, config: ConfigMap) -> Callable[..., Any]:
             found = registry.get(kind)
         except Exception as error:  # modules of the user's are imported
             raise UserError(
-                place, f'type {kind!r} cannot be found: {told(error)}', CORRECT
+                place, f'type {kind!r} cannot be found: {one_line(error)}', CORRECT
             ) from error
         if found is None:
             raise _unknown(place, kind, registry)
@@ -122,10 +122,10 @@ def mistake(place: str, name: str, error: Exception, root: Registry | None = Non
     if isinstance(error, UserError):
         problem = f'{name} cannot be built: {error.where}: {error.problem}'
         return UserError(place, problem, error.remedy)
-    return UserError(place, f'{name} cannot be built: {told(error)}', CORRECT)
+    return UserError(place, f'{name} cannot be built: {one_line(error)}', CORRECT)
 
 
-def told(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Return the message of an exception in one line."""
     text = str(error) if isinstance(error, UserError) else f'{type(error).__name__}: {error}'
     return ' '.join(text.split())

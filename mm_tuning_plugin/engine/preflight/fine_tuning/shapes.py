@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mm_tuning_plugin.config_types import ConfigMap
 from mm_tuning_plugin.engine.common.messages import MISTAKES
 from mm_tuning_plugin.engine.preflight.fine_tuning.network import Network
-from mm_tuning_plugin.engine.preflight.fine_tuning.registered import CORRECT, told
+from mm_tuning_plugin.engine.preflight.fine_tuning.registered import CORRECT, one_line
 from mm_tuning_plugin.errors import UserError
 
 # torch's messages for sizes that do not fit; some of them occur only on the 'meta' device.
@@ -63,7 +63,7 @@ def check_step(network: Network, data: ConfigMap) -> None:
         if error is not None and _is_of_the_config(error):
             lacking = 'weight tensor should be defined' in str(error)
             remedy = 'expected a class_weight with a value for each class' if lacking else CORRECT
-            explained = (told(error), remedy)
+            explained = (one_line(error), remedy)
     if explained and error is not None:
         place = '.'.join(filter(None, ('model', _place(network, error))))
         raise UserError(place, *explained) from error
@@ -107,7 +107,7 @@ def _explained(network: Network, data: ConfigMap, error: Exception) -> tuple[str
         )
     if isinstance(error, ValueError) and 'more than 1 value per channel' in str(error):
         return (
-            f'BatchNorm over a single value found: {told(error)}',
+            f'BatchNorm over a single value found: {one_line(error)}',
             'expected a larger batch_size, or ranks with SyncBN',
         )
     return None

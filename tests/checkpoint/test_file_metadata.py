@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
-from mm_tuning_plugin.checkpoint.io.file_metadata import has_rotary, told_rotary
+from mm_tuning_plugin.checkpoint.io.file_metadata import declared_rotary, has_rotary
 
 ROPE = {'architecture': 'vit_small_patch16_rope_ape_224', 'num_classes': 1000}
 PLAIN = {'architecture': 'vit_small_patch16_224', 'num_classes': 1000}
@@ -51,7 +51,7 @@ def refused(path):
     ],
 )
 def test_what_a_config_tells(config, told):
-    assert bool(told_rotary({'config.json': config})) is told
+    assert bool(declared_rotary({'config.json': config})) is told
 
 
 def test_the_config_beside_a_file(folder):
