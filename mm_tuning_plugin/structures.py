@@ -5,9 +5,12 @@ Shape legend: P patches of one image, M images, N nodes, T triplets, C channels.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
+
+Sample = dict[str, Any]
+"""One sample on its way through the transforms: ``img``, ``gt_seg_map``, paths and more."""
 
 
 class PatchBoxes(NamedTuple):

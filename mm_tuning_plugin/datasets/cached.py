@@ -18,6 +18,7 @@ from torch.utils.data import get_worker_info
 from mm_tuning_plugin.config_types import base_type, class_of, full_type
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import TRANSFORMS
+from mm_tuning_plugin.structures import Sample
 
 TYPE = 'mm_tuning_plugin.Cached'
 # They draw nothing, and read nothing of a sample but what `READ` names.
@@ -48,7 +49,7 @@ class Cached(BaseTransform):
         self.bytes = 0
         self._kept: dict[Hashable, dict[str, Any]] = {}
 
-    def transform(self, results: dict) -> dict | None:
+    def transform(self, results: Sample) -> Sample | None:
         """Load a sample, or copy it if the same files were loaded before.
 
         Args:
@@ -63,7 +64,7 @@ class Cached(BaseTransform):
             results.update(copy.deepcopy(kept))
             return results
         given = copy.deepcopy(results)  # paths and short lists: the steps change some in place
-        loaded = self.steps(results)
+        loaded: Sample | None = self.steps(results)
         if loaded is not None:
             self._keep(key, {k: v for k, v in loaded.items() if _differs(v, given, k)})
         return loaded

@@ -11,6 +11,7 @@ from typing import Any
 from mmcv.transforms import BaseTransform, Compose
 
 from mm_tuning_plugin.registry import TRANSFORMS
+from mm_tuning_plugin.structures import Sample
 
 
 @TRANSFORMS.register_module()
@@ -27,14 +28,15 @@ class FitToLabels(BaseTransform):
     def __init__(self, transforms: Sequence[Mapping[str, Any]]) -> None:
         self.steps = Compose([TRANSFORMS.build(dict(step)) for step in transforms])
 
-    def transform(self, results: dict) -> dict | None:
+    def transform(self, results: Sample) -> Sample | None:
         """Move ``img`` (H, W, C), and ``gt_seg_map`` if it is (H, W); None if a step returns None.
 
         `CheckLabels`, which follows, reports sizes that still differ.
         """
         seg_map = results['gt_seg_map']
         if results['img'].shape[:2] == seg_map.shape[:2]:
-            return self.steps(results)
+            moved: Sample | None = self.steps(results)
+            return moved
         alone = {key: value for key, value in results.items() if key != 'gt_seg_map'}
         moved = self.steps({**alone, 'seg_fields': []})
         labels = {'gt_seg_map': seg_map, 'seg_fields': results.get('seg_fields', [])}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from functools import partial
 from io import BytesIO
 from typing import Any, BinaryIO
 
@@ -52,8 +51,12 @@ class LabelFiles:
                 return None
             self.left -= 1
             content = self._get(path)
-        opened = partial(open, path, 'rb') if content is None else partial(BytesIO, content)
-        if not _may_be_deep(content[:_HEAD] if head is None else head, opened):
+            head = content[:_HEAD]
+
+        def opened() -> BinaryIO:
+            return open(path, 'rb') if content is None else BytesIO(content)
+
+        if not _may_be_deep(head, opened):
             return None
         return _decode(self._get(path) if content is None else content)
 
@@ -94,7 +97,8 @@ def loader_of(kind: type | None) -> str:
 
     if getattr(kind, '_load_seg_map', None) is not LoadAnnotations._load_seg_map:
         return 'own'
-    return 'mmseg' if kind.transform is LoadAnnotations.transform else 'either'
+    whole = getattr(kind, 'transform', None)
+    return 'mmseg' if whole is LoadAnnotations.transform else 'either'
 
 
 def default_loader() -> str:

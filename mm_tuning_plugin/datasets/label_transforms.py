@@ -21,6 +21,7 @@ from mm_tuning_plugin.datasets.label_files import (
 from mm_tuning_plugin.datasets.label_values import as_integers, map_labels, usable_label_table
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import TRANSFORMS
+from mm_tuning_plugin.structures import Sample
 
 _BYTES = set(range(256))
 
@@ -49,7 +50,7 @@ class MapLabels(BaseTransform):
             if old in _BYTES:
                 self.table[old] = new
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Sample) -> Sample:
         """Map ``gt_seg_map``, all values at once; (H, W) uint8 if the new values fit.
 
         Raises:
@@ -100,7 +101,7 @@ class CheckLabels(BaseTransform):
         self.files = LabelFiles(backend_args)
         self.filled = tuple(filled)
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Sample) -> Sample:
         """Check and map ``gt_seg_map``.
 
         Raises:
@@ -142,7 +143,7 @@ class CheckLabels(BaseTransform):
         results['gt_seg_map'] = mapped.astype(np.uint8)
         return results
 
-    def _refuse_changed(self, seg_map: np.ndarray, results: Mapping, path: str) -> None:
+    def _refuse_changed(self, seg_map: np.ndarray, results: Mapping[str, Any], path: str) -> None:
         if self.filled:
             raise UserError(
                 path,
@@ -152,7 +153,7 @@ class CheckLabels(BaseTransform):
             )
         raw = None if self.label_loader == 'own' else self.files.read_deep(path)
         cut = None if raw is None else cut_value(raw)
-        if cut is None:
+        if raw is None or cut is None:
             return
         anew = self.label_loader == 'either'
         if anew and not np.array_equal(as_mmseg_loads(raw, results), seg_map):

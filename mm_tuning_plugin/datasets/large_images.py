@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 
 from mm_tuning_plugin.datasets.label_values import IGNORE
 from mm_tuning_plugin.registry import TRANSFORMS
+from mm_tuning_plugin.structures import Sample
 
 MOST_PIXELS = 1024 * 2048  # of an image that is embedded whole: those of Cityscapes are
 TRIES = 8
@@ -34,7 +35,7 @@ class CutLargeImage(BaseTransform):
     def __init__(self, crop_size: Sequence[int] | None = None) -> None:
         self.crop_size = None if crop_size is None else (int(crop_size[0]), int(crop_size[1]))
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Sample) -> Sample:
         """Cut the same window from ``img`` (H, W, C) or (H, W) and ``gt_seg_map`` (H, W)."""
         shape = results['gt_seg_map'].shape
         size = window_size(shape, self.crop_size)

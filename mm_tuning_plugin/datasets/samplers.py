@@ -27,7 +27,7 @@ class SeededIndex(int):
         self.seed = seed
         return self
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[SeededIndex], tuple[int, tuple[int, int]]]:
         return SeededIndex, (int(self), self.seed)
 
 

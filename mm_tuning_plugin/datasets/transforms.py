@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
+from mm_tuning_plugin.config_types import PlainConfig
 from mm_tuning_plugin.datasets.label_values import map_labels, usable_label_table
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional import sample_patches, sample_points
 from mm_tuning_plugin.registry import TRANSFORMS
+from mm_tuning_plugin.structures import Sample
 
 
 @TRANSFORMS.register_module()
@@ -29,7 +31,7 @@ class GreyImage(BaseTransform):
     ``std=[255]`` of the data preprocessor a backbone of one channel gets x / 255 - 0.4488.
     """
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Sample) -> Sample:
         """``img`` (H, W, C) to (H, W) float32."""
         image = results['img']
         if image.ndim != 3:
@@ -75,7 +77,7 @@ class SamplePatches(BaseTransform):
         self.patch_size = patch_size
         self.labels = usable_label_table(num_classes, ignore_values), tuple(ignore_values)
         self.fill = tuple(float(value) for value in fill)
-        self.options = {
+        self.options: PlainConfig = {
             'size_range': tuple(size_range),
             'background_index': background_index,
             'background_ratio': background_ratio,
@@ -83,7 +85,7 @@ class SamplePatches(BaseTransform):
             'balance': balance,
         }
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Sample) -> Sample:
         """Add ``node_images`` (P, S, S, C), ``node_points`` (P, 3), ``node_labels`` (P,)."""
         boxes, labels = sample_patches(
             _seg_map(results, *self.labels),
@@ -125,7 +127,7 @@ class SamplePoints(BaseTransform):
         self.max_points = max_points
         self.labels = usable_label_table(num_classes, ignore_values), tuple(ignore_values)
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Sample) -> Sample:
         """Add ``node_images`` (1, H, W, C), ``node_points`` (P, 3), ``node_labels`` (P,)."""
         points, labels = sample_points(
             _seg_map(results, *self.labels),
@@ -152,7 +154,7 @@ class PackNodeInputs(BaseTransform):
     def __init__(self, keep_source: bool = False) -> None:
         self.keep_source = keep_source
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: Sample) -> Sample:
         """Return ``inputs`` (M, C, H, W) uint8, ``points`` (P, 3), ``labels`` (P,), ``meta``."""
         images = np.ascontiguousarray(results['node_images'].transpose(0, 3, 1, 2))
         packed = {
@@ -199,13 +201,13 @@ def cut_patches(
     return patches
 
 
-def _image(results: dict) -> np.ndarray:
+def _image(results: Sample) -> np.ndarray:
     """Return the image as (H, W, C), also if it was loaded as grey."""
-    image = results['img']
+    image: np.ndarray = results['img']
     return image[..., None] if image.ndim == 2 else image
 
 
-def _seg_map(results: dict, table: np.ndarray, ignore_values: Sequence[int]) -> torch.Tensor:
+def _seg_map(results: Sample, table: np.ndarray, ignore_values: Sequence[int]) -> torch.Tensor:
     path = str(results.get('seg_map_path', 'label map'))
     return torch.from_numpy(map_labels(results['gt_seg_map'], table, path, ignore_values))
 

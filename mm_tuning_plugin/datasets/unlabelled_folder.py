@@ -10,6 +10,7 @@ from mmseg.datasets import BaseSegDataset
 
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import DATASETS
+from mm_tuning_plugin.structures import Sample
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
@@ -31,7 +32,7 @@ class UnlabelledFolder(BaseSegDataset):
     def __init__(self, data_root: str, **kwargs: Any) -> None:
         super().__init__(data_root=str(data_root), data_prefix={'img_path': ''}, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> list[Sample]:
         """What mmseg's transforms ask for of each image."""
         backend = get_file_backend(self.data_root, backend_args=self.backend_args)
         paths = self._on_disk() if type(backend) is LocalBackend else self._listed(backend)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from mm_tuning_plugin.config_types import PlainConfig
 from mm_tuning_plugin.datasets.samplers import SeededIndex
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.registry import DATASETS
+from mm_tuning_plugin.structures import Sample
 
 
 @contextmanager
@@ -36,14 +38,14 @@ def random_state(*seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def load_sample(dataset: Any, index: int) -> dict:
+def load_sample(dataset: Any, index: int) -> Sample:
     """Read one sample; whatever goes wrong on the way names the sample's image.
 
     Raises:
         UserError: Anything failed: an unreadable file, or a transform of the user's.
     """
     try:
-        sample = dataset[index]
+        sample: Sample = dataset[index]
     except UserError:
         raise
     except Exception as error:  # the user's own transforms can raise anything
@@ -77,26 +79,28 @@ class SeededDataset:
         dataset: Config of the data set.
     """
 
-    def __init__(self, dataset: dict) -> None:
+    def __init__(self, dataset: PlainConfig) -> None:
         self.dataset = DATASETS.build(dataset)
 
     @property
-    def metainfo(self) -> dict:
+    def metainfo(self) -> Sample:
         """Meta information of the wrapped data set."""
-        return self.dataset.metainfo
+        metainfo: Sample = self.dataset.metainfo
+        return metainfo
 
     def full_init(self) -> None:
         """Initialise the wrapped data set."""
         self.dataset.full_init()
 
-    def get_data_info(self, index: int) -> dict:
+    def get_data_info(self, index: int) -> Sample:
         """Return the wrapped data set's information on one of its images."""
-        return self.dataset.get_data_info(index)
+        info: Sample = self.dataset.get_data_info(index)
+        return info
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> Sample:
         if not isinstance(index, SeededIndex):
             return load_sample(self.dataset, index)
         with random_state(*index.seed):
@@ -116,7 +120,7 @@ class RetrievalDataset:
         max_images: Most images taken of each.
     """
 
-    def __init__(self, gallery: dict, queries: dict, max_images: int) -> None:
+    def __init__(self, gallery: PlainConfig, queries: PlainConfig, max_images: int) -> None:
         self.parts = [DATASETS.build(gallery), DATASETS.build(queries)]
         self.items = [
             (role, part, int(index))
@@ -125,9 +129,10 @@ class RetrievalDataset:
         ]
 
     @property
-    def metainfo(self) -> dict:
+    def metainfo(self) -> Sample:
         """Meta information of the gallery's data set."""
-        return self.parts[0].metainfo
+        metainfo: Sample = self.parts[0].metainfo
+        return metainfo
 
     def full_init(self) -> None:
         """Do nothing: both data sets are initialised when they are built."""
@@ -135,7 +140,7 @@ class RetrievalDataset:
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> Sample:
         role, part, inner = self.items[index]
         with random_state(inner, role == 'query'):
             sample = load_sample(part, inner)

@@ -23,7 +23,7 @@ ELSEWHERE = {
     r'pip install .*': 'Makefile',
     r'(torchrun|bash|python -m torch).*': 'tests/engine/test_launcher_scripts.py',
     r'.* configs/paper/.*': 'tests/paper/test_recipes.py',
-    r'.* configs/proxy/jigsaw_resnet50_folder.*': 'tests/test_folder_proxies.py',
+    r'.* configs/proxy/jigsaw_resnet50_folder.*': 'tests/proxies/test_folder_proxies.py',
     r'.* --slurm .*': 'tests/benchmark/test_slurm.py',
     r'python tools/demo.py .*': 'Makefile',
 }

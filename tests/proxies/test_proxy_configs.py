@@ -10,7 +10,7 @@ from mmseg.registry import DATASETS, MODELS
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
 from mm_tuning_plugin.cli.train import entry
 
-CONFIGS = Path(__file__).parents[1] / 'configs'
+CONFIGS = Path(__file__).parents[2] / 'configs'
 FINE_TUNED = CONFIGS / 'camvid' / 'fcn_r18_camvid.py'
 TASKS = ('colorization', 'jigsaw', 'rotation')
 

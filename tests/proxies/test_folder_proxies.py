@@ -14,7 +14,7 @@ from mmseg.registry import DATASETS, MODELS
 from mm_tuning_plugin.checkpoint import load_backbone_checkpoint
 from mm_tuning_plugin.cli.train import entry
 
-CONFIGS = Path(__file__).parents[1] / 'configs' / 'proxy'
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'proxy'
 TASKS = ('colorization', 'hue-chroma', 'jigsaw', 'rotation')
 SIZES = {'a.jpg': (200, 300), 'b.PNG': (90, 80), 'sub/c.jpeg': (40, 130), 'sub/grey.tif': (64, 64)}
 
