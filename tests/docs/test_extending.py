@@ -12,6 +12,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mm_tuning_plugin.checkpoint.naming import all_namings
 from mm_tuning_plugin.engine import MixAndMatchRunner
 from mm_tuning_plugin.nodes.base import node_kinds
+from mm_tuning_plugin.recipes import base as recipes_base
 from mm_tuning_plugin.registry import MODELS as OURS
 from mm_tuning_plugin.registry import TRANSFORMS
 
@@ -123,3 +124,11 @@ def foreign(name):
     name = re.sub(r'^layer(\d)\.', lambda m: f'trunk/block{int(m[1]) - 1}/', name)
     name = re.sub(r'\b(conv|bn)([123])\.', lambda m: f'{m[1]}_{"abc"[int(m[2]) - 1]}/', name)
     return name.replace('downsample.', 'shortcut/').replace('.', '/')
+
+
+def test_the_recipe_trains_a_backbone(project, monkeypatch):
+    monkeypatch.setattr(recipes_base, '_recipes', recipes_base.recipes())
+    cfg = project({k: v for k, v in section('A recipe').items() if k})
+    cfg.mix_and_match.pop('checkpoint')
+    steps = tuned(cfg).train_dataloader.dataset.dataset.pipeline
+    assert next(step for step in steps if 'patch_size' in step).patch_size == 64
