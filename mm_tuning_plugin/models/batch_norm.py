@@ -12,6 +12,8 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
+from mm_tuning_plugin.models.module_modes import keep_modes
+
 Norm = Any  # a module with running statistics
 
 
@@ -85,10 +87,9 @@ def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int:
     Returns:
         The number of layers whose statistics were replaced; if it is 0, `batches` was not read.
     """
-    modes = {module: module.training for module in network.modules()}
-    network.train()  # mmseg's backbones freeze layers here, and return None
-    norms = [norm for norm in tracking_norms(network) if norm.training]
-    try:
+    with keep_modes(network):
+        network.train()  # mmseg's backbones freeze layers here, and return None
+        norms = [norm for norm in tracking_norms(network) if norm.training]
         if norms:
             network.eval()
             for norm in norms:
@@ -97,9 +98,6 @@ def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int:
             all_reduce(records)  # no-op with one rank
             lengths = [1 + 2 * len(norm.running_mean) for norm in norms]
             norms = [n for n, row in zip(norms, records.split(lengths)) if _assign(n, row)]
-    finally:
-        for module, training in modes.items():
-            module.training = training
     return len(norms)
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
+from mm_tuning_plugin.models.module_modes import keep_modes
 
 DIVISORS = (1, 2, 4, 8, 16, 32)  # of the sides of images, pixels
 # Without these options, mmpretrain's classes return class tokens or pooled vectors.
@@ -96,19 +97,18 @@ def eval_leaf_modules(backbone: nn.Module, training: bool) -> Iterator[None]:
     A backbone that returns other outputs in training decides so in its own forward. This context
     gets these outputs while layers (BatchNorm, dropout, stochastic depth) are in evaluation mode.
     """
-    before = [(module, module.training) for module in backbone.modules()]
-    if training:
-        for module, _ in before:
-            module.training = any(True for _ in module.children())
-    else:
-        backbone.eval()
-    try:
-        yield
-    finally:
-        if not training:
-            backbone.train(before[0][1])  # some backbones drop here what they cache for evaluation
-        for module, flag in before:
-            module.training = flag
+    before = backbone.training
+    with keep_modes(backbone):
+        if training:
+            for module in backbone.modules():
+                module.training = any(True for _ in module.children())
+        else:
+            backbone.eval()
+        try:
+            yield
+        finally:
+            if not training:
+                backbone.train(before)  # some backbones drop their evaluation caches here
 
 
 def run_probe(backbone: nn.Module, images: Tensor, training: bool) -> list[Tensor]:

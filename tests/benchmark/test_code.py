@@ -125,7 +125,8 @@ def test_what_decides_weights_takes_nothing_but_words_from_what_shows():
     }
     assert {name for name, _ in taken} <= {
         'engine/__init__.py', 'engine/runner.py', 'engine/resume/run_record.py',
-        'engine/config/derive.py', 'benchmark/worker/step_kinds.py',
+        'engine/config/derive.py', 'engine/reuse/tuned_backbone.py',
+        'benchmark/worker/step_kinds.py',
     }  # fmt: skip
 
 

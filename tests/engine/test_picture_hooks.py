@@ -281,15 +281,6 @@ def test_a_run_that_starts_over_clears_old_pictures_away(toy_cfg, tmp_path):
     assert found == {'mine.png', 'mosaic_0.png', 'similarity_3.png'}
 
 
-def test_a_model_is_left_in_its_mode_of_every_module():
-    model = torch.nn.Sequential(torch.nn.BatchNorm2d(2), torch.nn.Dropout())
-    model[0].eval()
-    with pytest.raises(KeyError), hook.evaluating(model):
-        assert not any(module.training for module in model.modules())
-        raise KeyError
-    assert [module.training for module in model.modules()] == [True, False, True]
-
-
 def test_other_ranks_draw_nothing(toy_cfg, tmp_path, monkeypatch):
     monkeypatch.setattr(hook, 'is_main_process', lambda: False)
     assert not tune(toy_cfg, tmp_path).exists()

@@ -35,6 +35,7 @@ from mm_tuning_plugin.engine.resume import rng_states
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.evaluation import NodeRetrievalMetric
 from mm_tuning_plugin.extras import missing_packages
+from mm_tuning_plugin.models.module_modes import keep_modes
 from mm_tuning_plugin.nodes.base import node_kind
 from mm_tuning_plugin.registry import HOOKS
 
@@ -243,25 +244,14 @@ def embed_nodes(model: torch.nn.Module, dataset: BaseDataset) -> list[PlainConfi
         Of each image ``role``, ``embeddings`` (P, D) and ``labels`` (P,), on the CPU.
     """
     nodes = []
-    with evaluating(model):
+    with keep_modes(model):
+        model.eval()
         for index in range(len(dataset)):
             sample = dataset[index]
             row = model.val_step(pseudo_collate([sample]))[0]
             found = {key: value.detach().cpu() for key, value in row.items()}
             nodes.append(dict(role=sample['meta']['role'], **found))
     return nodes
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode; afterwards every module has its earlier mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:  # not train(): frozen parts override it
-            module.training = training
 
 
 @contextmanager
