@@ -156,14 +156,14 @@ class Options:
         True,
         _is_flag,
         'True or False',
-        'False skips tuning: the baseline, fine-tuned from the same start.',
+        'False skips tuning: the baseline, fine-tuned from the same weights.',
         changes_weights=False,
     )
     checkpoint: str | None = declare_option(
         None,
         _optional(_is_path),
         'a file, or None',
-        'Self-supervised start. Replaces `pretrained` and `init_cfg` of the config.',
+        'Self-supervised weights. They replace `pretrained` and `init_cfg` of the config.',
         changes_weights=False,
     )
     tuned_backbone: str | None = declare_option(
@@ -177,36 +177,36 @@ class Options:
         False,
         _is_flag,
         'True or False',
-        'Also write `tuned_backbone.safetensors`, beside the `.pth`.',
+        'Also write `tuned_backbone.safetensors`.',
         changes_weights=False,
     )
     overwrite: bool = declare_option(
         False,
         _is_flag,
         'True or False',
-        'Replace a finished tuning that other settings made.',
+        'Replace a finished tuning with other settings.',
         changes_weights=False,
     )
     min_matched: float = declare_option(
         0.9,
         _number(0, 1),
         '0 to 1',
-        'Least share of every stage of the backbone that the start must fill.',
+        'Minimum share of every stage of the backbone that the checkpoint must fill.',
         changes_weights=False,
     )
     checkpoint_prefix: str | None = declare_option(
         None,
         _optional(_is_path),
         'a dotted name, or None',
-        'Where in the start the weights are (`state_dict.net_a`). None: searched for. Needed '
-        'only where two networks of the file fit equally well.',
+        'Place of the weights in the checkpoint (`state_dict.net_a`). None: found. Needed '
+        'only if two networks of the file fit equally well.',
         changes_weights=False,
     )
     allow_pickle: bool = declare_option(
         False,
         _is_flag,
         'True or False',
-        'Let the start run code while it is unpickled. Only for files you trust.',
+        'Allow the checkpoint to run code when it is unpickled. Only for files you trust.',
         changes_weights=False,
     )
     max_iters: int = declare_option(2000, _integer(1), 'an integer from 1', 'Iterations of tuning.')
@@ -225,14 +225,14 @@ class Options:
         _is_nodes,
         ', '.join(map(repr, node_kinds())) + ', or the config of a transform',
         "'points': pixels of the config's own crops; 'patches': resized squares. A registered "
-        "transform draws in their place, `like='points'` (whole images, read at points) or "
+        "transform can replace them, `like='points'` (whole images, read at points) or "
         "`like='patches'`; it is also given `num_classes` and `ignore_values`.",
     )
     nodes_per_image: int | None = declare_option(
         None,
         _optional(_integer(1)),
         'an integer from 1, or None',
-        'Most nodes of an image. None: '
+        'Maximum number of nodes in an image. None: '
         + ' or '.join(f'{node_kind(name).nodes_per_image} {name}' for name in node_kinds())
         + '.',
     )
@@ -240,17 +240,17 @@ class Options:
         'head',
         _is_levels,
         "'head', 'all', or a list of integers",
-        "Levels of the backbone's output that make up a node's embedding: those that the decode "
+        "Levels of the backbone's output in a node's embedding: those that the decode "
         'head reads, all of them, or these.',
     )
     points_per_class: int = declare_option(
-        8, _integer(1), 'an integer from 1', 'Points: most of one class in an image.'
+        8, _integer(1), 'an integer from 1', 'Points: maximum number of one class in an image.'
     )
     border_share: float = declare_option(
         0.0,
         _number(0, 1),
         '0 to 1',
-        'Points: share of a class and image that lies within 3 pixels of another label.',
+        "Points: share of a class's points in an image within 3 pixels of another label.",
     )
     size_range: Sequence[float] = declare_option(
         (64, 256),
@@ -281,13 +281,13 @@ class Options:
         0.1,
         _number(0, 1),
         '0 to 1',
-        'Patches: share drawn on the background class, where there is one.',
+        'Patches: share drawn on the background class, if there is one.',
     )
     max_overlap: float = declare_option(
         0.6,
         _number(0, 1),
         '0 to 1',
-        'Patches: largest share that the others may cover before one is dropped.',
+        'Patches: maximum share of a patch that the others may cover; more drops it.',
     )
     transforms: str | Sequence[str] = declare_option(
         'auto',
@@ -300,16 +300,16 @@ class Options:
         None,
         is_augmentation,
         ', '.join(map(repr, AUGMENTATIONS)) + ', a list of configs of transforms, or None',
-        "Augmentation of tuning alone, before the config's first crop. 'strong': half to twice "
+        "Augmentation for tuning only, before the config's first crop. 'strong': half to twice "
         "the size, and twice the ranges of mmseg's PhotoMetricDistortion.",
     )
     loss: str | ConfigMap = declare_option(
         'prototype_contrastive',
         _is_loss,
         ', '.join(map(repr, named_losses())) + ', or the config of a registered loss',
-        'What pulls nodes of a class together and pushes classes apart. '
-        "'balanced_contrastive': classes weigh alike, however many nodes they have. "
-        "'prototype_contrastive': these, and a learnt prototype of each class beside the nodes. "
+        'The loss that pulls nodes of a class together and pushes classes apart. '
+        "'balanced_contrastive': all classes have the same weight, whatever their nodes. "
+        "'prototype_contrastive': the same, and a learnt prototype of each class. "
         "'cross_entropy' does not match: a linear classifier on the same nodes, a control "
         '(no projection).',
     )
@@ -323,14 +323,14 @@ class Options:
         1,
         _integer(1),
         'an integer from 1 that divides `images_per_batch`',
-        'Groups of images, over all ranks together, each of which is matched by itself. 1: all '
-        'nodes of a batch meet. As many as ranks: one graph a GPU, as in the paper.',
+        'Groups of images, over all ranks together, matched separately. 1: all '
+        'nodes of a batch in one graph. As many as ranks: one graph per GPU, as in the paper.',
     )
     projection_channels: int = declare_option(
         128,
         _integer(0),
         'an integer from 0',
-        'Width of the projection that is dropped after tuning; 0: none.',
+        'Width of the projection, which is dropped after tuning; 0: none.',
     )
     grid_size: int = declare_option(
         4,
@@ -342,17 +342,17 @@ class Options:
         None,
         _optional(_integer(1)),
         'an integer from 1, or None',
-        'Most images (patches are images) that pass the backbone at once on a rank; each chunk '
-        'is computed again in the backward pass, so that memory does not grow with the batch. '
-        "BatchNorm then sees a chunk's statistics. None: the whole batch, computed once.",
+        'Maximum number of images (or patches) in the backbone at once on a rank. Each chunk '
+        'is computed again in the backward pass, so memory does not grow with the batch. '
+        "BatchNorm uses each chunk's statistics. None: the whole batch, computed once.",
     )
     bn_crops: int = declare_option(
         0,
         _integer(0),
         'an integer from 0',
-        "Whole crops of the config's own training pipeline, over all ranks together, on which "
-        'the BatchNorm statistics that train are estimated anew before the tuned backbone is '
-        'written; 0: those that tuning leaves.',
+        "Number of whole crops of the config's training pipeline, over all ranks together, on which "
+        'the trained BatchNorm statistics are estimated again before the tuned backbone is '
+        'written; 0: keep those of tuning.',
         changes_weights=False,
         once_counted_unless=0,
     )
@@ -374,7 +374,7 @@ class Options:
         64,
         _integer(0),
         'an integer from 0',
-        'Images each of gallery and queries for node retrieval; 0: do not measure it.',
+        'Images for node retrieval, the same number for gallery and queries; 0: not measured.',
         changes_weights=False,
     )
     pictures: Sequence[str] = declare_option(
@@ -382,18 +382,18 @@ class Options:
         _is_pictures,
         'a list of ' + ', '.join(map(repr, PICTURES)),
         'Drawn into `tuning/pictures` and by the visualizer; training is the same to the bit. '
-        "'mosaic': the mixed batch; the others: the nodes of node retrieval before and after, "
-        'as a map (PCA, or t-SNE), as nearest neighbours, as mean cosines of classes. On one '
-        'core the default takes 3 to 4 seconds in all at 11 classes and 10 at 150, 5 % of the '
-        "76 s of a stage of CamVid's smallest config; 'tsne' half a minute a picture.",
+        "'mosaic': the mixed batch. The others show the nodes of node retrieval before and after: "
+        'a map (PCA, or t-SNE), nearest neighbours, mean cosines of classes. On one '
+        'core the default takes 3 to 4 seconds in all with 11 classes and 10 with 150, 5 % of the '
+        "76 s of a stage of CamVid's smallest config; 'tsne' takes half a minute per picture.",
         changes_weights=False,
     )
     picture_interval: int | None = declare_option(
         None,
         _optional(_integer(1)),
         'an integer from 1, or None',
-        'Iterations between pictures. None: the first batch, and all others at the end. Where '
-        'no validation has embedded the nodes of an iteration, they are embedded once more.',
+        'Iterations between pictures. None: the first batch, and all others at the end. If '
+        'no validation has embedded the nodes of an iteration, they are embedded again.',
         changes_weights=False,
     )
     report: bool = declare_option(
@@ -407,15 +407,15 @@ class Options:
         None,
         _optional(_is_path),
         'a folder, or None',
-        'The work_dir of another finished run, the baseline as a rule, whose classes the report '
-        'sets beside (`--compare`).',
+        'The work_dir of another finished run, usually the baseline. The report compares its '
+        'classes (`--compare`).',
         changes_weights=False,
     )
     keep_hooks: Sequence[str] = declare_option(
         (),
         lambda v: v != 'auto' and _is_names(v),
         'a list of hook types',
-        'Custom hooks of the config that also run during tuning. By default none does.',
+        'Custom hooks of the config that also run during tuning. None by default.',
     )
 
 
