@@ -275,7 +275,7 @@ class Options:
         'auto',
         lambda v: v == 'auto' or v is None or _integer(0, 254)(v),
         "'auto', None, or a class index",
-        "Patches: the background class. 'auto': class 0 if it is named background, else none.",
+        "Patches: the background class. 'auto': class 0 if it is named background, otherwise none.",
     )
     background_ratio: float = declare_option(
         0.1,
@@ -350,7 +350,7 @@ class Options:
         0,
         _integer(0),
         'an integer from 0',
-        "Number of whole crops of the config's training pipeline, over all ranks together, on which "
+        "Number of crops of the config's training pipeline, over all ranks together, on which "
         'the trained BatchNorm statistics are estimated again before the tuned backbone is '
         'written; 0: keep those of tuning.',
         changes_weights=False,
