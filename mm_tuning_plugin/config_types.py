@@ -111,8 +111,8 @@ def plain_name(kind: Any, scope: str = 'mmseg') -> str:
         scope: The ``default_scope`` that the name is to be read in.
 
     Returns:
-        A class by its registered name, without scope where `scope` does not need one. What nobody
-        registered by its path, which alone tells it from others of its name.
+        A class by its registered name, without its scope if that equals `scope`. An unregistered
+        class by its path, which distinguishes it from others of the same name.
     """
     kind = _built(kind)
     known = _imported(kind) if isinstance(kind, str) else kind

@@ -1,7 +1,7 @@
 """``tools/doctor.py``: check what is installed, whether it works, and how to repair it.
 
-One finding a line, its remedy behind it. Runs where nothing at all is installed: every import
-beyond the standard library happens inside a check.
+Each finding is one line with its remedy. The doctor runs even if nothing is installed: it imports
+other packages than the standard library only inside checks.
 """
 
 from __future__ import annotations

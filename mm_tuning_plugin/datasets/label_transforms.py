@@ -1,7 +1,7 @@
 """The transforms of stage one that map and check labels.
 
-They stand behind the user's own loading transforms, whose results they read: ``img`` (H, W, C) or,
-if grey, (H, W); ``gt_seg_map`` (H, W), whole numbers of any type.
+They follow the user's own loading transforms and read their results: ``img`` (H, W, C) or, if grey,
+(H, W); ``gt_seg_map`` (H, W), whole numbers of any type.
 """
 
 from __future__ import annotations

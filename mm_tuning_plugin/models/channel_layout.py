@@ -1,7 +1,7 @@
 """Which dimension of a backbone's feature maps holds the channels.
 
-mmseg expects (B, C, H, W); timm's Swin, for example, returns (B, H, W, C). A shape alone does not
-tell which it is.
+mmseg expects (B, C, H, W). timm's Swin, for example, returns (B, H, W, C). A shape alone does not
+show the difference.
 Shape legend: B images, C channels, (H, W) cells of a map.
 """
 

@@ -163,10 +163,10 @@ def paired_bootstrap(
 ) -> Paired:
     """Percentile interval over pairs and, crossed with them, blocks of images.
 
-    It says what the paired t does not: how much hangs on which images were judged. In turn it is
-    too narrow over few pairs: where pairs differ and images do not, its 95 % hold in 50, 74, 87
-    and 92 of 100 cases with 2, 3, 5 and 10 pairs (simulated); the t interval's hold in 95. So
-    neither replaces the other, and a gain is claimed only where both exclude 0.
+    Unlike the paired t interval, it shows how much depends on the choice of images. But it is too
+    narrow with few pairs: if pairs differ and images do not, its 95 % cover 50, 74, 87 and 92 of
+    100 cases with 2, 3, 5 and 10 pairs (simulated), and the t interval's cover 95. So a gain is
+    claimed only if both exclude 0.
 
     Args:
         differences: (P,) on all images.

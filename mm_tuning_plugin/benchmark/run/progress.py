@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Work:
-    """How much of the whole is done, by FLOPs, and how long the rest will take.
+    """The finished share of all steps, by FLOPs, and the remaining time.
 
-    A step whose FLOPs are unknown counts as much as the mean of the others. What was finished
-    before, and what a resumed step begins with, says nothing of today's speed.
+    A step with unknown FLOPs counts as the mean of the others. Work that was done in an earlier run
+    does not count for the speed.
 
     Args:
         steps: All steps.

@@ -1,9 +1,9 @@
 """The steps of a benchmark as jobs of a cluster, by way of submitit.
 
-The pool stays where it was started and decides what runs when, as on one machine; a step waits in
-the cluster's queue instead of for a slot. The folders must lie on a file system that the nodes
-share. A job that its cluster stops for its time limit, or for another's job, is asked to write a
-checkpoint and put into the queue again, where it goes on.
+The pool runs where it was started and schedules as on one machine, but a step waits in the
+cluster's queue instead of for a slot. The folders must be on a file system that the nodes share. If
+the cluster stops a job because of its time limit or for another job, the job writes a checkpoint
+and is queued again to continue.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Metadata of a file about the network of its tensors.
 
-Rotary positions often have no parameters. timm's and Hugging Face's folders hold a ``config.json``
-that tells of them, a training script of timm's the name of the architecture.
+Rotary positions often have no parameters. The ``config.json`` of timm and Hugging Face declares
+them, and timm's training script stores the name of the architecture.
 """
 
 from __future__ import annotations

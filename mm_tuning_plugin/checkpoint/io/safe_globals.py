@@ -1,13 +1,13 @@
 """Allow-list of the objects in checkpoints besides tensors, and the stand-ins that replace them.
 
 Training scripts pickle their arguments, log histories and numpy scalars next to the weights.
-``torch.load(weights_only=True)`` refuses them unless they are allow-listed. None of them is needed
-here, so none of them is built: each *name* of the list below is answered with a stand-in that
-swallows its state, and code of argparse, numpy, mmengine or omegaconf never runs. They need not
-even be installed. A name that is not listed is refused.
+``torch.load(weights_only=True)`` refuses them unless they are allow-listed. They are not needed
+here, so they are not built: a stand-in that drops its state replaces each *name* of the list below.
+Code of argparse, numpy, mmengine or omegaconf never runs, and they need not be installed. Other
+names are refused.
 
-`builtins.getattr`, which mmengine's checkpoints hold for the statistics of their HistoryBuffer, is
-answered by `history_statistic`, which knows only those.
+mmengine's checkpoints also contain `builtins.getattr`, for the statistics of a HistoryBuffer.
+`history_statistic` replaces it and knows only these statistics.
 """
 
 from __future__ import annotations

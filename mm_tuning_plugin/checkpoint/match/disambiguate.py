@@ -1,8 +1,8 @@
-"""Which of several places of a file that fit equally well holds the network that is meant.
+"""Choose between places of a file that fit equally well.
 
-Two rules are known: a *teacher* before its *student* (DINO, iBOT publish the teacher), and what is
-trained (query, base, online encoder) before its slowly moving copy (key, momentum, target, EMA). A
-place that holds the same values is no rival. Anything else is for the user to say.
+There are two rules: a *teacher* comes before its *student* (DINO and iBOT publish the teacher), and
+a trained network (query, base, online encoder) before its moving average (key, momentum, target,
+EMA). Places with equal values are not rivals. In other cases the user has to choose.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Which parts of a file may be left out: the one list of what does not change the features.
+"""The list of parts of a file that may be left out because they do not change the features.
 
-A tensor of the file that finds no place in the backbone (positions, a norm, a gate, a token, a
-bias, rotary frequencies) is of a network that computes something else, unless it stands here. So
-the list says what may be left out, and all else refuses the file.
+Any other tensor without a place in the backbone (positions, a norm, a gate, a token, a bias, rotary
+frequencies) belongs to a network that computes something else, so the file is refused.
 
-Names are those of the encoder in the file: what stands before them is stripped, and they are
-translated to the backbone's. The *root* of a name is its first component.
+Names are those of the encoder in the file, without prefix, translated to the backbone's. The *root*
+of a name is its first component.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A backbone's stages, read off its own parameter names; what of each a file provides.
+"""A backbone's stages, from its parameter names, and the share of each that a file provides.
 
-Legend: a *stage* is the stem, ``layer1``..``layer4`` of a ResNet; the patch embedding, the tokens,
-each ``layers.i`` and the final norm of a transformer; each ``layers.i.j`` where a list of lists
-holds patch embedding, blocks and norm of every level (MiT); the first component of the name, with
-the index where it is a list, of anything else.
+Legend: the *stages* of a ResNet are the stem and ``layer1``..``layer4``; those of a transformer are
+the patch embedding, the tokens, each ``layers.i`` and the final norm, or each ``layers.i.j`` if a
+list of lists holds patch embedding, blocks and norm of every level (MiT). Other networks have a
+stage for each first component of a name, with the index if it is a list.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Each convention is first brought to one set of names, those of mmseg's MAE: ``layers.i.ln1``,
 ``.attn.qkv`` (rows: all of query, then key, then value), ``.attn.proj``, ``.ln2``,
 ``.ffn.layers.0.0``, ``.ffn.layers.1``, ``.gamma_1``, ``.gamma_2``; ``patch_embed.projection``,
-``cls_token``, ``pos_embed``, ``ln1`` behind the last block. `fit_names` goes on from there to what
-the backbone at hand (VisionTransformer, MAE, BEiT) has. Where it lacks a parameter of the file that
-can be multiplied or added into another one without changing the function, that is done there.
+``cls_token``, ``pos_embed``, ``ln1`` after the last block. `fit_names` then translates to the names
+of the given backbone (VisionTransformer, MAE, BEiT). If the backbone lacks a parameter that can be
+multiplied or added into another one without changing the function, `fit_names` does so.
 
 Legend: D channels, L positions, T extra tokens in front of them.
 """

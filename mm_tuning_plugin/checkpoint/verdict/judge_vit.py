@@ -1,7 +1,7 @@
-"""Parts that make a vision transformer another one, in words, and what would be right.
+"""Describe the parts by which two vision transformers differ, and the backbone that would fit.
 
-What is left over is refused for every backbone (`judge`, `parts`); for VisionTransformer, MAE and
-BEiT the line says what the part is, and which argument or backbone has it.
+Leftovers are refused for every backbone (`judge`, `droppable_parts`). For VisionTransformer, MAE
+and BEiT the message also names the part and the argument or backbone that has it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What weights cannot carry, as lines for the report: each rule a function.
+"""Notes on what weights cannot carry, for the report. Each rule is a function.
 
-What parts of a vision transformer and convolutions need, `judge_vit` and `notes_cnn` tell.
+`judge_vit` and `notes_cnn` have the rules of vision transformers and convolutional networks.
 """
 
 from __future__ import annotations

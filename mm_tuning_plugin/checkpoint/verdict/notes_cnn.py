@@ -1,7 +1,7 @@
 """Notes on what weights and names of a convolutional network can't carry, for the report.
 
-Where a convolution is padded or strides, the epsilon of a norm, how a map is enlarged, what a
-config adds.
+Examples are the padding or stride of a convolution, the epsilon of a norm, the kind of upsampling,
+and additions of a config.
 """
 
 from __future__ import annotations

@@ -18,11 +18,10 @@ COUNTERS = ('batches', 'batches_without_triplets', 'batches_with_idle_ranks')
 
 @HOOKS.register_module()
 class NodeStatisticsHook(Hook):
-    """Warn of images without usable labels, ranks without nodes, batches without triplets.
+    """Warn of unlabelled images, ranks without nodes, batches without triplets, missing classes.
 
-    And of classes never seen. mmengine lets the main rank alone warn, so the ranks tell each other
-    what they saw: before every checkpoint, which carries it over an interruption, and at the end.
-    A plain mmengine Runner does not ask for the first of these.
+    In mmengine only the main rank warns, so the ranks exchange their observations: before every
+    checkpoint, which stores them, and at the end. A plain mmengine Runner does only the latter.
 
     Args:
         class_names: Names of the classes.

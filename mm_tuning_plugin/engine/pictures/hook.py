@@ -52,9 +52,9 @@ class PicturesHook(Hook):
     stage's work_dir: ``mosaic`` (the batch that comes next: its images with their nodes, and
     these by class), ``embedding`` and ``tsne`` (the same nodes before tuning and now),
     ``gallery`` (queries and their nearest neighbours), ``similarity`` (of classes). All but the
-    first show the nodes of node retrieval, as the validation of that iteration embedded them; where
-    there was none they are embedded here. What was embedded before tuning is kept beside the
-    pictures, so that an interrupted run still compares with it.
+    first show the nodes of node retrieval, as the validation of that iteration embedded them, or
+    embedded here without one. The embeddings before tuning are stored with the pictures, so a
+    resumed run still compares with them.
 
     Args:
         pictures: Of these names.

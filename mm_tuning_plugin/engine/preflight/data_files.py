@@ -1,9 +1,9 @@
 """Which files a data set reads, from which storage, and whether they are there.
 
-mmengine reads a file through a storage backend: the one that the ``backend_args`` of the loading
-transform name, else that of the path's prefix ('s3://'), else the local disk. Each file is looked
-for where its own loader would read it. Only loading a sample tells for sure whether a file is
-needed, since a user's loader may open others than the data set names.
+mmengine reads a file through a storage backend: that of the loading transform's ``backend_args``,
+or of the path's prefix ('s3://'), or the local disk. Each file is checked where its loader would
+read it. Only loading a sample shows whether a file is needed, because a user's loader may open
+other files than the data set names.
 """
 
 from __future__ import annotations

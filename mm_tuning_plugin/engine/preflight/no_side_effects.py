@@ -22,12 +22,12 @@ from mm_tuning_plugin.engine.resume import rng_states
 def no_trace(scope: str) -> Iterator[None]:
     """Build temporary objects inside the block.
 
-    Random states, mmengine's instances by name (message hubs, visualizers, loggers, scopes) and the
-    warning filters are afterwards as they were; nothing is said meanwhile. Files are not guarded:
-    who builds what writes some must see to them.
+    Afterwards, random states, mmengine's named instances (message hubs, visualizers, loggers,
+    scopes) and warning filters are restored. There is no output in the block. Files that the
+    objects write are not removed.
 
     Args:
-        scope: In which unprefixed types are meant.
+        scope: Of unprefixed types.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_device_state_kept())

@@ -1,10 +1,10 @@
 """The position in the training data, so that a resumed run draws what an uninterrupted one would.
 
-Stage two keeps the sampler, the workers and the seeds of plain mmengine, so that a run of it equals
-plain mmseg to the last bit. Its augmentations are then drawn from the random states of the loading
-workers, which neither stack restores. Here each batch carries the state that its worker had behind
-it; a checkpoint holds the last one of each worker, and a resumed run starts its workers from them.
-Images that were already used are skipped as indices, so none of them is read again.
+Stage two keeps the sampler, workers and seeds of plain mmengine, so that it equals plain mmseg to
+the last bit. Its augmentations are therefore drawn from the random states of the loading workers,
+which mmengine does not restore. Here each batch carries its worker's state after the batch. A
+checkpoint holds the last state of each worker, and a resumed run starts its workers with them.
+Images that were already used are skipped as indices, so they are not read again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Reading mmengine's own checkpoints again, where torch refuses them.
+"""Read mmengine's own checkpoints, which newer versions of torch refuse.
 
-torch >= 2.6 loads with ``weights_only=True`` unless told otherwise, and the original mmengine does
-not tell it: its checkpoints hold log histories, so every resume fails. They are allowed here by
-name, for the length of one load, and nothing wider than they need.
+torch >= 2.6 loads with ``weights_only=True`` by default, and the original mmengine does not change
+this. Its checkpoints contain log histories, so every resume fails. This module allows the needed
+names during one load.
 """
 
 from __future__ import annotations

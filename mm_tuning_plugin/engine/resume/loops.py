@@ -1,9 +1,9 @@
-"""mmengine's two training loops, made so that an interruption at any moment changes nothing.
+"""mmengine's two training loops, extended so that an interruption at any moment changes nothing.
 
-They do in the same order what mmengine's do. Beside it they follow the position of the data, stop
-where a signal asks for it, and take a run up exactly where its checkpoint left it. A validation
-that was due when the checkpoint was written is made up for: it moves torch's random state, and
-its metrics belong to the run.
+They work in mmengine's order. In addition, they record the position in the data, stop if a signal
+asks for it, and resume exactly at the checkpoint. A validation that was due when the checkpoint was
+written runs after the resume, because it changes torch's random state and its metrics belong to the
+run.
 """
 
 from __future__ import annotations

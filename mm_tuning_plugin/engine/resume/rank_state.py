@@ -15,11 +15,11 @@ from mm_tuning_plugin.engine.resume.rng_states import (
 
 
 class Progress:
-    """The random states of one rank and whether they are those before or after a validation.
+    """The random states of one rank, and whether they are from before or after a validation.
 
     mmengine writes the checkpoint of an iteration, then validates, and may write it again with the
-    best score. So a checkpoint says whether the validation of its iteration lies behind it, and
-    holds the random states that fit.
+    best score. So a checkpoint records whether the validation of its iteration is done, and holds
+    the matching random states.
 
     Args:
         validation_began: Whether the validation's loading workers already run and stay: then

@@ -28,10 +28,10 @@ class EndedAtOnce(SystemExit):
 
 
 class Interruption:
-    """Remembers, inside a ``with`` block, that a signal asks the run to end.
+    """Records, inside a ``with`` block, that a signal asks the run to end.
 
-    While nothing is trained (see `idle`) the process ends at once, whatever it does. With several
-    ranks it is only remembered: one that ended by itself would leave the others waiting.
+    While nothing is trained (see `idle`), the process ends at once. With several ranks, the signal
+    is only recorded, because a rank that ends alone would leave the others waiting.
 
     Loading workers, which are forked with the handlers, are not disturbed by a Ctrl-C that reaches
     them too; for SIGTERM see `OutliveSigterm`. After `PATIENCE` signals the next one does what it

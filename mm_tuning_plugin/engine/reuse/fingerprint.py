@@ -1,4 +1,4 @@
-"""What determines the tuned weights, so that a finished tuning is used again only for the same."""
+"""The fingerprint: all that determines tuned weights. A finished tuning is re-used if it is equal."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mm_tuning_plugin.config_types import (
 from mm_tuning_plugin.datasets.cached import without_cache
 from mm_tuning_plugin.engine.config.options import Options, counted_options, known_options
 
-# Arguments that a type of a derived config got after fingerprints held it, with the values that
-# say what the code did before.
+# Arguments added to a type after fingerprints already contained it, with the values that equal the
+# earlier behaviour.
 ADDED_ARGUMENTS: dict[str, PlainConfig] = {
     'mm_tuning_plugin.SamplePoints': {'border_share': 0.0},
 }
-# Where data lies and how it is read: the manifest says what it is. The last two only tell the
-# label check which mistakes to look for.
+# Places of data and ways to read them: the manifest identifies the data. The last two only select
+# the checks of labels.
 PATH_KEYS = (
     'data_root', 'data_prefix', 'ann_file', 'backend_args', 'lazy_init', 'serialize_data',
     'label_loader', 'filled',

@@ -1,8 +1,8 @@
-"""The look at fine-tuning: all that a Runner would build of the config, built and dropped.
+"""Check fine-tuning: build everything that a Runner would build from the config, then drop it.
 
-What only fine-tuning meets (its head, its losses, its hooks, its optimizer) would otherwise be told
-once tuning has taken its hours. Nothing is written, no random state moves, no rank waits for
-another.
+Mistakes that only fine-tuning meets (in its head, losses, hooks, optimizer) would otherwise be
+reported after hours of tuning. Nothing is written, random states do not change, and no rank waits
+for another.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ PARTS = ('data_preprocessor', 'backbone', 'neck', 'decode_head', 'auxiliary_head
 class Network:
     """A segmentor on the 'meta' device, and a real one for cases of doubt.
 
-    An outline may fail where a network would not: constructors and forward passes that read numbers
-    out of tensors, compiled operators. So only what the real network raises is told, and it is
-    built only once the outline has raised something.
+    The network on 'meta' may fail where the real one would not: constructors and forward passes
+    that read numbers from tensors, and compiled operators. So only errors of the real network are
+    reported. It is built only after the one on 'meta' has raised an error.
 
     Args:
         config: Of the segmentor, without anything that loads weights.
