@@ -1,4 +1,4 @@
-"""The fingerprint: all that determines tuned weights. A finished tuning is re-used if it is equal."""
+"""The fingerprint of what determines tuned weights: an equal one lets a tuning be used again."""
 
 from __future__ import annotations
 
