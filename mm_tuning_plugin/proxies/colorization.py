@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mm_tuning_plugin.errors import UserError
 from mm_tuning_plugin.functional.reading import read_at_points
+from mm_tuning_plugin.paper.heads.columns import check_levels
 from mm_tuning_plugin.proxies.chroma import (
     IGNORE_CLASS,
     chroma_classes,
@@ -28,6 +29,7 @@ from mm_tuning_plugin.proxies.chroma import (
     rgb_to_lab,
     stack_padded,
 )
+from mm_tuning_plugin.proxies.classification import check_mode
 from mm_tuning_plugin.proxies.normalising import NormalisingDataPreprocessor
 from mm_tuning_plugin.proxies.trunk import read_levels
 from mm_tuning_plugin.registry import MODELS
@@ -163,12 +165,7 @@ class ColorizationModel(BaseModel):
         if data_preprocessor is None:
             data_preprocessor = {'type': 'mm_tuning_plugin.ColorizationDataPreprocessor'}
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        if not in_index or len(in_index) != len(in_channels):
-            raise UserError(
-                'in_index, in_channels',
-                f'{in_index} and {in_channels} found',
-                'expected as many levels as channels, at least one',
-            )
+        check_levels(in_channels, in_index)
         for name, value in (('rebalance', rebalance), ('momentum', momentum)):
             if value is not None and not 0 < value <= 1:
                 raise UserError(name, f'{value} found', 'expected a number in (0, 1]')
@@ -207,13 +204,8 @@ class ColorizationModel(BaseModel):
             ValueError: On another mode, or if the loss is asked for without its targets.
             UserError: If the backbone's input or outputs do not fit.
         """
-        if mode not in ('tensor', 'predict', 'loss'):
-            raise ValueError(f"mode: expected 'tensor', 'predict' or 'loss', got {mode!r}")
-        if mode == 'loss' and (chroma is None or valid is None):
-            raise ValueError(
-                'chroma, valid: expected tensors for the loss, as ColorizationDataPreprocessor '
-                f'returns them, got {type(chroma).__name__} and {type(valid).__name__}'
-            )
+        check_mode(mode, chroma, 'chroma')
+        check_mode(mode, valid, 'valid')
         scores = self.head(read_levels(self.backbone, inputs, self.in_index, self.in_channels))
         if mode == 'tensor':
             return scores
