@@ -1,5 +1,6 @@
 """A new naming is one file in the package; docs/extending.md's example is the one out of tree."""
 
+import pytest
 from new_files import run_with
 
 from mm_tuning_plugin.checkpoint.naming import NAMINGS
@@ -28,6 +29,7 @@ print(report.layout.renaming)
 """
 
 
+@pytest.mark.walk
 def test_in_tree(tmp_path):
     assert run_with('checkpoint/naming/toy.py', CODE, LOAD, tmp_path).strip() == 'toy project'
 

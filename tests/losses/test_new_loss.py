@@ -51,6 +51,7 @@ def toy():
     del MODELS.module_dict['ToyLoss']
 
 
+@pytest.mark.walk
 def test_in_tree(toy_cfg, tmp_path):
     derived = two_steps_with(
         'losses/toy.py', CODE, toy_cfg, tmp_path / 'copy', loss='toy', projection_channels=32

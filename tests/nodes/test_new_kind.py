@@ -66,6 +66,7 @@ def steps_of(derived):
     return derived.train_dataloader.dataset.dataset.pipeline
 
 
+@pytest.mark.walk
 def test_in_tree(toy_cfg, tmp_path):
     derived = two_steps_with(
         'nodes/diagonal.py', CODE, toy_cfg, tmp_path / 'copy', nodes='diagonal', pictures=['mosaic']

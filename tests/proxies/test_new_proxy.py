@@ -56,6 +56,7 @@ def config(toy_cfg, tmp_path):
     return tmp_path / 'config.py'
 
 
+@pytest.mark.walk
 def test_in_tree(config, tmp_path):
     done = run_with('proxies/toy.py', CODE, TRAIN + LIST, tmp_path)
     assert done.strip().endswith('Predict the mean brightness of an image.')

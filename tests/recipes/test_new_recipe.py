@@ -20,6 +20,7 @@ def forget_toys(monkeypatch):
     monkeypatch.setattr(base, '_recipes', base.recipes())
 
 
+@pytest.mark.walk
 def test_in_tree(toy_cfg, tmp_path):
     code = CODE.replace('recipes import', 'recipes.base import')
     derived = two_steps_with('recipes/toy.py', code, toy_cfg, tmp_path / 'copy', recipe='toy')
